@@ -1,0 +1,131 @@
+"""The hub: what an import step leaves in ``intermediate/{key}/`` and every export step starts from.
+
+``hub.json`` holds what is below, ``reference.npz`` the seeded inputs and the source framework's own outputs. TensorFlow:
+``graph.pb`` (the inference graph; each variable and each constant above 64 KB is a Placeholder node) and
+``weights.safetensors`` (the values of those nodes, by node name). PyTorch: ``program.pt2`` or ``module.pt``.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from converter.weights import Weights
+
+__all__ = ["Hub", "Run", "TensorSpec"]
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One input or output of a model.
+
+    name: what users see (ONNX name, TFLite signature key). shape: None for an unknown rank, None entries for unknown
+    dimensions. dtype: numpy's name, or "string". tensor: its name in the hub's graph, such as "x:0" (TensorFlow only).
+    """
+
+    name: str
+    shape: tuple[int | None, ...] | None
+    dtype: str
+    tensor: str = ""
+
+    @classmethod
+    def from_json(cls, entry: dict) -> TensorSpec:
+        shape = entry["shape"]
+        return cls(entry["name"], None if shape is None else tuple(shape), entry["dtype"], entry.get("tensor", ""))
+
+    def to_report(self) -> dict:
+        return {"name": self.name, "shape": None if self.shape is None else list(self.shape), "dtype": self.dtype}
+
+
+@dataclass
+class Run:
+    """One call of the source model: arrays in the order of the hub's inputs and outputs, in the source's layout."""
+
+    inputs: list[np.ndarray]
+    outputs: list[np.ndarray]
+
+
+@dataclass
+class Hub:
+    """The contents of hub.json; see the module's docstring. `error` is set instead of all else when the import failed."""
+
+    path: Path
+    framework: str = ""
+    inputs: list[TensorSpec] = field(default_factory=list)
+    outputs: list[TensorSpec] = field(default_factory=list)
+    batch_dynamic: bool = False
+    notes: list[str] = field(default_factory=list)
+    operators: dict[str, int] = field(default_factory=dict)
+    parameters_count: int = 0
+    candidates: dict[str, list[TensorSpec]] = field(default_factory=lambda: {"inputs": [], "outputs": []})
+    direct: str | None = None
+    extra: dict = field(default_factory=dict)
+    source: dict = field(default_factory=dict)
+    error: dict | None = None
+    step: dict = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, path: Path) -> Hub:
+        path = Path(path)
+        stored = json.loads((path / "hub.json").read_text(encoding="utf-8"))
+        for key in ("inputs", "outputs"):
+            stored[key] = [TensorSpec.from_json(entry) for entry in stored[key]]
+        stored["candidates"] = {
+            key: [TensorSpec.from_json(entry) for entry in entries] for key, entries in stored["candidates"].items()
+        }
+        return cls(path=path, **stored)
+
+    def write(self) -> None:
+        stored = asdict(self)
+        del stored["path"]
+        text = json.dumps(stored, indent=1, ensure_ascii=False, default=_plain)
+        (self.path / "hub.json").write_text(text + "\n", encoding="utf-8")
+
+    @property
+    def graph_path(self) -> Path:
+        return self.path / "graph.pb"
+
+    def weights(self) -> Weights:
+        return Weights(self.path / "weights.safetensors")
+
+    def write_reference(self, runs: list[Run]) -> None:
+        arrays = {}
+        for index, run in enumerate(runs):
+            arrays |= {f"run{index}_input{position}": _storable(array) for position, array in enumerate(run.inputs)}
+            arrays |= {f"run{index}_output{position}": _storable(array) for position, array in enumerate(run.outputs)}
+        np.savez(self.path / "reference.npz", **arrays)
+
+    def reference(self) -> list[Run]:
+        with np.load(self.path / "reference.npz", allow_pickle=False) as stored:
+            count = 1 + max((int(name[3:].split("_")[0]) for name in stored.files), default=-1)
+            return [
+                Run(
+                    [_restored(stored[f"run{index}_input{i}"]) for i in range(len(self.inputs))],
+                    [_restored(stored[f"run{index}_output{i}"]) for i in range(len(self.outputs))],
+                )
+                for index in range(count)
+            ]
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} does not belong in hub.json")
+
+
+def _storable(array: np.ndarray) -> np.ndarray:
+    """npz without pickles: byte strings for object arrays; bfloat16, which numpy cannot name, as float32."""
+    array = np.asarray(array)
+    if array.dtype == object:
+        return np.array([x if isinstance(x, bytes) else str(x).encode() for x in array.reshape(-1)]).reshape(array.shape)
+    return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
+
+
+def _restored(array: np.ndarray) -> np.ndarray:
+    return array.astype(object) if array.dtype.kind == "S" else array

@@ -1,0 +1,119 @@
+"""Weights beside the graph: streamed out once, memory-mapped when read.
+
+The file format is safetensors (https://github.com/huggingface/safetensors#format): eight bytes of header length, a JSON
+header with dtype, shape and byte range of each tensor, then the tensors. Its library copies every tensor to bytes when it
+writes and when it reads; weights of hundreds of megabytes are this project's main cost, so both are done here.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+__all__ = ["STORABLE_DTYPES", "Weights", "write_weights"]
+
+_CODES = {
+    "bool": "BOOL",
+    "uint8": "U8",
+    "int8": "I8",
+    "uint16": "U16",
+    "int16": "I16",
+    "uint32": "U32",
+    "int32": "I32",
+    "uint64": "U64",
+    "int64": "I64",
+    "float16": "F16",
+    "bfloat16": "BF16",
+    "float32": "F32",
+    "float64": "F64",
+    "complex64": "C64",
+    "complex128": "C128",
+}
+_NAMES = {code: name for name, code in _CODES.items()}
+STORABLE_DTYPES = frozenset(_CODES)
+_ALIGNMENT = 64
+
+
+def _dtype(name: str) -> np.dtype:
+    if name == "bfloat16":
+        import ml_dtypes
+
+        return np.dtype(ml_dtypes.bfloat16)
+    return np.dtype(name)
+
+
+def write_weights(path: Path, tensors: Mapping[str, np.ndarray] | Iterable[tuple[str, np.ndarray]]) -> None:
+    """Write named arrays to `path`, sorted by name, one at a time; the same arrays give the same bytes.
+
+    Raises ValueError for a dtype outside STORABLE_DTYPES and for a name that occurs twice.
+    """
+    items = sorted(tensors.items() if isinstance(tensors, Mapping) else tensors, key=lambda item: item[0])
+    header: dict[str, dict] = {}
+    offset = 0
+    for name, array in items:
+        if array.dtype.name not in _CODES:
+            raise ValueError(f"{name}: dtype {array.dtype.name} cannot be stored")
+        if name in header:
+            raise ValueError(f"{name}: two weights of this name")
+        header[name] = {
+            "dtype": _CODES[array.dtype.name],
+            "shape": list(array.shape),
+            "data_offsets": [offset, offset + array.nbytes],
+        }
+        offset += array.nbytes
+    encoded = json.dumps(header, separators=(",", ":")).encode()
+    encoded += b" " * (-(8 + len(encoded)) % _ALIGNMENT)
+    with open(path, "wb") as file:
+        file.write(struct.pack("<Q", len(encoded)))
+        file.write(encoded)
+        for _, array in items:
+            if array.nbytes:
+                file.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+
+
+class Weights(Mapping[str, np.ndarray]):
+    """The arrays of a weights file, as read-only views of the mapped file: nothing is read before it is used."""
+
+    def __init__(self, path: Path) -> None:
+        with open(path, "rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            header = json.loads(file.read(length))
+        header.pop("__metadata__", None)
+        self.path = Path(path)
+        self._header: dict[str, dict] = header
+        self._start = 8 + length
+        size = self.path.stat().st_size - self._start
+        self._data = np.memmap(path, np.uint8, "r", offset=self._start) if size else np.empty(0, np.uint8)
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        entry = self._header[name]
+        begin, end = entry["data_offsets"]
+        data = self._data[begin:end]
+        dtype = _dtype(_NAMES[entry["dtype"]])
+        # A view at an odd address is legal for numpy and slow for its consumers: copy those few.
+        array = data.view(dtype) if begin % dtype.itemsize == 0 else np.frombuffer(data.tobytes(), dtype)
+        return array.reshape(entry["shape"])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._header)
+
+    def __len__(self) -> int:
+        return len(self._header)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return tuple(self._header[name]["shape"])
+
+    def dtype(self, name: str) -> np.dtype:
+        return _dtype(_NAMES[self._header[name]["dtype"]])
+
+    def nbytes(self, name: str) -> int:
+        begin, end = self._header[name]["data_offsets"]
+        return end - begin
+
+    def parameters_count(self) -> int:
+        return sum(math.prod(entry["shape"]) for entry in self._header.values())
