@@ -123,7 +123,9 @@ def _storable(array: np.ndarray) -> np.ndarray:
     """npz without pickles: byte strings for object arrays; bfloat16, which numpy cannot name, as float32."""
     array = np.asarray(array)
     if array.dtype == object:
-        return np.array([x if isinstance(x, bytes) else str(x).encode() for x in array.reshape(-1)]).reshape(array.shape)
+        return np.array([x if isinstance(x, bytes) else str(x).encode() for x in array.reshape(-1)]).reshape(
+            array.shape
+        )
     return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
 
 

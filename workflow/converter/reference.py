@@ -1,0 +1,225 @@
+"""Seeded inputs, and the source framework's own outputs for them: what every converted file is compared with."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from converter.errors import ParameterError
+from converter.hub import Run, TensorSpec
+
+__all__ = ["make_inputs", "make_reference", "plan_batches", "reference_is_weak", "split_rows"]
+
+Model = Callable[[list[np.ndarray]], Sequence[np.ndarray]]
+
+# Sizes tried for unknown dimensions, the first for vectors and sequences, the others for images: some networks need
+# a multiple of 32, some at least 75 pixels. Each run takes another entry, so that a size frozen by mistake shows.
+_SIZES = [(7, 12), (32, 64), (64, 96), (96, 128), (224, 256), (320, 299), (512, 640), (16, 24), (4, 8), (2, 3), (1, 1)]
+_IMAGE_SIZES = [
+    (64, 96),
+    (96, 128),
+    (224, 256),
+    (320, 352),
+    (32, 64),
+    (7, 12),
+    (512, 640),
+    (16, 24),
+    (4, 8),
+    (2, 3),
+    (1, 1),
+]
+
+# Two outputs of a model that works differ by far more than this share of their size; a constant output proves nothing.
+_WEAK_VARIATION = 1e-3
+
+
+def plan_batches(batch_dynamic: bool, samples: int = 4) -> list[int | None]:
+    """Batch sizes of the runs, together `samples` rows: one row alone and the rest at once, or, fixed, None for each."""
+    if not batch_dynamic:
+        return [None] * samples
+    return [1, samples - 1] if samples > 1 else [1]
+
+
+def make_inputs(
+    inputs: Sequence[TensorSpec],
+    *,
+    batch: int | None,
+    size: int,
+    seed: int,
+    vocabulary: Mapping[str, int] | None = None,
+) -> list[np.ndarray]:
+    """One array per input, the same for the same arguments on any machine.
+
+    `batch` stands for an unknown leading dimension, `size` for every other unknown one (varied a little by position, so
+    that height and width are not mistaken for each other). Floats are standard normal; an input whose name is in
+    `vocabulary` holds whole numbers below that bound, whatever its dtype; other integers lie in [0, 10), uint8 in
+    [0, 256); strings are short words.
+    """
+    arrays = []
+    for position, spec in enumerate(inputs):
+        shape = spec.shape if spec.shape is not None else (None,)
+        dims = [
+            dim if dim is not None else (batch if axis == 0 and batch is not None else size)
+            for axis, dim in enumerate(shape)
+        ]
+        rng = np.random.default_rng([seed, position, zlib.crc32(spec.name.encode())])
+        arrays.append(_values(rng, dims, spec.dtype, (vocabulary or {}).get(spec.name)))
+    return arrays
+
+
+def _values(rng: np.random.Generator, dims: list[int], dtype: str, bound: int | None) -> np.ndarray:
+    if dtype == "string":
+        words = np.array([b"alpha", b"beta", b"gamma", b"delta"], object)
+        return words[rng.integers(0, len(words), dims)]
+    if dtype == "bool":
+        return rng.integers(0, 2, dims).astype(bool)
+    if bound is not None:
+        return rng.integers(0, max(bound, 1), dims).astype(dtype)
+    if dtype == "uint8":
+        return rng.integers(0, 256, dims).astype(dtype)
+    if dtype.startswith(("int", "uint")):
+        return rng.integers(0, 10, dims).astype(dtype)
+    if dtype.startswith("complex"):
+        return (rng.standard_normal(dims) + 1j * rng.standard_normal(dims)).astype(dtype)
+    if dtype == "bfloat16":
+        import ml_dtypes
+
+        return rng.standard_normal(dims).astype(ml_dtypes.bfloat16)
+    return rng.standard_normal(dims).astype(dtype)
+
+
+def _unknown_sizes(inputs: Sequence[TensorSpec]) -> bool:
+    return any(spec.shape is None or any(dim is None for dim in spec.shape[1:]) for spec in inputs)
+
+
+def make_reference(
+    inputs: Sequence[TensorSpec],
+    batch_dynamic: bool,
+    run_source: Model,
+    *,
+    samples: int = 4,
+    vocabulary: Mapping[str, int] | None = None,
+    user_inputs: Mapping[str, np.ndarray] | None = None,
+) -> list[Run]:
+    """Runs of the source on seeded inputs, or on the user's (`verify.inputs`: one array per input, leading axis samples).
+
+    Unknown dimensions are tried in several sizes until the source accepts one, and differ from run to run. Raises
+    ParameterError when the source accepts none, or when the user's arrays do not fit the inputs.
+    """
+    if user_inputs is not None:
+        return [Run(arrays, _outputs(run_source, arrays)) for arrays in _user_runs(inputs, batch_dynamic, user_inputs)]
+    images = any(spec.shape is not None and len(spec.shape) >= 4 for spec in inputs)
+    pairs = (_IMAGE_SIZES if images else _SIZES) if _unknown_sizes(inputs) else [(1, 1)]
+    failure: Exception | None = None
+    for pair in pairs:
+        runs = []
+        try:
+            for index, batch in enumerate(plan_batches(batch_dynamic, samples)):
+                arrays = make_inputs(inputs, batch=batch, size=pair[index % 2], seed=index, vocabulary=vocabulary)
+                runs.append(Run(arrays, _outputs(run_source, arrays)))
+        except Exception as error:  # whatever the framework raises for a size it cannot take; re-raised below
+            failure = failure or error
+            continue
+        return runs
+    if not _unknown_sizes(inputs):
+        raise failure  # type: ignore[misc]
+    shapes = "; ".join(f"{spec.name} {_shape_text(spec.shape)}" for spec in inputs)
+    raise ParameterError(
+        f"the model accepts none of the sizes tried for its unknown dimensions ({shapes}): "
+        f"give input_shape with the sizes it needs ({_first_line(failure)})"
+    ) from failure
+
+
+def _outputs(run_source: Model, arrays: list[np.ndarray]) -> list[np.ndarray]:
+    return [np.asarray(output) for output in run_source(arrays)]
+
+
+def _user_runs(
+    inputs: Sequence[TensorSpec], batch_dynamic: bool, user_inputs: Mapping[str, np.ndarray]
+) -> list[list[np.ndarray]]:
+    missing = [spec.name for spec in inputs if spec.name not in user_inputs]
+    if missing:
+        found = ", ".join(sorted(user_inputs)) or "nothing"
+        raise ParameterError(f"verify.inputs holds no array named {', '.join(missing)}; it holds {found}")
+    counts = {len(user_inputs[spec.name]) if user_inputs[spec.name].ndim else 0 for spec in inputs}
+    if len(counts) > 1 or 0 in counts:
+        raise ParameterError("verify.inputs: the arrays need the same number of samples, at least one, as leading axis")
+    (count,) = counts
+    for spec in inputs:
+        array, rank = user_inputs[spec.name], None if spec.shape is None else len(spec.shape)
+        expected = spec.shape[1:] if spec.shape is not None and rank == array.ndim else spec.shape
+        actual = array.shape[1:]
+        fits = expected is None or (
+            len(expected) == len(actual) and all(e is None or e == a for e, a in zip(expected, actual, strict=True))
+        )
+        if not fits or array.dtype.kind != np.dtype(spec.dtype if spec.dtype != "string" else object).kind:
+            raise ParameterError(
+                f"verify.inputs: {spec.name} is {array.dtype} {list(array.shape)}, "
+                f"expected {spec.dtype} [samples, {_shape_text(spec.shape)[1:-1]}]"
+            )
+    arrays = {
+        spec.name: user_inputs[spec.name].astype(spec.dtype if spec.dtype != "string" else object) for spec in inputs
+    }
+    has_batch = all(spec.shape is not None and arrays[spec.name].ndim == len(spec.shape) for spec in inputs)
+    if batch_dynamic and has_batch:
+        groups = [slice(0, 1), slice(1, count)] if count > 1 else [slice(0, 1)]
+        return [[arrays[spec.name][group] for spec in inputs] for group in groups]
+    if has_batch:
+        sizes = {spec.shape[0] for spec in inputs if spec.shape}
+        if len(sizes) == 1 and (size := sizes.pop()):
+            return [
+                [arrays[spec.name][start : start + size] for spec in inputs]
+                for start in range(0, count - size + 1, size)
+            ]
+    return [[arrays[spec.name][index] for spec in inputs] for index in range(count)]
+
+
+def split_rows(runs: Sequence[Run]) -> list[Run]:
+    """The runs as runs of one row each, for a target whose batch is fixed at 1.
+
+    A run whose arrays do not share their leading dimension is dropped unless it is of batch 1 already.
+    """
+    rows = []
+    for run in runs:
+        sizes = {array.shape[0] if array.ndim else None for array in [*run.inputs, *run.outputs]}
+        if len(sizes) == 1 and (count := sizes.pop()) is not None:
+            rows += [Run([a[i : i + 1] for a in run.inputs], [a[i : i + 1] for a in run.outputs]) for i in range(count)]
+        elif all(array.ndim and array.shape[0] == 1 for array in run.inputs):
+            rows.append(run)
+    return rows
+
+
+def reference_is_weak(runs: Sequence[Run]) -> bool:
+    """Whether the outputs hardly change from sample to sample, so that a wrong model could pass by luck.
+
+    True if for every floating output the spread across rows is below 0.1 % of the largest value.
+    """
+    if not runs or not runs[0].outputs:
+        return True
+    for position in range(len(runs[0].outputs)):
+        outputs = [run.outputs[position] for run in runs]
+        rows = [row for output in outputs for row in (output if output.ndim else [output])]
+        alike = [row for row in rows if np.shape(row) == np.shape(rows[0])]
+        if len(alike) < 2 or len(alike) < len(rows):
+            return False  # shapes differ from run to run, so the outputs do
+        stacked = np.stack([np.asarray(row) for row in alike])
+        if stacked.dtype.kind not in "fc":
+            if (stacked != stacked[:1]).any():
+                return False
+            continue
+        finite = np.where(np.isfinite(stacked), stacked, 0)
+        largest = np.abs(finite).max(initial=0)
+        if largest > 0 and np.ptp(finite, axis=0).max(initial=0) > _WEAK_VARIATION * largest:
+            return False
+    return True
+
+
+def _shape_text(shape: tuple[int | None, ...] | None) -> str:
+    return "[...]" if shape is None else "[" + ",".join("-1" if dim is None else str(dim) for dim in shape) + "]"
+
+
+def _first_line(error: Exception | None) -> str:
+    text = str(error).strip().splitlines()
+    return text[0][:200] if text else type(error).__name__

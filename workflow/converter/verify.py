@@ -1,0 +1,150 @@
+"""Does the converted file compute what the source computes?
+
+The rule, per output: max |source - target| <= max(atol, rtol * max |source|), with NaN and infinities in the same
+places; integer, boolean and string outputs are equal. The tolerance is relative to each output's own size, so that a
+softmax over a thousand classes (values near 1e-3) is not waved through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from converter.hub import Run, TensorSpec
+from converter.reference import reference_is_weak
+
+__all__ = ["Tolerance", "Verification", "verify"]
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """rtol: share of the largest absolute reference value of an output. atol: in the output's own unit."""
+
+    rtol: float = 1e-4
+    atol: float = 1e-7
+
+    def of(self, max_abs_reference: float) -> float:
+        return max(self.atol, self.rtol * max_abs_reference)
+
+
+@dataclass
+class Verification:
+    """A verdict with its figures; `message` says in one clause what is wrong, None when `passed`."""
+
+    passed: bool
+    runtime: str
+    samples: int
+    weak_evidence: bool
+    outputs: list[dict] = field(default_factory=list)
+    message: str | None = None
+
+    def to_json(self) -> dict:
+        return {
+            "runtime": self.runtime,
+            "samples": self.samples,
+            "weak_evidence": self.weak_evidence,
+            "outputs": self.outputs,
+        }
+
+
+def verify(
+    outputs: Sequence[TensorSpec],
+    runs: Sequence[Run],
+    run_target: Callable[[list[np.ndarray]], Sequence[np.ndarray]],
+    tolerance: Tolerance,
+    runtime: str = "",
+) -> Verification:
+    """Run the target on each run's inputs and compare its outputs, both in the hub's order and the source's layout.
+
+    Exceptions of the target's runtime pass through: a file that cannot run is another failure than a wrong one.
+    """
+    if not runs:
+        raise ValueError("nothing to verify with: no runs")
+    pairs: list[list[tuple[np.ndarray, np.ndarray]]] = [[] for _ in outputs]
+    for run in runs:
+        results = run_target(list(run.inputs))
+        if len(results) != len(outputs):
+            message = f"the file has {len(results)} outputs, the source {len(outputs)}"
+            return Verification(False, runtime, _samples(runs), False, [], message)
+        for position, (expected, actual) in enumerate(zip(run.outputs, results, strict=True)):
+            pairs[position].append((np.asarray(expected), np.asarray(actual)))
+    entries = [_compare(spec.name, pair, tolerance) for spec, pair in zip(outputs, pairs, strict=True)]
+    failed = [entry for entry in entries if entry["problem"]]
+    message = "; ".join(f"output {entry['name']} {entry['problem']}" for entry in failed) or None
+    for entry in entries:
+        del entry["problem"]
+    return Verification(not failed, runtime, _samples(runs), reference_is_weak(runs), entries, message)
+
+
+def _samples(runs: Sequence[Run]) -> int:
+    """Rows over all runs: the common leading dimension of a run's inputs, else 1."""
+    count = 0
+    for run in runs:
+        sizes = {array.shape[0] if array.ndim else 1 for array in run.inputs}
+        count += sizes.pop() if len(sizes) == 1 else 1
+    return count
+
+
+def _compare(name: str, pairs: list[tuple[np.ndarray, np.ndarray]], tolerance: Tolerance) -> dict:
+    """The report's entry of one output; its "problem" is None or says what differs."""
+    entry: dict = {"name": name, "max_abs_diff": None, "mean_abs_diff": None, "cosine": None}
+    entry |= {"max_abs_reference": None, "tolerance": None, "passed": False, "problem": None}
+    for expected, actual in pairs:
+        if expected.shape != actual.shape:
+            entry["problem"] = f"has shape {list(actual.shape)} instead of {list(expected.shape)}"
+            return entry
+    expected = np.concatenate([pair[0].reshape(-1) for pair in pairs])
+    actual = np.concatenate([pair[1].reshape(-1) for pair in pairs])
+    if expected.dtype.kind not in "fcV":
+        differing = int(np.count_nonzero(_as_comparable(expected) != _as_comparable(actual)))
+        entry |= {"max_abs_diff": _integer_difference(expected, actual), "tolerance": 0.0}
+        if differing:
+            entry["problem"] = f"differs in {differing} of {expected.size} values, which must be equal"
+        entry["passed"] = not differing
+        return entry
+    wide = np.complex128 if expected.dtype.kind == "c" or actual.dtype.kind == "c" else np.float64
+    expected, actual = expected.astype(wide), actual.astype(wide)
+    finite = np.isfinite(expected)
+    largest = float(np.abs(expected[finite]).max(initial=0.0))
+    allowed = tolerance.of(largest)
+    same_specials = np.array_equal(np.isnan(expected), np.isnan(actual)) and np.array_equal(
+        expected[~finite & ~np.isnan(expected)], actual[~finite & ~np.isnan(expected)]
+    )
+    both = finite & np.isfinite(actual)
+    difference = np.abs(expected[both] - actual[both])
+    worst = float(difference.max(initial=0.0))
+    entry |= {
+        "max_abs_diff": worst,
+        "mean_abs_diff": float(difference.mean()) if difference.size else 0.0,
+        "cosine": _cosine(expected[both], actual[both]),
+        "max_abs_reference": largest,
+        "tolerance": allowed,
+    }
+    if not same_specials or not np.array_equal(finite, np.isfinite(actual)):
+        entry["problem"] = "has NaN or infinite values in other places than the source"
+    elif worst > allowed:
+        entry["problem"] = f"differs by {worst:.3g}, allowed {allowed:.3g} (largest value {largest:.3g})"
+    entry["passed"] = entry["problem"] is None
+    return entry
+
+
+def _as_comparable(array: np.ndarray) -> np.ndarray:
+    """Strings as str: onnxruntime returns str objects, TensorFlow bytes."""
+    if array.dtype.kind in "SO":
+        return np.array([x.decode("utf-8", "replace") if isinstance(x, bytes) else str(x) for x in array], object)
+    return array
+
+
+def _integer_difference(expected: np.ndarray, actual: np.ndarray) -> float | None:
+    if expected.dtype.kind in "SOU" or actual.dtype.kind in "SOU":
+        return None
+    return float(np.abs(expected.astype(np.float64) - actual.astype(np.float64)).max(initial=0.0))
+
+
+def _cosine(a: np.ndarray, b: np.ndarray) -> float:
+    norm = float(np.linalg.norm(a) * np.linalg.norm(b))
+    if norm == 0.0:
+        return 1.0 if not a.any() and not b.any() else 0.0
+    return min(1.0, float(np.abs(np.vdot(a, b))) / norm) * (1.0 if np.vdot(a, b).real >= 0 else -1.0)
