@@ -1,4 +1,4 @@
-"""Errors for the person at the shell: ``str(error)`` is one sentence that says what is wrong, where, and what to write instead."""
+"""Errors for the person at the shell: one sentence that says what is wrong, where, and what to write instead."""
 
 from __future__ import annotations
 

@@ -65,6 +65,7 @@ class Hub:
     extra: dict = field(default_factory=dict)
     source: dict = field(default_factory=dict)
     error: dict | None = None
+    parameters: dict = field(default_factory=dict)
     step: dict = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
 

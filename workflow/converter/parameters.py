@@ -1,0 +1,301 @@
+"""The parameters of a conversion: one table for the configuration, the scripts' flags and the job lists.
+
+`normalize` turns a value as a user may write it (JSON, YAML, or a string of a command line) into one canonical,
+JSON-able form, so that two ways to write the same thing share their work. Its errors name the parameter and what it takes.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from converter.errors import ParameterError, nearest
+
+__all__ = [
+    "EXPORT_PARAMETERS",
+    "IMPORT_PARAMETERS",
+    "PARAMETERS",
+    "InputShape",
+    "normalize",
+    "normalize_all",
+    "parse_input_shape",
+]
+
+_DTYPES = (
+    *("float16", "float32", "float64", "bfloat16", "bool", "string"),
+    *("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "complex64", "complex128"),
+)
+_MAX_ELEMENTS = 2**31
+
+
+@dataclass(frozen=True)
+class InputShape:
+    """The shape of one input as a user gave it: None for an unknown dimension; dtype None for the model's own."""
+
+    dims: tuple[int | None, ...]
+    dtype: str | None = None
+
+
+def parse_input_shape(text: str) -> list[InputShape]:
+    """Parse "1,224,224,3", "int64:1,16;-1,8" or "bool:" (a scalar): one entry per input, separated by ";".
+
+    Raises ParameterError for anything else.
+    """
+    shapes = []
+    for part in text.split(";"):
+        dtype, colon, dims = part.rpartition(":")
+        dtype = dtype.strip()
+        if colon and dtype not in _DTYPES:
+            close = nearest(dtype, _DTYPES, 1)
+            raise ParameterError(
+                f"input_shape: {dtype!r} is not a dtype; write "
+                + (f"{close[0]!r}" if close else f"one of {', '.join(_DTYPES)}")
+            )
+        sizes: list[int | None] = []
+        for size in dims.split(",") if dims.strip() else []:
+            if not re.fullmatch(r"\s*(-1|[1-9]\d{0,18})\s*", size):
+                raise ParameterError(
+                    f'input_shape: {text!r} is not a list of sizes; write positive numbers such as "1,224,224,3", '
+                    '-1 for an unknown one, ";" between inputs'
+                )
+            sizes.append(None if int(size) == -1 else int(size))
+        if not sizes and not colon:
+            raise ParameterError(f'input_shape: {text!r} has an empty entry; write sizes such as "1,224,224,3"')
+        if math.prod(size or 1 for size in sizes) > _MAX_ELEMENTS:
+            raise ParameterError(
+                f"input_shape: {part.strip()!r} has more than 2^31 elements; write the model's real sizes"
+            )
+        shapes.append(InputShape(tuple(sizes), dtype or None))
+    return shapes
+
+
+def _format_input_shape(shapes: list[InputShape]) -> str:
+    return ";".join(
+        (f"{shape.dtype}:" if shape.dtype else "") + ",".join("-1" if d is None else str(d) for d in shape.dims)
+        for shape in shapes
+    )
+
+
+def _error(name: str, value: object, allowed: str) -> ParameterError:
+    shown = json.dumps(value, default=str) if not isinstance(value, str) else repr(value)
+    return ParameterError(f"{name} is {shown[:120]}; write {allowed}")
+
+
+def _boolean(name: str, value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.strip().lower() in ("true", "false"):
+        return value.strip().lower() == "true"
+    raise _error(name, value, "true or false")
+
+
+def _text(name: str, value: object) -> str:
+    if isinstance(value, str) and value.strip() and "\0" not in value:
+        return value.strip()
+    raise _error(name, value, "a non-empty text")
+
+
+def _path(name: str, value: object) -> str:
+    if not isinstance(value, str) or not value.strip() or "\0" in value:
+        raise _error(name, value, "a path")
+    if "{" in value or "}" in value or "\n" in value:
+        raise _error(name, value, "a path without braces and line breaks, which Snakemake reserves")
+    return value
+
+
+def _names(name: str, value: object) -> list[str]:
+    """A comma-separated string or a list; "x:0" and "x" are the same tensor."""
+    parts = value.split(",") if isinstance(value, str) else value
+    if not isinstance(parts, list) or not parts or not all(isinstance(part, str) and part.strip() for part in parts):
+        raise _error(name, value, 'names separated by commas, such as "input:0"')
+    names = [part.strip().removesuffix(":0") for part in parts]
+    if len(set(names)) < len(names):
+        raise _error(name, value, "each name once")
+    return names
+
+
+def _tags(name: str, value: object) -> list[str]:
+    parts = value.split(",") if isinstance(value, str) else value
+    if not isinstance(parts, list) or not parts or not all(isinstance(part, str) and part.strip() for part in parts):
+        raise _error(name, value, 'tags separated by commas, such as "serve"')
+    return sorted({part.strip() for part in parts})
+
+
+def _shape(name: str, value: object) -> str:
+    if isinstance(value, list) and value and all(type(size) is int for size in value):
+        value = ",".join(map(str, value))
+    if not isinstance(value, str) or not value.strip():
+        raise _error(name, value, 'sizes such as "1,224,224,3", ";" between inputs')
+    return _format_input_shape(parse_input_shape(value))
+
+
+def _mapping(name: str, value: object) -> dict:
+    if isinstance(value, str):
+        value = _json(name, value, "a mapping")
+    if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
+        raise _error(name, value, "a mapping")
+    return value
+
+
+def _json(name: str, value: str, allowed: str) -> object:
+    try:
+        return json.loads(value)
+    except ValueError:
+        raise _error(name, value, allowed) from None
+
+
+def _constants(name: str, value: object) -> dict:
+    mapping = _mapping(name, value)
+    for key, constant in mapping.items():
+        if not isinstance(constant, bool | int | float):
+            raise _error(f"{name}: {key}", constant, "true, false or a number")
+    return {key.strip().removesuffix(":0"): mapping[key] for key in sorted(mapping)}
+
+
+def _arguments(name: str, value: object) -> dict | list:
+    if isinstance(value, str):
+        value = _json(name, value, "a mapping or a list of the constructor's arguments")
+    if isinstance(value, dict | list):
+        return value
+    raise _error(name, value, "a mapping or a list of the constructor's arguments")
+
+
+def _integer(lowest: int, highest: int) -> Callable[[str, object], int]:
+    def parse(name: str, value: object) -> int:
+        if isinstance(value, str) and re.fullmatch(r"\s*\d{1,9}\s*", value):
+            value = int(value)
+        if type(value) is int and lowest <= value <= highest:
+            return value
+        raise _error(name, value, f"a whole number from {lowest} to {highest}")
+
+    return parse
+
+
+def _number(name: str, value: object) -> float:
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            raise _error(name, value, "a number, zero or more") from None
+    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0:
+        return float(value)
+    raise _error(name, value, "a number, zero or more")
+
+
+def _choice(*choices: str, **synonyms: str) -> Callable[[str, object], str]:
+    def parse(name: str, value: object) -> str:
+        if isinstance(value, str):
+            lowered = value.strip().lower()
+            lowered = synonyms.get(lowered, lowered)
+            if lowered in choices:
+                return lowered
+        raise _error(name, value, "one of " + ", ".join(choices))
+
+    return parse
+
+
+def _strings(name: str, value: object) -> list[str]:
+    parts = value.split(",") if isinstance(value, str) else value
+    if isinstance(parts, list) and all(isinstance(part, str) and part.strip() for part in parts):
+        return [part.strip() for part in parts]
+    raise _error(name, value, "a list of names")
+
+
+def _block(fields: dict[str, Callable[[str, object], object]]) -> Callable[[str, object], dict]:
+    """A mapping whose own keys are known, such as quantization and verify."""
+
+    def parse(name: str, value: object) -> dict:
+        block = {}
+        for key, item in _mapping(name, value).items():
+            if key not in fields:
+                close = nearest(key, fields, 1)
+                hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(fields)}"
+                raise ParameterError(f"{name} has an unknown key {key!r}: {hint}")
+            if item is not None:
+                block[key] = fields[key](f"{name}.{key}", item)
+        return dict(sorted(block.items()))
+
+    return parse
+
+
+_quantization = _block(
+    {
+        "optimization": _choice("none", "default"),
+        "type": _choice("float32", "float16", "int8", "uint8", float="float32"),
+        "opsset": _choice("tflite", "tf", "int8"),
+        "load": _path,
+        "keep_float": _strings,
+        "thresholds": _block({"cosine": _number, "sqnr": _number, "top1": _number}),
+    }
+)
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """stage: "import" (part of the hub's key), "export" (one target only), or "job" (says what is made from what)."""
+
+    stage: str
+    normalize: Callable[[str, object], object]
+    help: str
+
+
+PARAMETERS: dict[str, Parameter] = {
+    "convert_from": Parameter("job", _path, "source file or directory"),
+    "convert_to": Parameter("job", _path, "file to write"),
+    "skip": Parameter("job", _boolean, "true: do not make this file"),
+    "input_nodes": Parameter("import", _names, "input tensors, separated by commas"),
+    "output_nodes": Parameter("import", _names, "output tensors, separated by commas"),
+    "input_shape": Parameter("import", _shape, 'sizes such as "1,224,224,3", -1 unknown, ";" between inputs'),
+    "constants": Parameter("import", _constants, "values of placeholders that are not inputs, as a mapping"),
+    "network_script": Parameter("import", _path, "Python file that defines the network or custom layers"),
+    "network_name": Parameter("import", _text, "class or function in network_script that builds the network"),
+    "network_args": Parameter("import", _arguments, "its arguments, a mapping or a list"),
+    "state_dict_key": Parameter("import", _text, "entry of a checkpoint dictionary that holds the weights"),
+    "savedmodel_tag": Parameter("import", _tags, "tags of a SavedModel, separated by commas (default serve)"),
+    "savedmodel_signature": Parameter("import", _text, "signature of a SavedModel (default serving_default)"),
+    "toolchain": Parameter("import", _choice("default", "tf2.3", "tf1.15"), "environment that reads the source"),
+    "trusted": Parameter("import", _boolean, "true: the source may run the code it carries"),
+    "onnx_opset": Parameter("export", _integer(7, 30), "opset of the ONNX file, met exactly"),
+    "frozen": Parameter("export", _boolean, "false: a .pb with variables and no weights"),
+    "quantization": Parameter("export", _quantization, "optimization, type, opsset, load"),
+    "input_layout": Parameter("export", _choice("nhwc", "nchw"), "layout of a PyTorch model's TFLite or Keras file"),
+    "backend": Parameter("export", _choice("default", "keras2onnx", "pytorch2keras"), "legacy library to convert with"),
+    "verify": Parameter(
+        "both",
+        _block(
+            {
+                "rtol": _number,
+                "atol": _number,
+                "samples": _integer(1, 10_000),
+                "inputs": _path,
+                "on_failure": _choice("fail", "warn"),
+            }
+        ),
+        "rtol, atol, samples, inputs, on_failure",
+    ),
+}
+IMPORT_PARAMETERS = tuple(name for name, parameter in PARAMETERS.items() if parameter.stage in ("import", "both"))
+EXPORT_PARAMETERS = tuple(name for name, parameter in PARAMETERS.items() if parameter.stage in ("export", "both"))
+
+
+def normalize(name: str, value: object, where: str = "") -> object:
+    """The canonical form of one parameter's value. Raises ParameterError, with `where` in front of its sentence."""
+    prefix = f"{where}: " if where else ""
+    if name not in PARAMETERS:
+        close = nearest(name, PARAMETERS, 1)
+        hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(PARAMETERS)}"
+        raise ParameterError(f"{prefix}unknown parameter {name!r}: {hint}")
+    try:
+        return PARAMETERS[name].normalize(name, value)
+    except ParameterError as error:
+        raise ParameterError(f"{prefix}{error}") from None
+
+
+def normalize_all(values: dict, where: str = "") -> dict:
+    """The canonical forms of all `values`; a None counts as not given."""
+    if not isinstance(values, dict):
+        raise ParameterError(f"{where}: expected a mapping of parameters, found {type(values).__name__}")
+    return {name: normalize(str(name), value, where) for name, value in values.items() if value is not None}

@@ -1,0 +1,54 @@
+"""Which quantization a target means: its name's suffix and its quantization block, checked against each other."""
+
+from __future__ import annotations
+
+from converter.errors import ParameterError
+
+__all__ = ["VARIANTS", "resolve_quantization"]
+
+# Suffixes of a target's name and the part of the quantization block they stand for.
+VARIANTS = {
+    "float16": {"optimization": "default", "type": "float16"},
+    "dynamic": {"optimization": "default", "type": "float32"},
+    "int8": {"optimization": "default", "type": "int8"},
+    "uint8": {"optimization": "default", "type": "uint8"},
+}
+
+
+def resolve_quantization(block: dict, variant: str | None, written: dict | None = None) -> dict:
+    """The complete block: `optimization`, `type`, `opsset`, and `load` where it is used.
+
+    `block` is merged from the configuration; `written` is the target's own job, whose type must agree with the suffix.
+    Raises ParameterError for contradictions and for missing representative data.
+    """
+    written = written or {}
+    complete = {"opsset": "tflite", **block}
+    if variant:
+        suffix = VARIANTS[variant]
+        for key in ("type", "optimization"):
+            if written.get(key, suffix[key]) != suffix[key]:
+                raise ParameterError(
+                    f"quantization.{key} {written[key]} contradicts the name's suffix .{variant}: "
+                    f"write {key} {suffix[key]} or another name"
+                )
+        complete |= suffix
+        if variant == "dynamic":
+            complete.pop("load", None)
+    kind = complete.setdefault("type", "float32")
+    if complete.get("optimization") == "none" and kind != "float32":
+        raise ParameterError(
+            f"quantization.optimization none contradicts quantization.type {kind}: write optimization default"
+        )
+    complete.setdefault("optimization", "none" if kind == "float32" else "default")
+    if complete["optimization"] == "default" and "load" not in complete:
+        if kind in ("int8", "uint8"):
+            raise ParameterError(
+                f"quantization.type {kind} needs representative data: write quantization.load, a script with "
+                "get_dataset() or an .npz file"
+            )
+        if complete["opsset"] == "int8":
+            raise ParameterError(
+                "quantization.opsset int8 needs representative data: write quantization.load, a script with "
+                "get_dataset() or an .npz file"
+            )
+    return dict(sorted(complete.items()))

@@ -1,0 +1,125 @@
+"""The report of one target: what was made from what, how it was proven, and what it cost (schema: configs/report.schema.json)."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from converter.source_files import file_sha256
+
+if TYPE_CHECKING:
+    from converter.hub import Hub
+    from converter.step import ExportResult
+
+__all__ = ["compose", "line", "publishable", "read", "versions_step", "write"]
+
+
+def versions_step(export: str, framework: str) -> str:
+    """The entry of versions.STEP_PACKAGES for an export step, which depends on the framework it starts from."""
+    return f"{export}_pytorch" if framework == "pytorch" and export != "export_keras" else export
+
+
+def compose(
+    target: str,
+    hub: Hub,
+    parameters: dict,
+    export: str,
+    result: ExportResult | None,
+    error: dict | None,
+    staged: Path,
+    steps: list[dict],
+    versions: dict[str, str],
+) -> dict:
+    """The report as a mapping. `error` as in hub.json, `result` None when the conversion did not come to its end."""
+    imported = f"import_{hub.source['format']}" if hub.source.get("format") else None
+    report: dict = {
+        "target": target,
+        "status": "failed",
+        "reason": None,
+        "source": {key: hub.source.get(key) for key in ("path", "format", "sha256", "bytes")},
+        "file": None,
+        "parameters": dict(sorted({**hub.parameters, **parameters}.items())),
+        "route": [imported] if imported else [],
+        "opset": None,
+        "opset_reason": None,
+        "inputs": [],
+        "outputs": [],
+        "notes": list(hub.notes),
+        "verification": None,
+        "steps": steps,
+        "versions": dict(sorted(versions.items())),
+    }
+    if error is not None or result is None:
+        report["reason"] = error["message"] if error else f"{export} did not finish"
+        return report
+    report["route"] += result.route
+    report["notes"] += result.notes
+    report |= {"opset": result.opset, "opset_reason": result.opset_reason}
+    report |= {
+        "inputs": [spec.to_report() for spec in result.inputs],
+        "outputs": [spec.to_report() for spec in result.outputs],
+        "file": {"sha256": file_sha256(staged), "bytes": staged.stat().st_size},
+    }
+    if result.metadata:
+        report["metadata"] = result.metadata
+    if result.verification is None:
+        report |= {"status": "unverified", "reason": result.unverified_reason or "nothing here can run the file"}
+        return report
+    report["verification"] = result.verification.to_json()
+    if result.verification.passed:
+        report["status"] = "verified"
+    else:
+        report["status"] = "inaccurate"
+        report["reason"] = f"the file does not compute what the source computes: {result.verification.message}"
+    return report
+
+
+def write(path: Path, report: dict) -> None:
+    """Write under a temporary name and move, so that no reader sees half a report."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def read(path: Path) -> dict:
+    return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def publishable(report: dict) -> bool:
+    """Whether the file may appear under its final name (DESIGN, Failure)."""
+    on_failure = report["parameters"].get("verify", {}).get("on_failure", "fail")
+    return report["status"] in ("verified", "unverified") or (report["status"] == "inaccurate" and on_failure == "warn")
+
+
+def line(report: dict) -> str:
+    """One line for people: the target, what became of it, and the measured difference or the reason."""
+    target, status = report["target"], report["status"]
+    if report["file"] is None or not publishable(report):
+        return f"{target}: {report['reason']}"
+    text = f"{target}  {status}  {_size(report['file']['bytes'])}"
+    if report["opset"]:
+        text += f"  opset {report['opset']}"
+    if status == "unverified":
+        return f"{text}  ({report['reason']})"
+    worst = max(
+        (entry for entry in report["verification"]["outputs"] if entry.get("max_abs_diff") is not None),
+        key=lambda entry: entry["max_abs_diff"] / (entry["tolerance"] or 1.0),
+        default=None,
+    )
+    if worst is not None:
+        text += f"  max difference {worst['max_abs_diff']:.1e}"
+        if worst.get("tolerance"):
+            text += f" (allowed {worst['tolerance']:.1e})"
+    return text
+
+
+def _size(count: int) -> str:
+    for unit in ("bytes", "KB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "bytes" or count >= 100 else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.2f} GB"

@@ -1,0 +1,66 @@
+"""What a source consists of on disk, and the hash that stands for it in reports and in the decision to rebuild."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+from converter.errors import SourceError
+
+__all__ = ["file_sha256", "source_bytes", "source_files", "source_sha256", "source_stat"]
+
+
+def source_files(source: Path) -> list[Path]:
+    """The files of a source, sorted: a checkpoint's .meta with its .index and .data files, all files of a directory, or one file.
+
+    Raises SourceError when the source does not exist or is neither a file nor a directory.
+    """
+    source = Path(source)
+    if source.is_dir():
+        files = sorted(Path(folder, name) for folder, _, names in os.walk(source) for name in names)
+        return [file for file in files if file.is_file() and file.name != ".snakemake_timestamp"]
+    if not source.exists():
+        raise SourceError(f"{source} does not exist")
+    if not source.is_file():
+        raise SourceError(f"{source} is neither a file nor a directory")
+    if source.suffix != ".meta":
+        return [source]
+    prefix = source.name.removesuffix(".meta")
+    return sorted(
+        file
+        for file in source.parent.iterdir()
+        if file.name == source.name
+        or file.name == f"{prefix}.index"
+        or file.name.startswith(f"{prefix}.data-")
+        # TF1's first checkpoint format keeps the values in one file named like the prefix.
+        or file.name == prefix
+    )
+
+
+def source_bytes(source: Path) -> int:
+    return sum(file.stat().st_size for file in source_files(source))
+
+
+def source_stat(source: Path) -> list[list]:
+    """[name, size, mtime in ns] of each file: unchanged means that the hash need not be computed again."""
+    source = Path(source)
+    base = source if source.is_dir() else source.parent
+    stats = ((file, file.stat()) for file in source_files(source))
+    return [[file.relative_to(base).as_posix(), stat.st_size, stat.st_mtime_ns] for file, stat in stats]
+
+
+def file_sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def source_sha256(source: Path) -> str:
+    """Of a file: its SHA-256. Of several: that of the sorted lines "name<tab>hash" of its files."""
+    source = Path(source)
+    files = source_files(source)
+    if files == [source]:
+        return file_sha256(source)
+    base = source if source.is_dir() else source.parent
+    lines = sorted(f"{file.relative_to(base).as_posix()}\t{file_sha256(file)}\n" for file in files)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()

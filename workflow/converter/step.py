@@ -1,0 +1,241 @@
+"""The frame around every conversion script: its flags, its measurements, and what becomes of its errors.
+
+A user's mistake or a model's limit (ConverterError) is a verdict: it is written to hub.json or to the report, and the
+step succeeds, so that Snakemake keeps what was written; `publish` then fails with the sentence. So is any unexpected
+exception, since the same source would raise it again, with its traceback in the log. Only what another try may cure (no
+memory, a full disk) ends the step with exit status 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from converter.errors import ConverterError
+from converter.hub import Hub, TensorSpec
+from converter.parameters import (
+    EXPORT_PARAMETERS,
+    IMPORT_PARAMETERS,
+    PARAMETERS,
+    InputShape,
+    normalize,
+    parse_input_shape,
+)
+from converter.verify import Tolerance, Verification
+from converter.versions import step_versions
+
+__all__ = ["ExportJob", "ExportResult", "ImportSpec", "measure", "run_export", "run_import"]
+
+_STARTED = time.time()
+# Another try may succeed when there is memory or disk again.
+_TRANSIENT = {errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EIO, errno.EROFS}
+
+
+@dataclass(frozen=True)
+class ImportSpec:
+    """What an import step is asked for, in canonical form (see parameters.py)."""
+
+    source: Path
+    format: str
+    input_nodes: list[str] = field(default_factory=list)
+    output_nodes: list[str] = field(default_factory=list)
+    input_shape: list[InputShape] | None = None
+    constants: dict = field(default_factory=dict)
+    network_script: Path | None = None
+    network_name: str | None = None
+    network_args: dict | list | None = None
+    state_dict_key: str | None = None
+    savedmodel_tag: list[str] = field(default_factory=lambda: ["serve"])
+    savedmodel_signature: str = "serving_default"
+    toolchain: str = "default"
+    trusted: bool = False
+    samples: int = 4
+    reference_inputs: Path | None = None
+
+
+@dataclass(frozen=True)
+class ExportJob:
+    """What an export step is asked for. `onnx_opset` None: not set by the user, the default 10 may be raised."""
+
+    target: str
+    onnx_opset: int | None = None
+    frozen: bool = True
+    quantization: dict = field(default_factory=dict)
+    input_layout: str = "nhwc"
+    backend: str = "default"
+    tolerance: Tolerance = field(default_factory=Tolerance)
+
+
+@dataclass
+class ExportResult:
+    """What an export step made of the staged file. `route`: the names of its own steps; `inputs`, `outputs`: the file's."""
+
+    route: list[str]
+    inputs: list[TensorSpec]
+    outputs: list[TensorSpec]
+    verification: Verification | None
+    unverified_reason: str | None = None
+    opset: int | None = None
+    opset_reason: str | None = None
+    notes: list[str] = field(default_factory=list)
+    metadata: dict = field(default_factory=dict)
+
+
+def measure(name: str) -> dict:
+    """CPU seconds of this process and its children, wall seconds since its start, peak resident memory in MB."""
+    times = os.times()
+    return {
+        "name": name,
+        "cpu_seconds": round(times.user + times.system + times.children_user + times.children_system, 2),
+        "wall_seconds": round(time.time() - _STARTED, 2),
+        "peak_memory_mb": _peak_memory_mb(),
+    }
+
+
+def _peak_memory_mb() -> int:
+    """VmHWM, not ru_maxrss: that one also counts the process which forked this one, before exec."""
+    try:
+        with open("/proc/self/status", encoding="ascii") as status:
+            for line in status:
+                if line.startswith("VmHWM:"):
+                    return int(line.split()[1]) // 1024
+    except FileNotFoundError:
+        pass  # not Linux
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak // (1024 * 1024 if sys.platform == "darwin" else 1024)
+
+
+def _add_parameters(parser: argparse.ArgumentParser, names: Sequence[str]) -> None:
+    for name in names:
+        parser.add_argument(f"--{name}", help=PARAMETERS[name].help)
+
+
+def _parameters(args: argparse.Namespace, names: Sequence[str]) -> dict:
+    return {name: normalize(name, value) for name in names if (value := getattr(args, name)) is not None}
+
+
+def _describe(error: Exception, step: str, subject: str) -> dict:
+    """{"kind", "message"} of a failed step; an unexpected exception's traceback goes to stderr, which is the log."""
+    if isinstance(error, ConverterError):
+        return {"kind": type(error).__name__, "message": _sentence(str(error))}
+    traceback.print_exc()
+    lines = [line.strip() for line in f"{type(error).__name__}: {error}".splitlines() if line.strip()]
+    return {
+        "kind": "InternalError",
+        "message": _sentence(f"{step} failed on {subject}: {lines[0][:300]} (see the log)"),
+    }
+
+
+def _sentence(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _is_transient(error: BaseException) -> bool:
+    return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _TRANSIENT)
+
+
+def run_import(name: str, import_model: Callable[[ImportSpec, Path], Hub], argv: Sequence[str] | None = None) -> int:
+    """Run an import script: source file to hub directory. Returns the exit status."""
+    parser = argparse.ArgumentParser(prog=name, description=sys.modules[import_model.__module__].__doc__)
+    parser.add_argument("source", help=PARAMETERS["convert_from"].help)
+    parser.add_argument("hub", type=Path, help="directory to write")
+    parser.add_argument("--error", help="write this sentence as the import's failure")
+    _add_parameters(parser, IMPORT_PARAMETERS)
+    args = parser.parse_args(argv)
+    args.hub.mkdir(parents=True, exist_ok=True)
+    hub = Hub(args.hub)
+    parameters: dict = {}
+    source: dict = {"path": args.source, "format": name.removeprefix("import_"), "sha256": None, "bytes": None}
+    try:
+        if args.error:
+            raise ConverterError(args.error)
+        from converter.source_files import source_bytes, source_sha256, source_stat
+
+        parameters = _parameters(args, IMPORT_PARAMETERS)
+        path = Path(args.source)
+        stat = source_stat(path)
+        source |= {"sha256": source_sha256(path), "bytes": source_bytes(path), "stat": stat}
+        hub = import_model(_import_spec(path, source["format"], parameters), args.hub)
+        if source_stat(path) != stat:
+            raise OSError(errno.EIO, f"{path} changed while it was read")
+    except Exception as error:
+        if _is_transient(error):
+            traceback.print_exc()
+            return 1
+        hub = Hub(args.hub, error=_describe(error, name, args.source))
+    hub.source, hub.parameters = source, parameters
+    hub.versions, hub.step = step_versions(name), measure(name)
+    hub.write()
+    return 0
+
+
+def _import_spec(source: Path, format: str, parameters: dict) -> ImportSpec:
+    verify = parameters.get("verify", {})
+    values = {name: value for name, value in parameters.items() if name != "verify"}
+    if "input_shape" in values:
+        values["input_shape"] = parse_input_shape(values["input_shape"])
+    if "network_script" in values:
+        values["network_script"] = Path(values["network_script"])
+    reference = verify.get("inputs")
+    return ImportSpec(
+        source,
+        format,
+        **values,
+        samples=verify.get("samples", 4),
+        reference_inputs=Path(reference) if reference else None,
+    )
+
+
+def run_export(
+    name: str, export_model: Callable[[Hub, ExportJob, Path], ExportResult], argv: Sequence[str] | None = None
+) -> int:
+    """Run an export script: hub directory to a staged file, verified, and its report. Returns the exit status."""
+    from converter import report
+
+    parser = argparse.ArgumentParser(prog=name, description=sys.modules[export_model.__module__].__doc__)
+    parser.add_argument("hub", type=Path, help="directory that an import script wrote")
+    parser.add_argument("staged", type=Path, help="file to write")
+    parser.add_argument("--report", type=Path, required=True, help="report to write")
+    parser.add_argument("--target", required=True, help="what the file will be named in the end")
+    _add_parameters(parser, EXPORT_PARAMETERS)
+    args = parser.parse_args(argv)
+    args.staged.parent.mkdir(parents=True, exist_ok=True)
+    args.staged.unlink(missing_ok=True)
+    hub = Hub.read(args.hub)
+    result, error, parameters = None, hub.error, {}
+    try:
+        parameters = _parameters(args, EXPORT_PARAMETERS)
+        if error is None:
+            result = export_model(hub, _export_job(args.target, parameters), args.staged)
+            if not args.staged.is_file():
+                raise RuntimeError(f"{name} wrote no file")
+    except Exception as caught:
+        if _is_transient(caught):
+            traceback.print_exc()
+            return 1
+        error = _describe(caught, name, hub.source.get("path") or args.target)
+    if error is not None:
+        # Snakemake wants every declared output; `publish` never moves a file whose report says failed.
+        args.staged.write_bytes(b"")
+    steps = [hub.step, measure(name)] if hub.step else [measure(name)]
+    versions = {**hub.versions, **step_versions(report.versions_step(name, hub.framework))}
+    report.write(
+        args.report, report.compose(args.target, hub, parameters, name, result, error, args.staged, steps, versions)
+    )
+    return 0
+
+
+def _export_job(target: str, parameters: dict) -> ExportJob:
+    verify = parameters.get("verify", {})
+    values = {name: value for name, value in parameters.items() if name != "verify"}
+    tolerance = Tolerance(**{key: verify[key] for key in ("rtol", "atol") if key in verify})
+    return ExportJob(target, **values, tolerance=tolerance)
