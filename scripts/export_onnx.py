@@ -1,0 +1,21 @@
+"""Hub to ONNX: export_onnx.py HUB STAGED --report REPORT --target TARGET."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow"))
+
+from converter.hub import Hub
+from converter.step import ExportJob, ExportResult, run_export
+
+
+def export_model(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
+    if hub.framework == "tensorflow":
+        from converter.tf.onnx_export import export
+    else:
+        from converter.torch.onnx_export import export
+    return export(hub, job, staged)
+
+
+if __name__ == "__main__":
+    sys.exit(run_export("export_onnx", export_model))

@@ -1,0 +1,77 @@
+"""One run of tf2onnx at one opset, on a prepared graph."""
+
+from __future__ import annotations
+
+import onnx
+import tensorflow as tf
+from onnx import GraphProto, ModelProto
+
+from converter.tf.onnx_deferred import DeferredTensors, deterministic_tf2onnx
+from converter.tf.onnx_graph import PreparedGraph
+from converter.tf.onnx_names import subgraphs
+
+__all__ = ["ConversionFailure", "convert_graph"]
+
+
+class ConversionFailure(Exception):
+    """tf2onnx could not express the graph at this opset; the message is its own, in one line."""
+
+
+def convert_graph(prepared: PreparedGraph, opset: int, tensors: DeferredTensors) -> ModelProto:
+    """tf2onnx's model of the graph, optimized; its large initializers are stand-ins of `tensors`.
+
+    Raises ConversionFailure.
+    """
+    import tf2onnx.tfonnx  # noqa: F401  (before its modules are patched)
+
+    with deterministic_tf2onnx(tensors) as messages:
+        try:
+            graph = _optimize(prepared, opset, tensors)
+            model = graph.make_model("")
+        except Exception as error:  # whatever a handler of tf2onnx trips over
+            detail = "; ".join(dict.fromkeys(_first_line(text) for text in [*messages, str(error)] if text.strip()))
+            raise ConversionFailure(detail or type(error).__name__) from error
+    missing = {node.op_type for graph in _graphs(model.graph) for node in graph.node} & prepared.operators()
+    missing = sorted(name for name in missing if not onnx.defs.has(name))
+    if missing:
+        raise ConversionFailure(f"no ONNX operators for {', '.join(missing)}")
+    return model
+
+
+def _graphs(graph: GraphProto) -> list[GraphProto]:
+    return [graph, *(inner for node in graph.node for body in subgraphs(node) for inner in _graphs(body))]
+
+
+def _first_line(text: str) -> str:
+    return text.strip().splitlines()[0][:300]
+
+
+def _process(prepared: PreparedGraph, opset: int, tensors: DeferredTensors):  # noqa: ANN202 (tf2onnx.graph.Graph)
+    """What tf2onnx.tfonnx.process_tf_graph does, with the weights made constants after parsing."""
+    from tf2onnx import tfonnx
+    from tf2onnx.tf_loader import clear_functions
+
+    clear_functions()
+    with tf.Graph().as_default() as tf_graph:
+        tf.import_graph_def(prepared.graph_def, name="")
+        main, subgraphs = tfonnx.graphs_from_tf(tf_graph, prepared.inputs, prepared.outputs)
+    for node in main.get_nodes():
+        if node.name in prepared.weights:
+            tensor = tensors.stand_in(prepared.weights[node.name], node.output[0])
+            node.type = "Const"
+            node.attr.clear()
+            node.set_attr("value", tensor)
+    for graph in [main, *subgraphs]:
+        graph.set_config(None, opset, None)
+    return tfonnx.process_graphs(main, subgraphs, None, [], [], False, None, {}, None)
+
+
+def _optimize(prepared: PreparedGraph, opset: int, tensors: DeferredTensors):  # noqa: ANN202 (tf2onnx.graph.Graph)
+    """With all of tf2onnx's optimizers. It deep-copies the graph before each, to carry on without one that fails: at
+    first done without, as that takes half of the time."""
+    from tf2onnx import optimizer
+
+    try:
+        return optimizer.optimize_graph(_process(prepared, opset, tensors), catch_errors=False)
+    except Exception:
+        return optimizer.optimize_graph(_process(prepared, opset, tensors), catch_errors=True)

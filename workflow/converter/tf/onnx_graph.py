@@ -1,0 +1,115 @@
+"""From a hub's graph to the graph that tf2onnx gets: small weights inlined, large ones left as placeholders."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+
+from converter.hub import Hub, TensorSpec
+from converter.tf.graph import GraphDef, NodeDef, prune, split_tensor, tensor_name, unique_name
+from converter.tf.onnx_deferred import INLINE_BYTES
+from converter.tf.onnx_fold import fold_weights, push_scales_into_filters
+
+__all__ = ["PreparedGraph", "prepare_graph"]
+
+
+@dataclass(frozen=True)
+class PreparedGraph:
+    """inputs, outputs: one tensor ("x:0") for each of the hub's, all different. weights: by name of their Placeholder."""
+
+    graph_def: GraphDef
+    inputs: list[str]
+    outputs: list[str]
+    weights: dict[str, np.ndarray]
+
+    def operators(self) -> set[str]:
+        bodies = [self.graph_def.node, *(function.node_def for function in self.graph_def.library.function)]
+        return {node.op for body in bodies for node in body}
+
+
+def prepare_graph(hub: Hub) -> PreparedGraph:
+    """The hub's graph, optimized by grappler as tf2onnx's own command line does it."""
+    graph_def = GraphDef.FromString(hub.graph_path.read_bytes())
+    inputs = _input_placeholders(graph_def, hub.inputs)
+    outputs = _output_nodes(graph_def, hub.outputs)
+    graph_def = prune(graph_def, outputs, inputs)
+    weights = _inline_small_weights(graph_def, hub, inputs)
+    if weights:
+        push_scales_into_filters(graph_def, weights, outputs)
+        graph_def = prune(graph_def, outputs, inputs)
+        fold_weights(graph_def, weights)
+        graph_def = prune(graph_def, outputs, inputs)
+    tensors_in, tensors_out = [f"{name}:0" for name in inputs], [f"{name}:0" for name in outputs]
+    graph_def = _optimize(graph_def, tensors_in, tensors_out)
+    # Grappler's order of nodes changes from run to run.
+    graph_def = prune(graph_def, outputs, inputs)
+    present = {node.name for node in graph_def.node}
+    return PreparedGraph(
+        graph_def, tensors_in, tensors_out, {name: array for name, array in weights.items() if name in present}
+    )
+
+
+def _optimize(graph_def: GraphDef, inputs: list[str], outputs: list[str]) -> GraphDef:
+    from tf2onnx.tf_loader import tf_optimize
+
+    with tf.Graph().as_default():
+        return tf_optimize(inputs, outputs, graph_def)
+
+
+def _input_placeholders(graph_def: GraphDef, specs: list[TensorSpec]) -> list[str]:
+    """Names of one Placeholder per input, with the shape that the hub states; other nodes that are fed get one."""
+    nodes = {node.name: node for node in graph_def.node}
+    names = []
+    for spec in specs:
+        name, index = split_tensor(spec.tensor or spec.name)
+        node = nodes[name]
+        if node.op != "Placeholder":
+            dtype = tf.as_dtype(spec.dtype).as_datatype_enum
+            node = graph_def.node.add(name=unique_name(f"{name}_fed", nodes), op="Placeholder")
+            node.attr["dtype"].type = dtype
+            nodes[node.name] = node
+            _redirect(graph_def, tensor_name(name, index), node.name)
+        node.attr["shape"].shape.CopyFrom(tf.TensorShape(spec.shape).as_proto())
+        names.append(node.name)
+    return names
+
+
+def _redirect(graph_def: GraphDef, old: str, new: str) -> None:
+    for node in graph_def.node:
+        for position, source in enumerate(node.input):
+            if source == old:
+                node.input[position] = new
+
+
+def _output_nodes(graph_def: GraphDef, specs: list[TensorSpec]) -> list[str]:
+    """Names of one Identity per output: an output may be an input, a weight, or the same tensor as another output."""
+    taken = {node.name for node in graph_def.node}
+    names = []
+    for spec in specs:
+        name, index = split_tensor(spec.tensor or spec.name)
+        identity = NodeDef(name=unique_name(f"{name}_result", taken), op="Identity", input=[tensor_name(name, index)])
+        identity.attr["T"].type = tf.as_dtype(spec.dtype).as_datatype_enum
+        graph_def.node.append(identity)
+        taken.add(identity.name)
+        names.append(identity.name)
+    return names
+
+
+def _inline_small_weights(graph_def: GraphDef, hub: Hub, inputs: list[str]) -> dict[str, np.ndarray]:
+    """Turn placeholders of small weights into Const nodes, in place; returns the large ones, mapped from the file."""
+    stored, large = hub.weights(), {}
+    for node in graph_def.node:
+        if node.op != "Placeholder" or node.name in inputs or node.name not in stored:
+            continue
+        if stored.nbytes(node.name) > INLINE_BYTES:
+            large[node.name] = stored[node.name]
+            continue
+        value = tf.make_tensor_proto(stored[node.name])
+        dtype = node.attr["dtype"].type
+        node.op = "Const"
+        node.ClearField("attr")
+        node.attr["dtype"].type = dtype
+        node.attr["value"].tensor.CopyFrom(value)
+    return large
