@@ -1,0 +1,55 @@
+# Converter: name the file you want, and its source is found, converted, and proven to compute the same.
+#
+#   converted/{model}[.{variant}].{ext}     what you ask for: onnx, tflite (float16, dynamic, int8, uint8), pb, h5, keras
+#   reports/{model}[.{variant}].{ext}.json  how it was made and verified, whether it succeeded or not
+#   reports/{model}.inspect.json            what the source holds, and what it can become
+#   intermediate/{model}-{key}/             the source, read once for all its targets
+#   rejected/                               files that did not compute what their source computes
+import os
+import sys
+from pathlib import Path
+
+from snakemake.utils import min_version
+
+min_version("9.27")
+sys.path.insert(0, os.path.join(workflow.basedir, "workflow"))
+from converter.session import open_session
+
+
+# "from any working directory": the configuration lies beside this file, not where the models are.
+configfile: os.path.join(workflow.basedir, "configs", "config.yaml")
+
+
+session = open_session(config, Path(workflow.basedir))
+planned = session.rule_inputs
+SCRIPTS = os.path.join(workflow.basedir, "scripts")
+
+
+wildcard_constraints:
+    model=r"[^/]+",
+    name=r".+",
+
+
+include: "rules/publish.smk"
+include: "rules/keras.smk"
+include: "rules/savedmodel.smk"
+include: "rules/checkpoint.smk"
+include: "rules/protobuf.smk"
+include: "rules/pytorch.smk"
+include: "rules/onnx.smk"
+include: "rules/tflite.smk"
+include: "rules/report.smk"
+include: "rules/zoo.smk"
+include: "rules/toolchains.smk"
+
+
+onstart:
+    session.start()
+
+
+onsuccess:
+    session.finish()
+
+
+onerror:
+    session.finish()

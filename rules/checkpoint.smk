@@ -1,0 +1,27 @@
+# TensorFlow 1 checkpoints: a .meta with its .index and .data files.
+
+
+rule import_checkpoint:
+    """Read a checkpoint: its inference graph, weights and reference outputs."""
+    input:
+        ancient(planned.source),
+    output:
+        directory("intermediate/{key}"),
+    log:
+        "logs/import/{key}.log",
+    wildcard_constraints:
+        key=planned.keys_of("checkpoint"),
+    conda:
+        "../environment.yml"
+    resources:
+        mem_mb=planned.import_memory,
+    params:
+        source=planned.source_path,
+        options=planned.import_options,
+        bytes=planned.source_version,
+        code=planned.code("import_checkpoint"),
+        versions=planned.versions("import_checkpoint"),
+    message:
+        "read {params.source}"
+    shell:
+        "python {SCRIPTS:q}/import_checkpoint.py {params.options} -- {params.source} {output:q} 2> {log:q}"

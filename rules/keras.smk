@@ -1,0 +1,27 @@
+# Keras files: .h5 and .hdf5 of Keras 2 and 3, and .keras.
+
+
+rule import_keras:
+    """Read a Keras file: its inference graph, weights and reference outputs."""
+    input:
+        ancient(planned.source),
+    output:
+        directory("intermediate/{key}"),
+    log:
+        "logs/import/{key}.log",
+    wildcard_constraints:
+        key=planned.keys_of("keras"),
+    conda:
+        "../environment.yml"
+    resources:
+        mem_mb=planned.import_memory,
+    params:
+        source=planned.source_path,
+        options=planned.import_options,
+        bytes=planned.source_version,
+        code=planned.code("import_keras"),
+        versions=planned.versions("import_keras"),
+    message:
+        "read {params.source}"
+    shell:
+        "python {SCRIPTS:q}/import_keras.py {params.options} -- {params.source} {output:q} 2> {log:q}"

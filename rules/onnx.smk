@@ -1,0 +1,29 @@
+# ONNX files, from every source format.
+
+
+rule export_onnx:
+    """Write a hub's model as ONNX and compare it with the source, in onnxruntime."""
+    input:
+        hub=planned.hub,
+    output:
+        staged=temp("intermediate/staged/{name}.{extension}"),
+        report="reports/{name}.{extension}.json",
+    log:
+        "logs/{name}.{extension}.log",
+    wildcard_constraints:
+        extension="onnx",
+    conda:
+        "../environment.yml"
+    resources:
+        mem_mb=planned.export_memory,
+    params:
+        model=planned.model_name,
+        target=planned.target,
+        options=planned.export_options,
+        code=planned.code("export_onnx"),
+        versions=planned.versions("export_onnx"),
+    message:
+        "write {wildcards.name}.{wildcards.extension}"
+    shell:
+        "python {SCRIPTS:q}/export_onnx.py {params.options} --target={params.target} --report={output.report:q} "
+        "-- {input.hub:q} {output.staged:q} 2> {log:q}"

@@ -1,0 +1,55 @@
+# Frozen TensorFlow graphs: .pb, and .pbtxt in text form; as a source and as a target.
+
+
+rule import_protobuf:
+    """Read a frozen graph: its constants as weights, and reference outputs."""
+    input:
+        ancient(planned.source),
+    output:
+        directory("intermediate/{key}"),
+    log:
+        "logs/import/{key}.log",
+    wildcard_constraints:
+        key=planned.keys_of("protobuf"),
+    conda:
+        "../environment.yml"
+    resources:
+        mem_mb=planned.import_memory,
+    params:
+        source=planned.source_path,
+        options=planned.import_options,
+        bytes=planned.source_version,
+        code=planned.code("import_protobuf"),
+        versions=planned.versions("import_protobuf"),
+    message:
+        "read {params.source}"
+    shell:
+        "python {SCRIPTS:q}/import_protobuf.py {params.options} -- {params.source} {output:q} 2> {log:q}"
+
+
+rule export_protobuf:
+    """Write a hub's graph as a .pb, frozen with its weights or with variables, and compare it with the source."""
+    input:
+        hub=planned.hub,
+    output:
+        staged=temp("intermediate/staged/{name}.{extension}"),
+        report="reports/{name}.{extension}.json",
+    log:
+        "logs/{name}.{extension}.log",
+    wildcard_constraints:
+        extension="pb",
+    conda:
+        "../environment.yml"
+    resources:
+        mem_mb=planned.export_memory,
+    params:
+        model=planned.model_name,
+        target=planned.target,
+        options=planned.export_options,
+        code=planned.code("export_protobuf"),
+        versions=planned.versions("export_protobuf"),
+    message:
+        "write {wildcards.name}.{wildcards.extension}"
+    shell:
+        "python {SCRIPTS:q}/export_protobuf.py {params.options} --target={params.target} --report={output.report:q} "
+        "-- {input.hub:q} {output.staged:q} 2> {log:q}"

@@ -1,0 +1,61 @@
+# The last step of every conversion: the staged file gets its final name if its report allows it.
+
+
+def default_targets(wildcards):
+    return session.planner.default_targets()
+
+
+rule all:
+    """Make the file of every job in the configuration that is not skipped."""
+    default_target: True
+    input:
+        default_targets,
+
+
+rule publish:
+    """Move a verified file to converted/, or fail with the sentence that says what to change."""
+    input:
+        staged="intermediate/staged/{name}",
+        report="reports/{name}.json",
+    output:
+        "converted/{name}",
+    log:
+        "logs/{name}.publish.log",
+    conda:
+        "../environment.yml"
+    params:
+        code=planned.code("publish"),
+    message:
+        "publish {output}"
+    shell:
+        "python {SCRIPTS:q}/publish.py {input.staged:q} {input.report:q} {output:q} 2> {log:q}"
+
+
+if session.planner.elsewhere:
+
+    use rule publish as publish_elsewhere with:
+        input:
+            staged=planned.staged_elsewhere,
+            report=planned.report_elsewhere,
+        output:
+            "{path}",
+        log:
+            "logs/elsewhere/{path}.publish.log",
+        wildcard_constraints:
+            path=planned.elsewhere_pattern(),
+
+
+rule refuse:
+    """A target that cannot be planned (no source, unknown format): a hub that holds the reason."""
+    output:
+        directory("intermediate/refused/{target}"),
+    log:
+        "logs/{target}.refuse.log",
+    conda:
+        "../environment.yml"
+    params:
+        error=planned.refusal,
+    message:
+        "refuse {wildcards.target}"
+    shell:
+        "python {SCRIPTS:q}/refuse.py {params.error} {output:q} 2> {log:q}"

@@ -1,0 +1,56 @@
+# PyTorch files: .pt, .pth and .pt2 in; Keras files out.
+
+
+rule import_pytorch:
+    """Read a PyTorch file: its exported program and reference outputs."""
+    input:
+        source=ancient(planned.source),
+        libraries=ancient("intermediate/toolchains/torch"),
+    output:
+        directory("intermediate/{key}"),
+    log:
+        "logs/import/{key}.log",
+    wildcard_constraints:
+        key=planned.keys_of("pytorch"),
+    conda:
+        "../environment.yml"
+    resources:
+        mem_mb=planned.import_memory,
+    params:
+        source=planned.source_path,
+        options=planned.import_options,
+        bytes=planned.source_version,
+        code=planned.code("import_pytorch"),
+        versions=planned.versions("import_pytorch"),
+    message:
+        "read {params.source}"
+    shell:
+        "python {SCRIPTS:q}/import_pytorch.py {params.options} -- {params.source} {output:q} 2> {log:q}"
+
+
+rule export_keras:
+    """Write a PyTorch hub's model as a Keras file of ordinary layers and compare it with the source."""
+    input:
+        hub=planned.hub,
+    output:
+        staged=temp("intermediate/staged/{name}.{extension}"),
+        report="reports/{name}.{extension}.json",
+    log:
+        "logs/{name}.{extension}.log",
+    wildcard_constraints:
+        extension="h5|hdf5|keras",
+    conda:
+        "../environment.yml"
+    resources:
+        mem_mb=planned.export_memory,
+    params:
+        model=planned.model_name,
+        target=planned.target,
+        options=planned.export_options,
+        code=planned.code("export_keras"),
+        versions=planned.versions("export_keras"),
+    message:
+        "write {wildcards.name}.{wildcards.extension}"
+    shell:
+        "python {SCRIPTS:q}/export_keras.py {params.options} --target={params.target} --report={output.report:q} "
+        "-- {input.hub:q} {output.staged:q} 2> {log:q}"

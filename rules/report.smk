@@ -1,0 +1,42 @@
+# What a source holds, and reports of targets that no export rule makes.
+
+
+rule inspect:
+    """What a source holds: inputs, outputs, operators, and what it can become."""
+    input:
+        hub=planned.inspect_hub,
+    output:
+        "reports/{model}.inspect.json",
+    log:
+        "logs/{model}.inspect.log",
+    conda:
+        "../environment.yml"
+    params:
+        code=planned.code("inspect_model"),
+    message:
+        "inspect {wildcards.model}"
+    shell:
+        "python {SCRIPTS:q}/inspect_model.py {input.hub:q} {output:q} 2> {log:q}"
+
+
+rule report_refusal:
+    """The report of a target of no known format."""
+    input:
+        hub=planned.hub,
+    output:
+        staged=temp("intermediate/staged/{name}"),
+        report="reports/{name}.json",
+    log:
+        "logs/{name}.log",
+    wildcard_constraints:
+        name=r"(?!.*\.(onnx|tflite|pb|h5|hdf5|keras|inspect|layers)(\.json)?$).+",
+    conda:
+        "../environment.yml"
+    params:
+        target=planned.target,
+        code=planned.code("report_refusal"),
+    message:
+        "report {wildcards.name}"
+    shell:
+        "python {SCRIPTS:q}/report_refusal.py --target={params.target} --report={output.report:q} "
+        "-- {input.hub:q} {output.staged:q} 2> {log:q}"

@@ -1,0 +1,27 @@
+# SavedModel directories, of TensorFlow 1.15 to today.
+
+
+rule import_savedmodel:
+    """Read one signature of a SavedModel: its graph, weights and reference outputs."""
+    input:
+        ancient(planned.source),
+    output:
+        directory("intermediate/{key}"),
+    log:
+        "logs/import/{key}.log",
+    wildcard_constraints:
+        key=planned.keys_of("savedmodel"),
+    conda:
+        "../environment.yml"
+    resources:
+        mem_mb=planned.import_memory,
+    params:
+        source=planned.source_path,
+        options=planned.import_options,
+        bytes=planned.source_version,
+        code=planned.code("import_savedmodel"),
+        versions=planned.versions("import_savedmodel"),
+    message:
+        "read {params.source}"
+    shell:
+        "python {SCRIPTS:q}/import_savedmodel.py {params.options} -- {params.source} {output:q} 2> {log:q}"

@@ -1,0 +1,30 @@
+# TensorFlow Lite files, from every source format, quantized if wanted.
+
+
+rule export_tflite:
+    """Write a hub's model as TensorFlow Lite and compare it with the source, in LiteRT."""
+    input:
+        hub=planned.hub,
+    output:
+        staged=temp("intermediate/staged/{name}.{extension}"),
+        report="reports/{name}.{extension}.json",
+    log:
+        "logs/{name}.{extension}.log",
+    wildcard_constraints:
+        extension="tflite",
+    conda:
+        "../environment.yml"
+    resources:
+        mem_mb=planned.export_memory,
+    params:
+        model=planned.model_name,
+        target=planned.target,
+        options=planned.export_options,
+        data=planned.data_version,
+        code=planned.code("export_tflite"),
+        versions=planned.versions("export_tflite"),
+    message:
+        "write {wildcards.name}.{wildcards.extension}"
+    shell:
+        "python {SCRIPTS:q}/export_tflite.py {params.options} --target={params.target} --report={output.report:q} "
+        "-- {input.hub:q} {output.staged:q} 2> {log:q}"

@@ -1,0 +1,20 @@
+# Well-known models that recipes make on demand, below zoo/ (configs/zoo.yaml).
+
+
+rule zoo_keras:
+    """Make a Keras application or a small recurrent model, with seeded weights or, if configured, pretrained ones."""
+    output:
+        "zoo/{model}.h5",
+    log:
+        "logs/zoo/{model}.log",
+    conda:
+        "../environment.yml"
+    resources:
+        mem_mb=4000,
+    params:
+        recipe=planned.recipe_options,
+        code=planned.code("zoo_keras"),
+    message:
+        "make {output}"
+    shell:
+        "python {SCRIPTS:q}/zoo_keras.py {params.recipe} {output:q} 2> {log:q}"

@@ -1,0 +1,48 @@
+"""Give a staged file its final name if its report allows it: publish.py STAGED REPORT TARGET.
+
+The file is linked (or copied) beside its final place and moved, so that it appears whole or not at all. What did not
+compute the same is kept below rejected/. Prints one line; a failure's sentence is printed again when Snakemake ends.
+"""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow"))
+
+from converter import failures, report
+
+
+def main(staged: Path, report_path: Path, target: Path) -> int:
+    result = report.read(report_path)
+    name = (
+        report_path.relative_to("reports").with_suffix("") if not report_path.is_absolute() else Path(report_path.stem)
+    )
+    if not report.publishable(result):
+        if result["status"] == "inaccurate":
+            _place(staged, Path("rejected") / name)
+        failures.remember(str(name), report.line(result))
+        return 1
+    _place(staged, target)
+    print(report.line(result), flush=True)
+    return 0
+
+
+def _place(staged: Path, target: Path) -> None:
+    """Link or copy, then move; the new name gets the present time, so that it is younger than what it was made from."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        try:
+            os.link(staged, temporary)
+        except OSError:  # another file system, or one without links
+            shutil.copyfile(staged, temporary)
+        os.utime(temporary)
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(*map(Path, sys.argv[1:4])))

@@ -1,0 +1,119 @@
+"""The configuration as the rest of the program sees it: validated, in canonical form, with one error sentence per mistake."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from converter.errors import ParameterError, nearest
+from converter.parameters import PARAMETERS, normalize_all
+from converter.sources import model_name
+
+__all__ = ["Config", "SHIPPED_OPSET", "read_config"]
+
+# The opset that the shipped configuration names; as a default it counts as not set (DESIGN, onnx_opset).
+SHIPPED_OPSET = 10
+_KEYS = ("defaults", "models", "jobs", "zoo")
+
+
+@dataclass
+class Config:
+    """`jobs` by target; a job keeps its position in the list as "position". `errors`: why a job cannot be planned."""
+
+    defaults: dict = field(default_factory=dict)
+    models: dict[str, dict] = field(default_factory=dict)
+    jobs: dict[str, dict] = field(default_factory=dict)
+    zoo: dict = field(default_factory=dict)
+    jobs_by_stem: dict[str, list[str]] = field(default_factory=dict)
+
+
+def read_config(values: dict, zoo_recipes: Path | None = None) -> Config:
+    """Check the merged configuration. Raises ParameterError, one sentence, for the first mistake."""
+    for key in values:
+        if key not in _KEYS:
+            close = nearest(str(key), [*_KEYS, *PARAMETERS], 1)
+            hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(_KEYS)}"
+            if close and close[0] in PARAMETERS:
+                hint = f"{close[0]} belongs below defaults:, models: or jobs:"
+            raise ParameterError(f"configuration: unknown key {key!r}: {hint}")
+    defaults = normalize_all(_mapping(values, "defaults"), "defaults")
+    for name in ("convert_from", "convert_to", "skip"):
+        if name in defaults:
+            raise ParameterError(f"defaults: {name} cannot be a default; write it in the job")
+    if defaults.get("onnx_opset") == SHIPPED_OPSET:
+        del defaults["onnx_opset"]
+    models = {}
+    for name, entry in _mapping(values, "models").items():
+        models[str(name)] = normalize_all(entry or {}, f"models: {name}")
+        for unusable in ("convert_to", "skip"):
+            if unusable in models[str(name)]:
+                raise ParameterError(f"models: {name}: {unusable} belongs in a job")
+    config = Config(defaults, models, zoo=_zoo(values, zoo_recipes))
+    jobs = values.get("jobs") or []
+    if not isinstance(jobs, list):
+        raise ParameterError("jobs: expected a list of mappings")
+    for position, values in enumerate(jobs, 1):
+        _add_job(config, values, position)
+    return config
+
+
+def _mapping(values: dict, key: str) -> dict:
+    entry = values.get(key) or {}
+    if not isinstance(entry, dict):
+        raise ParameterError(f"{key}: expected a mapping")
+    return entry
+
+
+def _add_job(config: Config, values: object, position: int) -> None:
+    where = f"job {position}"
+    if not isinstance(values, dict):
+        raise ParameterError(f"{where}: expected a mapping of parameters, found {type(values).__name__}")
+    if isinstance(values.get("convert_to"), str):
+        where += f" ({values['convert_to']})"
+    job = normalize_all(values, where)
+    for name in ("convert_from", "convert_to"):
+        if name not in job:
+            raise ParameterError(f"{where}: {name} is missing; every job needs convert_from and convert_to")
+    job["position"] = position
+    target = job["convert_to"] = normal_path(job["convert_to"])
+    job["convert_from"] = normal_path(job["convert_from"])
+    other = config.jobs.get(target)
+    if other is None or other.get("skip"):
+        if other is None or not job.get("skip"):
+            config.jobs[target] = job
+            config.jobs_by_stem.setdefault(model_name(job["convert_from"]), []).append(target)
+    elif not job.get("skip"):
+        raise ParameterError(
+            f"jobs {other['position']} and {position} both write {target}: give one another convert_to"
+        )
+
+
+def normal_path(path: str) -> str:
+    """Without "./", "//" and a trailing "/"; ".." stays, since a link may stand before it."""
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    return ("/" if path.startswith("/") else "") + "/".join(parts)
+
+
+def _zoo(values: dict, recipes: Path | None) -> dict:
+    zoo = dict(_mapping(values, "zoo"))
+    for key in zoo:
+        if key not in ("weights", "only"):
+            close = nearest(str(key), ("weights", "only"), 1)
+            raise ParameterError(
+                f"zoo: unknown key {key!r}: known are weights and only" + (f" ({close[0]}?)" if close else "")
+            )
+    zoo.setdefault("weights", "random")
+    if zoo["weights"] not in ("random", "pretrained"):
+        raise ParameterError(f"zoo: weights is {zoo['weights']!r}; write random or pretrained")
+    known = yaml.safe_load(recipes.read_text(encoding="utf-8")) if recipes else {}
+    only = zoo.get("only")
+    if only is not None and (not isinstance(only, list) or not all(isinstance(name, str) for name in only)):
+        raise ParameterError("zoo: only takes a list of model names")
+    for name in only or []:
+        if name not in known:
+            close = nearest(name, known, 1)
+            raise ParameterError(f"zoo: no recipe named {name!r}" + (f": did you mean {close[0]}?" if close else ""))
+    zoo["recipes"] = known
+    return zoo

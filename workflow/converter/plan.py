@@ -1,0 +1,229 @@
+"""From a target's name to what must be done: its source, its hub, and the parameters of each step.
+
+Planning reads names and the configuration, never a model, so that thousands of targets cost little. A mistake in one
+target becomes its plan's `error`: the others are still made (DESIGN, Targets).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from converter.config import Config, normal_path
+from converter.errors import ConverterError, ParameterError, SourceError, UnsupportedError, nearest
+from converter.parameters import EXPORT_PARAMETERS, IMPORT_PARAMETERS
+from converter.quantization_rules import VARIANTS, resolve_quantization
+from converter.sources import ModelFolder, model_name, source_format
+
+__all__ = ["ImportPlan", "Plan", "Planner"]
+
+_CONVERTED = "converted/"
+# What each target format is made from (DESIGN, Targets).
+_FROM = {
+    "onnx": ("keras", "savedmodel", "checkpoint", "protobuf", "pytorch"),
+    "tflite": ("keras", "savedmodel", "checkpoint", "protobuf", "pytorch"),
+    "pb": ("keras", "savedmodel", "checkpoint"),
+    "h5": ("pytorch",),
+    "hdf5": ("pytorch",),
+    "keras": ("pytorch",),
+}
+# Import parameters that mean something for every format, and for some.
+_GENERAL = {"input_shape", "verify", "toolchain", "trusted"}
+_USED_BY = {
+    "keras": {"network_script", "network_name", "network_args"},
+    "savedmodel": {"savedmodel_tag", "savedmodel_signature", "constants"},
+    "checkpoint": {"input_nodes", "output_nodes", "constants"},
+    "protobuf": {"input_nodes", "output_nodes", "constants"},
+    "pytorch": {"network_script", "network_name", "network_args", "state_dict_key"},
+}
+_EXPORT_USED_BY = {
+    "onnx": {"onnx_opset", "backend"},
+    "tflite": {"quantization", "input_layout"},
+    "pb": {"frozen"},
+    "h5": {"input_layout", "backend"},
+    "hdf5": {"input_layout", "backend"},
+    "keras": {"input_layout", "backend"},
+}
+
+
+@dataclass(frozen=True)
+class ImportPlan:
+    """One import, shared by all targets with the same source and import parameters; `made`: a zoo recipe writes the source."""
+
+    source: str
+    format: str
+    parameters: dict = field(hash=False)
+    made: bool = False
+
+    @cached_property
+    def key(self) -> str:
+        """The hub's folder below intermediate/: model and format, for people, and a hash of path and parameters."""
+        text = json.dumps([self.source, self.format, self.parameters], sort_keys=True)
+        return f"{_slug(model_name(self.source))}-{self.format}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How one target is made. `name`: its path in reports/, logs/ and rejected/. Without `source`, `error` says why."""
+
+    target: str
+    name: str
+    extension: str
+    source: ImportPlan | None = None
+    parameters: dict = field(default_factory=dict, hash=False)
+    error: str | None = None
+
+
+class Planner:
+    """Plans targets and remembers them. `config` is checked; `models` is the folder of the user's sources."""
+
+    def __init__(self, config: Config, models: ModelFolder | None = None) -> None:
+        self.config = config
+        self.models = models or ModelFolder()
+        self._plans: dict[str, Plan] = {}
+        self._imports: dict[str, ImportPlan] = {}
+
+    @cached_property
+    def elsewhere(self) -> dict[str, str]:
+        """Targets of jobs outside converted/, by their report's name."""
+        return {self.report_name(target): target for target in self.config.jobs if not target.startswith(_CONVERTED)}
+
+    @staticmethod
+    def report_name(target: str) -> str:
+        """The path of the target below converted/, else its whole path, kept inside the folder it is put in."""
+        if target.startswith(_CONVERTED):
+            return target[len(_CONVERTED) :]
+        return "/".join("__" if part == ".." else part for part in target.strip("/").split("/"))
+
+    def target(self, name: str) -> str:
+        return self.elsewhere.get(name) or _CONVERTED + name
+
+    def plan(self, name: str) -> Plan:
+        """The plan of the target whose report is reports/{name}.json."""
+        if name not in self._plans:
+            target = self.target(name)
+            extension = target.rsplit("/")[-1].rpartition(".")[2] if "." in target.rsplit("/")[-1] else ""
+            try:
+                self._plans[name] = self._plan(target, name, extension)
+            except ConverterError as error:
+                self._plans[name] = Plan(target, name, extension, error=str(error))
+        return self._plans[name]
+
+    def _plan(self, target: str, name: str, extension: str) -> Plan:
+        if ".." in target.split("/") and target not in self.config.jobs:
+            raise ParameterError(f"{target} leaves converted/: name a file in it, or write a job with that convert_to")
+        if extension not in _FROM:
+            known = ", ".join(f".{known}" for known in _FROM)
+            close = nearest(extension, _FROM, 1)
+            hint = f"did you mean .{close[0]}?" if close else f"write one of {known}"
+            raise UnsupportedError(
+                f"{target}: {'.' + extension if extension else 'no extension'} is no target format; {hint}"
+            )
+        stem = name.rsplit("/")[-1][: -len(extension) - 1]
+        job = self.config.jobs.get(target, {})
+        model, variant = self._split_variant(stem, extension, target)
+        imported, values = self._source(target, model, job)
+        if imported.format not in _FROM[extension]:
+            possible = ", ".join(f".{known}" for known, formats in _FROM.items() if imported.format in formats)
+            raise UnsupportedError(
+                f"{target}: a {imported.format} source ({imported.source}) does not become .{extension}; write one of {possible}"
+            )
+        exported = {key: values[key] for key in EXPORT_PARAMETERS if key in values}
+        if extension == "tflite":
+            exported["quantization"] = resolve_quantization(
+                exported.get("quantization", {}), variant, job.get("quantization")
+            )
+        used = _EXPORT_USED_BY[extension] | {"verify"}
+        return Plan(target, name, extension, imported, {key: exported[key] for key in sorted(exported) if key in used})
+
+    def _split_variant(self, stem: str, extension: str, target: str) -> tuple[str, str | None]:
+        base, dot, suffix = stem.rpartition(".")
+        if extension != "tflite" or not dot or suffix not in VARIANTS:
+            return stem, None
+        if target not in self.config.jobs and stem in self.models.sources and base not in self.models.sources:
+            return stem, None  # the model's own name ends like a variant
+        return base, suffix
+
+    def _source(self, target: str, model: str, job: dict) -> tuple[ImportPlan, dict]:
+        """The import that `target` starts from, and its merged parameters: job over model over defaults."""
+        recipes = self.config.zoo.get("recipes", {})
+        entry = self.config.models.get(model, {})
+        made = False
+        if job:
+            source = job["convert_from"]
+            entry = self.config.models.get(model_name(source), {})
+            made = self._is_made(source)
+        elif "convert_from" in entry:
+            source = normal_path(entry["convert_from"])
+            made = self._is_made(source)
+        elif (found := self.models.find(model)) is not None:
+            source = found
+        elif model in recipes:
+            source, made = recipes[model]["file"], True
+        else:
+            raise self.models.missing(model, [*recipes, *self.config.models])
+        if made:
+            recipe = next(recipe for recipe in recipes.values() if recipe["file"] == source)
+            entry = {**recipe.get("parameters", {}), **entry}
+        values = _merge(self.config.defaults, entry, job)
+        format = source_format(source, made)
+        used = _GENERAL | _USED_BY[format]
+        parameters = {key: values[key] for key in sorted(IMPORT_PARAMETERS) if key in values and key in used}
+        if "verify" in parameters:  # only what shapes the reference belongs to the hub
+            reference = {key: value for key, value in parameters["verify"].items() if key in ("samples", "inputs")}
+            parameters = {**parameters, "verify": reference} if reference else _without(parameters, "verify")
+        imported = ImportPlan(source, format, parameters, made)
+        return self._imports.setdefault(imported.key, imported), values
+
+    def _is_made(self, source: str) -> bool:
+        return any(recipe["file"] == source for recipe in self.config.zoo.get("recipes", {}).values())
+
+    def import_plan(self, key: str) -> ImportPlan:
+        """The import behind a hub's key. A process that was started for one step alone finds it among all known targets."""
+        if key not in self._imports:
+            stem = key.rsplit("-", 2)[0]
+            for name in self._names_like(stem):
+                self.plan(name)
+                if key in self._imports:
+                    break
+            else:
+                raise SourceError(f"intermediate/{key} belongs to no model that the configuration or models/ knows")
+        return self._imports[key]
+
+    def _names_like(self, stem: str) -> list[str]:
+        jobs = [
+            target
+            for source, targets in self.config.jobs_by_stem.items()
+            for target in targets
+            if _slug(source) == stem
+        ]
+        models = {*self.models.sources, *self.config.models, *self.config.zoo.get("recipes", {})}
+        return [self.report_name(target) for target in jobs] + [
+            f"{model}.onnx"
+            for model in sorted(models)
+            if _slug(model) == stem or "convert_from" in self.config.models.get(model, {})
+        ]
+
+    def default_targets(self) -> list[str]:
+        return [target for target, job in self.config.jobs.items() if not job.get("skip")]
+
+
+def _slug(model: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]", "_", model).lstrip(".-")[:60] or "model"
+
+
+def _without(values: dict, key: str) -> dict:
+    return {name: value for name, value in values.items() if name != key}
+
+
+def _merge(*layers: dict) -> dict:
+    """Later layers win; mappings merge by key."""
+    merged: dict = {}
+    for layer in layers:
+        for key, value in layer.items():
+            nested = isinstance(value, dict) and isinstance(merged.get(key), dict)
+            merged[key] = {**merged[key], **value} if nested and key in ("verify", "quantization") else value
+    return merged

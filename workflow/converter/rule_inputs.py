@@ -1,0 +1,181 @@
+"""What rules ask of the plan: input functions, parameters and resources, so that rules stay declarations."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shlex
+from pathlib import Path
+
+from converter.code_version import code_version
+from converter.errors import ConverterError
+from converter.plan import Plan, Planner
+from converter.source_files import file_sha256, source_bytes, source_files, source_sha256, source_stat
+from converter.versions import step_versions
+
+__all__ = ["RuleInputs"]
+
+# Interpreter with TensorFlow or torch, before any model is loaded.
+_BASE_MB = 900
+
+
+class RuleInputs:
+    """Functions of a rule's wildcards: `key` names a hub, `name` a target (its path below reports/)."""
+
+    def __init__(self, planner: Planner) -> None:
+        self.planner = planner
+
+    # --- import rules: wildcards.key
+
+    def source(self, wildcards: object) -> list[str]:
+        """The files of the source. A recipe's file is itself; a source that is missing by now is the step's own error."""
+        plan = self.planner.import_plan(wildcards.key)
+        if plan.made:
+            return [plan.source]
+        try:
+            return [str(path) for path in source_files(Path(plan.source))]
+        except ConverterError:
+            return []
+
+    def source_path(self, wildcards: object) -> str:
+        return shlex.quote(self.planner.import_plan(wildcards.key).source)
+
+    def source_version(self, wildcards: object) -> str:
+        """A hash of the source's bytes and of the files its parameters name: the only thing that makes an import stale.
+
+        The hub remembers size and time of what it read, so that an unchanged file is not hashed again.
+        """
+        plan = self.planner.import_plan(wildcards.key)
+        digest = hashlib.sha256()
+        if not plan.made:
+            digest.update(
+                self._source_sha256(Path("intermediate", wildcards.key, "hub.json"), Path(plan.source)).encode()
+            )
+        for path in (plan.parameters.get("network_script"), plan.parameters.get("verify", {}).get("inputs")):
+            digest.update(_hash_if_file(path).encode())
+        return digest.hexdigest()[:32]
+
+    @staticmethod
+    def _source_sha256(hub: Path, source: Path) -> str:
+        try:
+            if hub.is_file():
+                recorded = json.loads(hub.read_text(encoding="utf-8"))["source"]
+                if recorded.get("sha256") and recorded.get("stat") == source_stat(source):
+                    return recorded["sha256"]
+            return source_sha256(source)
+        except (ConverterError, OSError) as error:
+            return f"unreadable: {error}"
+
+    def import_options(self, wildcards: object) -> str:
+        return _options(self.planner.import_plan(wildcards.key).parameters)
+
+    def import_memory(self, wildcards: object, attempt: int = 1) -> int:
+        """MB: loading holds the weights about three times over (file, framework, copy for the hub)."""
+        return attempt * (_BASE_MB + 4 * self._source_mb(self.planner.import_plan(wildcards.key).source))
+
+    # --- export rules: wildcards.name is the target's name without its extension
+
+    def hub(self, wildcards: object) -> str:
+        """The hub that a target starts from; a plan with an error has a hub that holds the error."""
+        plan = self._plan(wildcards)
+        if plan.error is not None:
+            return f"intermediate/refused/{plan.name}"
+        return f"intermediate/{plan.source.key}"
+
+    def refusal(self, wildcards: object) -> str:
+        return shlex.quote(self.planner.plan(wildcards.target).error or "")
+
+    @staticmethod
+    def keys_of(source_format: str) -> str:
+        """A pattern for the keys of hubs of one source format."""
+        return rf"[^/]+-{source_format}-[0-9a-f]{{12}}"
+
+    def target(self, wildcards: object) -> str:
+        return shlex.quote(self._plan(wildcards).target)
+
+    def export_options(self, wildcards: object) -> str:
+        return _options(self._plan(wildcards).parameters)
+
+    def data_version(self, wildcards: object) -> str:
+        """A hash of the representative data's file, which is outside the hub."""
+        return _hash_if_file(self._plan(wildcards).parameters.get("quantization", {}).get("load"))
+
+    def export_memory(self, wildcards: object, attempt: int = 1) -> int:
+        """MB: a compiler holds the weights several times over."""
+        plan = self._plan(wildcards)
+        factor = {"onnx": 4, "pb": 3}.get(plan.extension, 12)
+        return attempt * (_BASE_MB + factor * (self._source_mb(plan.source.source) if plan.source else 0))
+
+    def model_name(self, wildcards: object) -> str:
+        """Part of the parameters, so that a shared cache never takes one model's file for another's."""
+        plan = self._plan(wildcards)
+        return plan.source.key if plan.source else plan.name
+
+    def _plan(self, wildcards: object) -> Plan:
+        extension = getattr(wildcards, "extension", None)
+        return self.planner.plan(f"{wildcards.name}.{extension}" if extension else wildcards.name)
+
+    @staticmethod
+    def _source_mb(source: str) -> int:
+        try:
+            return source_bytes(Path(source)) // 1_000_000
+        except (ConverterError, OSError):
+            return 200  # a recipe's file that is not there yet
+
+    # --- publishing outside converted/: wildcards.path
+
+    def staged_elsewhere(self, wildcards: object) -> str:
+        return f"intermediate/staged/{self.planner.report_name(wildcards.path)}"
+
+    def report_elsewhere(self, wildcards: object) -> str:
+        return f"reports/{self.planner.report_name(wildcards.path)}.json"
+
+    def elsewhere_pattern(self) -> str:
+        """A pattern that only the jobs' own paths match."""
+        return "|".join(re.escape(target) for target in self.planner.elsewhere.values())
+
+    # --- recipes: the zoo
+
+    def recipe_options(self, wildcards: object) -> str:
+        zoo = self.planner.config.zoo
+        recipe = zoo["recipes"][wildcards.model]
+        return shlex.join([f"--recipe={recipe['recipe']}", f"--name={wildcards.model}", f"--weights={zoo['weights']}"])
+
+    def recipe_version(self, file: str) -> str:
+        recipes = self.planner.config.zoo["recipes"]
+        recipe = next(recipe for recipe in recipes.values() if recipe["file"] == file)
+        return json.dumps([recipe, self.planner.config.zoo["weights"]], sort_keys=True)
+
+    # --- inspection
+
+    def inspect_hub(self, wildcards: object) -> str:
+        return self.hub(_Named(f"{wildcards.model}.onnx"))
+
+    @staticmethod
+    def versions(step: str) -> str:
+        return json.dumps(step_versions(step))
+
+    code = staticmethod(code_version)
+
+
+class _Named:
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+
+def _options(parameters: dict) -> str:
+    """Canonical parameters as flags of a script, quoted for the shell."""
+    words = []
+    for name, value in parameters.items():
+        if isinstance(value, list) and name != "network_args":
+            value = ",".join(value)
+        text = value if isinstance(value, str) else json.dumps(value)
+        words.append(f"--{name}={text}")
+    return shlex.join(words)
+
+
+def _hash_if_file(path: str | None) -> str:
+    if not path:
+        return ""
+    return file_sha256(Path(path)) if Path(path).is_file() else "missing"

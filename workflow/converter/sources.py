@@ -1,0 +1,110 @@
+"""Finding the source of a model: its format by name, the files in models/, and what to say when there is none or two."""
+
+from __future__ import annotations
+
+import os
+from functools import cached_property
+from pathlib import Path
+
+from converter.errors import SourceError, nearest
+
+__all__ = ["FORMATS", "MODELS", "ModelFolder", "model_name", "source_format"]
+
+# The user's own models; recipes write below zoo/ instead.
+MODELS = "models"
+FORMATS = {
+    ".meta": "checkpoint",
+    ".h5": "keras",
+    ".hdf5": "keras",
+    ".keras": "keras",
+    ".pb": "protobuf",
+    ".pbtxt": "protobuf",
+    ".pt": "pytorch",
+    ".pth": "pytorch",
+    ".pt2": "pytorch",
+}
+_SAVED_MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt")
+_KNOWN = "a SavedModel directory or a file ending in " + ", ".join(FORMATS)
+
+
+def model_name(source: str) -> str:
+    """The stem of a source file, or a SavedModel directory's name."""
+    path = Path(os.path.normpath(source))
+    return path.stem if path.suffix in FORMATS else path.name
+
+
+def source_format(source: str, made: bool = False) -> str:
+    """keras, savedmodel, checkpoint, protobuf or pytorch, by the name of the source; `made`: a rule will write it.
+
+    Raises SourceError when it does not exist, with the near names of its folder, or is of no known format.
+    """
+    path = Path(source)
+    if made:
+        return FORMATS.get(path.suffix, "savedmodel")
+    if path.suffix == ".index" or path.name == "checkpoint":
+        raise SourceError(_object_checkpoint(path))
+    if path.is_dir():
+        return "savedmodel"
+    if not path.exists():
+        siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+        close = [str(path.parent / name) for name in nearest(path.name, siblings)]
+        hint = f"did you mean {' or '.join(close)}?" if close else "write the path of an existing file in convert_from"
+        raise SourceError(f"{source} does not exist: {hint}")
+    if path.suffix not in FORMATS:
+        raise SourceError(f"{source} is of no known format: convert_from takes {_KNOWN}")
+    return FORMATS[path.suffix]
+
+
+def _object_checkpoint(path: Path) -> str:
+    prefix = path.with_suffix("") if path.suffix == ".index" else path.parent / "<name>"
+    meta = path.with_suffix(".meta")
+    if path.suffix == ".index" and meta.exists():
+        return f"{path} is one of several files of a checkpoint: write convert_from {meta}"
+    return (
+        f"{path} belongs to a checkpoint without a graph (no {prefix}.meta; TensorFlow 2 writes such): "
+        "load it in the code that builds the model, save that with tf.saved_model.save, and convert the SavedModel"
+    )
+
+
+class ModelFolder:
+    """What lies in models/ of the working directory, read once."""
+
+    def __init__(self, folder: str = MODELS) -> None:
+        self.folder = folder
+
+    @cached_property
+    def sources(self) -> dict[str, list[str]]:
+        """Source paths by model name, sorted."""
+        found: dict[str, list[str]] = {}
+        if not os.path.isdir(self.folder):
+            return found
+        for entry in os.scandir(self.folder):
+            suffix = os.path.splitext(entry.name)[1]
+            if suffix in FORMATS and not entry.is_dir():
+                found.setdefault(entry.name[: -len(suffix)], []).append(f"{self.folder}/{entry.name}")
+            elif entry.is_dir() and any(os.path.exists(f"{entry.path}/{name}") for name in _SAVED_MODEL_FILES):
+                found.setdefault(entry.name, []).append(f"{self.folder}/{entry.name}")
+        return {name: sorted(paths) for name, paths in found.items()}
+
+    def find(self, model: str) -> str | None:
+        """The one source of that name, or None. Raises SourceError when there are several."""
+        candidates = self.sources.get(model, [])
+        if len(candidates) > 1:
+            listed = " and ".join(candidates)
+            raise SourceError(
+                f"{model} is ambiguous, {listed} both fit: remove one, "
+                f"or name the one you mean with convert_from under models: {model}:"
+            )
+        return candidates[0] if candidates else None
+
+    def missing(self, model: str, others: list[str]) -> SourceError:
+        """What to say when `model` has no source; `others` are names known from elsewhere (zoo, configuration)."""
+        index = Path(self.folder, f"{model}.index")
+        if index.exists():
+            return SourceError(_object_checkpoint(index))
+        close = nearest(model, [*self.sources, *others])
+        hint = f"did you mean {' or '.join(close)}?" if close else f"put {model} there, {_KNOWN}"
+        return SourceError(
+            f"no source for {model}: looked in {self.folder}/, in the jobs and models of the configuration, "
+            f"and in the zoo; {hint}"
+        )
