@@ -1,0 +1,21 @@
+"""Convert a hub directory to a TensorFlow Lite file (.tflite)."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "workflow"))
+
+from converter.hub import Hub  # noqa: E402
+from converter.step import ExportJob, ExportResult, run_export  # noqa: E402
+
+
+def export_model(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
+    if hub.framework == "tensorflow":
+        from converter.tf.tflite_export import export
+    else:
+        from converter.torch.tflite_export import export
+    return export(hub, job, staged)
+
+
+if __name__ == "__main__":
+    sys.exit(run_export("export_tflite", export_model))

@@ -1,0 +1,144 @@
+"""TensorFlow hub to TensorFlow Lite: the ways to convert a model, tried until one comes out right."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from converter.errors import UnsupportedError
+from converter.hub import Hub, TensorSpec
+from converter.step import ExportJob, ExportResult
+from converter.tf.graph_bytes import read_graph
+from converter.tf.tflite_convert import ConversionFailure, ConvertOptions, convert_graph, unsupported
+from converter.tf.tflite_direct import convert_direct
+from converter.tf.tflite_lstm import keeps_state
+from converter.tf.tflite_signature import set_signature
+from converter.tflite_check import STATE_NOTE, RuntimeRefusal, runs_for, state_survives, verify_tflite
+from converter.tflite_file import operators, read, schema, write
+
+__all__ = ["export"]
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One way to convert the model. `note`: what the report says where this way is taken."""
+
+    step: str
+    convert: Callable[[], schema.ModelT]
+    note: str | None = None
+
+
+@dataclass
+class Outcome:
+    """What came of the attempts so far: a file that does not verify, and why others did not come about."""
+
+    result: ExportResult | None = None
+    failures: list[ConversionFailure] = field(default_factory=list)
+    refusals: list[str] = field(default_factory=list)
+
+
+def export(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
+    """Write the hub's model to `staged`, verified where LiteRT runs it. Raises UnsupportedError where no way leads there."""
+    _check_signature(hub)
+    opsset = job.quantization.get("opsset", "tflite")
+    outcome = Outcome()
+    for attempt in _attempts(hub, opsset):
+        try:
+            model = attempt.convert()
+        except ConversionFailure as failure:
+            outcome.failures.append(failure)
+            continue
+        result = _finish(hub, job, staged, model, attempt, outcome)
+        if result is not None and (result.verification is None or result.verification.passed):
+            return result
+        outcome.result = result or outcome.result
+    if outcome.result is not None:
+        return outcome.result
+    if outcome.refusals:
+        raise UnsupportedError(f"LiteRT cannot run the converted model ({outcome.refusals[0]}): ask for an .onnx file")
+    raise unsupported(outcome.failures[-1] if opsset == "tf" else _most_telling(outcome.failures), opsset)
+
+
+def _most_telling(failures: list[ConversionFailure]) -> ConversionFailure:
+    return next((failure for failure in failures if failure.select or failure.custom), failures[0])
+
+
+def _check_signature(hub: Hub) -> None:
+    for spec in hub.inputs:
+        if spec.dtype == "string":
+            raise UnsupportedError(
+                f"input {spec.name} takes strings, and TensorFlow Lite has no operators to work on them: "
+                "name numeric inputs behind the text processing in input_nodes, or ask for a .pb file"
+            )
+        if spec.shape is None:
+            raise UnsupportedError(
+                f"input {spec.name} has an unknown number of dimensions, which TensorFlow Lite must know: give input_shape"
+            )
+
+
+def _attempts(hub: Hub, opsset: str) -> Iterator[Attempt]:
+    """The ways in order of preference: fused LSTMs, the batch left free, a batch of 1; Select-TF only on request."""
+    graph_def = read_graph(hub.graph_path)
+    weights = hub.weights()
+
+    def from_graph(options: ConvertOptions) -> schema.ModelT:
+        data = convert_graph(graph_def, weights, hub.inputs, [spec.tensor for spec in hub.outputs], options)
+        model = read(data)
+        set_signature(model, [spec.name for spec in hub.inputs], [spec.name for spec in hub.outputs])
+        return model
+
+    batch_note = (
+        "TensorFlow Lite cannot express this model with a free batch: the file takes a batch of 1"
+        if hub.batch_dynamic
+        else None
+    )
+    if hub.direct is not None:
+        yield Attempt(
+            "export_tflite_direct",
+            lambda: convert_direct(hub.path / hub.direct, hub.inputs, hub.outputs, ConvertOptions()),
+            batch_note and "the fused LSTM operator has a fixed batch: the file takes a batch of 1",
+        )
+    yield Attempt("export_tflite", lambda: from_graph(ConvertOptions()))
+    if hub.batch_dynamic:
+        yield Attempt("export_tflite", lambda: from_graph(ConvertOptions(batch_of_one=True)), batch_note)
+    if opsset == "tf":
+        yield Attempt("export_tflite", lambda: from_graph(ConvertOptions(opsset="tf")))
+
+
+def _finish(
+    hub: Hub, job: ExportJob, staged: Path, model: schema.ModelT, attempt: Attempt, outcome: Outcome
+) -> ExportResult | None:
+    """Write the file and verify it. None, and a line in `outcome.refusals`, where LiteRT does not run it."""
+    write(staged, model)
+    notes = [attempt.note] if attempt.note else []
+    flex = sorted({name for _, _, name in operators(model) if name.startswith("Flex")})
+    if flex:
+        reason = f"it holds Select-TF operators ({', '.join(flex)}), which no interpreter installed here runs"
+        return ExportResult([attempt.step], *_signature(hub, model), None, unverified_reason=reason, notes=notes)
+    runs = hub.reference()
+    try:
+        verification, inputs, outputs = verify_tflite(staged, hub.inputs, hub.outputs, runs, job.tolerance)
+    except RuntimeRefusal as refusal:
+        outcome.refusals.append(str(refusal))
+        return None
+    if verification.passed and keeps_state(model) and state_survives(staged, runs_for(inputs, runs)[0].inputs):
+        notes.append(STATE_NOTE)
+    return ExportResult([attempt.step], inputs, outputs, verification, notes=notes)
+
+
+def _signature(hub: Hub, model: schema.ModelT) -> tuple[list[TensorSpec], list[TensorSpec]]:
+    """Inputs and outputs from the file itself, where no interpreter can load it."""
+    from converter.tflite_file import TENSOR_DTYPES
+
+    subgraph = model.subgraphs[0]
+
+    def specs(names: list[TensorSpec], indices: list[int]) -> list[TensorSpec]:
+        tensors = [subgraph.tensors[index] for index in indices]
+        shapes = [t.shape if t.shapeSignature is None else t.shapeSignature for t in tensors]
+        return [
+            TensorSpec(name.name, tuple(None if d == -1 else int(d) for d in shape), TENSOR_DTYPES[tensor.type])
+            for name, shape, tensor in zip(names, shapes, tensors, strict=True)
+        ]
+
+    return specs(hub.inputs, subgraph.inputs), specs(hub.outputs, subgraph.outputs)
