@@ -22,7 +22,6 @@ configfile: os.path.join(workflow.basedir, "configs", "config.yaml")
 
 session = open_session(config, Path(workflow.basedir))
 planned = session.rule_inputs
-SCRIPTS = os.path.join(workflow.basedir, "scripts")
 
 
 wildcard_constraints:
@@ -47,9 +46,5 @@ onstart:
     session.start()
 
 
-onsuccess:
-    session.finish()
-
-
 onerror:
-    session.finish()
+    session.finish(workflow)

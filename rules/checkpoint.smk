@@ -24,4 +24,4 @@ rule import_checkpoint:
     message:
         "read {params.source}"
     shell:
-        "python {SCRIPTS:q}/import_checkpoint.py {params.options} -- {params.source} {output:q} 2> {log:q}"
+        "step import_checkpoint {params.options} -- {params.source} {output:q} 2> {log:q}"

@@ -24,4 +24,4 @@ rule import_keras:
     message:
         "read {params.source}"
     shell:
-        "python {SCRIPTS:q}/import_keras.py {params.options} -- {params.source} {output:q} 2> {log:q}"
+        "step import_keras {params.options} -- {params.source} {output:q} 2> {log:q}"

@@ -25,5 +25,5 @@ rule export_onnx:
     message:
         "write {wildcards.name}.{wildcards.extension}"
     shell:
-        "python {SCRIPTS:q}/export_onnx.py {params.options} --target={params.target} --report={output.report:q} "
+        "step export_onnx {params.options} --target={params.target} --report={output.report:q} "
         "-- {input.hub:q} {output.staged:q} 2> {log:q}"

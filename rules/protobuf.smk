@@ -24,7 +24,7 @@ rule import_protobuf:
     message:
         "read {params.source}"
     shell:
-        "python {SCRIPTS:q}/import_protobuf.py {params.options} -- {params.source} {output:q} 2> {log:q}"
+        "step import_protobuf {params.options} -- {params.source} {output:q} 2> {log:q}"
 
 
 rule export_protobuf:
@@ -51,5 +51,5 @@ rule export_protobuf:
     message:
         "write {wildcards.name}.{wildcards.extension}"
     shell:
-        "python {SCRIPTS:q}/export_protobuf.py {params.options} --target={params.target} --report={output.report:q} "
+        "step export_protobuf {params.options} --target={params.target} --report={output.report:q} "
         "-- {input.hub:q} {output.staged:q} 2> {log:q}"

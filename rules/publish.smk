@@ -28,7 +28,7 @@ rule publish:
     message:
         "publish {output}"
     shell:
-        "python {SCRIPTS:q}/publish.py {input.staged:q} {input.report:q} {output:q} 2> {log:q}"
+        "step publish {input.staged:q} {input.report:q} {output:q} 2> {log:q}"
 
 
 if session.planner.elsewhere:
@@ -58,4 +58,4 @@ rule refuse:
     message:
         "refuse {wildcards.target}"
     shell:
-        "python {SCRIPTS:q}/refuse.py {params.error} {output:q} 2> {log:q}"
+        "step refuse {params.error} {output:q} 2> {log:q}"

@@ -25,7 +25,7 @@ rule import_pytorch:
     message:
         "read {params.source}"
     shell:
-        "python {SCRIPTS:q}/import_pytorch.py {params.options} -- {params.source} {output:q} 2> {log:q}"
+        "step import_pytorch {params.options} -- {params.source} {output:q} 2> {log:q}"
 
 
 rule export_keras:
@@ -52,5 +52,5 @@ rule export_keras:
     message:
         "write {wildcards.name}.{wildcards.extension}"
     shell:
-        "python {SCRIPTS:q}/export_keras.py {params.options} --target={params.target} --report={output.report:q} "
+        "step export_keras {params.options} --target={params.target} --report={output.report:q} "
         "-- {input.hub:q} {output.staged:q} 2> {log:q}"

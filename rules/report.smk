@@ -16,7 +16,7 @@ rule inspect:
     message:
         "inspect {wildcards.model}"
     shell:
-        "python {SCRIPTS:q}/inspect_model.py {input.hub:q} {output:q} 2> {log:q}"
+        "step inspect_model {input.hub:q} {output:q} 2> {log:q}"
 
 
 rule report_refusal:
@@ -38,5 +38,5 @@ rule report_refusal:
     message:
         "report {wildcards.name}"
     shell:
-        "python {SCRIPTS:q}/report_refusal.py --target={params.target} --report={output.report:q} "
+        "step report_refusal --target={params.target} --report={output.report:q} "
         "-- {input.hub:q} {output.staged:q} 2> {log:q}"

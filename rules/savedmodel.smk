@@ -24,4 +24,4 @@ rule import_savedmodel:
     message:
         "read {params.source}"
     shell:
-        "python {SCRIPTS:q}/import_savedmodel.py {params.options} -- {params.source} {output:q} 2> {log:q}"
+        "step import_savedmodel {params.options} -- {params.source} {output:q} 2> {log:q}"

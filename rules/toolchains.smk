@@ -10,9 +10,9 @@ rule toolchain_torch:
     conda:
         "../environment.yml"
     params:
-        requirements=os.path.join(workflow.basedir, "requirements-torch.txt"),
-        constraints=os.path.join(workflow.basedir, "constraints.txt"),
+        root=workflow.basedir,
+        versions=planned.versions("import_pytorch"),
     message:
         "install PyTorch (once)"
     shell:
-        "python {SCRIPTS:q}/install_toolchain.py {params.requirements:q} {params.constraints:q} > {log:q} 2>&1"
+        "step install_toolchain {params.root:q} > {log:q} 2>&1"

@@ -17,4 +17,4 @@ rule zoo_keras:
     message:
         "make {output}"
     shell:
-        "python {SCRIPTS:q}/zoo_keras.py {params.recipe} {output:q} 2> {log:q}"
+        "step zoo_keras {params.recipe} {output:q} 2> {log:q}"

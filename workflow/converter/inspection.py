@@ -12,7 +12,7 @@ _TARGETS = {"tensorflow": ("onnx", "tflite", "pb"), "pytorch": ("onnx", "tflite"
 def inspect_hub(hub: Hub) -> dict:
     """The inspection as a mapping; `targets` holds "ok", or why a target cannot be made, as far as names and types tell."""
     listed = {kind: [spec.to_report() for spec in specs] for kind, specs in hub.candidates.items()}
-    inspection = {
+    return {
         "source": {key: hub.source.get(key) for key in ("path", "format", "sha256", "bytes")},
         "inputs": [spec.to_report() for spec in hub.inputs],
         "outputs": [spec.to_report() for spec in hub.outputs],
@@ -22,7 +22,6 @@ def inspect_hub(hub: Hub) -> dict:
         "notes": hub.notes,
         "targets": _targets(hub),
     }
-    return inspection
 
 
 def _targets(hub: Hub) -> dict[str, str]:

@@ -120,7 +120,7 @@ class Planner:
             close = nearest(extension, _FROM, 1)
             hint = f"did you mean .{close[0]}?" if close else f"write one of {known}"
             raise UnsupportedError(
-                f"{target}: {'.' + extension if extension else 'no extension'} is no target format; {hint}"
+                f"{'.' + extension if extension else 'a name without extension'} is no target format: {hint}"
             )
         stem = name.rsplit("/")[-1][: -len(extension) - 1]
         job = self.config.jobs.get(target, {})
@@ -129,7 +129,7 @@ class Planner:
         if imported.format not in _FROM[extension]:
             possible = ", ".join(f".{known}" for known, formats in _FROM.items() if imported.format in formats)
             raise UnsupportedError(
-                f"{target}: a {imported.format} source ({imported.source}) does not become .{extension}; write one of {possible}"
+                f"a {imported.format} source ({imported.source}) does not become .{extension}; write one of {possible}"
             )
         exported = {key: values[key] for key in EXPORT_PARAMETERS if key in values}
         if extension == "tflite":

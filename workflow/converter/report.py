@@ -7,13 +7,14 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from converter.hub import Hub
 from converter.source_files import file_sha256
 
 if TYPE_CHECKING:
-    from converter.hub import Hub
+    from converter.plan import Plan
     from converter.step import ExportResult
 
-__all__ = ["compose", "line", "publishable", "read", "versions_step", "write"]
+__all__ = ["compose", "line", "publishable", "read", "unfinished", "versions_step", "write"]
 
 
 def versions_step(export: str, framework: str) -> str:
@@ -76,6 +77,14 @@ def compose(
     return report
 
 
+def unfinished(target: str, plan: Plan, reason: str) -> dict:
+    """The report of a target whose steps did not come to their end, from its plan alone."""
+    hub = Hub(Path(), parameters=plan.source.parameters if plan.source else {})
+    hub.source = {"path": plan.source.source, "format": plan.source.format} if plan.source else {}
+    error = {"kind": "Unfinished", "message": reason}
+    return compose(target, hub, plan.parameters, "", None, error, Path(), [], {})
+
+
 def write(path: Path, report: dict) -> None:
     """Write under a temporary name and move, so that no reader sees half a report."""
     path = Path(path)
@@ -99,7 +108,7 @@ def line(report: dict) -> str:
     """One line for people: the target, what became of it, and the measured difference or the reason."""
     target, status = report["target"], report["status"]
     if report["file"] is None or not publishable(report):
-        return f"{target}: {report['reason']}"
+        return f"{target}: {report['reason'].removeprefix(target + ': ')}"
     text = f"{target}  {status}  {_size(report['file']['bytes'])}"
     if report["opset"]:
         text += f"  opset {report['opset']}"

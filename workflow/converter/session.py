@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 import time
 from pathlib import Path
 
-from converter import failures
+from converter import failures, report
 from converter.config import read_config
+from converter.console import quieten
 from converter.errors import ConverterError
 from converter.plan import Planner
 from converter.rule_inputs import RuleInputs
@@ -24,7 +26,7 @@ _ENVIRONMENT = {
 
 
 class Session:
-    """`rule_inputs`: what the rules ask; `start` and `finish` belong to the handlers of the same name in the Snakefile."""
+    """`rule_inputs`: what the rules ask; `start` and `finish` belong to the Snakefile's handlers."""
 
     def __init__(self, planner: Planner) -> None:
         self.planner = planner
@@ -34,18 +36,38 @@ class Session:
     def start(self) -> None:
         self._started = time.time()
 
-    def finish(self) -> None:
-        """Print one sentence per target that failed in this run, last of all."""
-        for sentence in failures.take(self._started - 1):
-            print(sentence, file=sys.stderr)
+    def finish(self, workflow: object) -> None:
+        """After a failed run: a report for every target that has none, and one sentence each, printed last of all."""
+        sentences = failures.take(self._started - 1)
+        sentences += self._unreported(workflow.dag, {sentence.split(": ")[0] for sentence in sentences})
+        atexit.register(lambda: print(*sentences, sep="\n", file=sys.stderr, flush=True))
+
+    def _unreported(self, dag: object, known: set[str]) -> list[str]:
+        """Sentences of targets whose steps were killed or ran out of memory or disk, so that no step wrote a report."""
+        sentences = []
+        jobs = {job for job in dag.needrun_jobs() if job.rule.name in ("publish", "publish_elsewhere")}
+        for target in sorted(str(job.output[0]) for job in jobs):
+            if target in known:
+                continue
+            plan = self.planner.plan(self.planner.report_name(target))
+            reason = (
+                "a step was ended before it finished (killed, or out of memory or disk): run it again; logs/ has more"
+            )
+            path = Path("reports", f"{plan.name}.json")
+            if not path.exists():
+                report.write(path, report.unfinished(target, plan, reason))
+            sentences.append(f"{target}: {reason}")
+        return sentences
 
 
 def open_session(values: dict, root: Path) -> Session:
     """Check the configuration. A mistake in it ends the run at once, with one sentence and exit status 1."""
+    quieten()
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    # Rules call `python`: the interpreter that runs Snakemake, also when its environment was not activated.
-    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    # Rules call `step`, which calls `python`: the interpreter that runs Snakemake, also when its environment was not activated.
+    folders = [str(root / "workflow" / "bin"), str(Path(sys.executable).parent), os.environ.get("PATH", "")]
+    os.environ["PATH"] = os.pathsep.join(folders)
     try:
         config = read_config(values, root / "configs" / "zoo.yaml")
     except ConverterError as error:

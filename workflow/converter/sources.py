@@ -103,7 +103,7 @@ class ModelFolder:
         if index.exists():
             return SourceError(_object_checkpoint(index))
         close = nearest(model, [*self.sources, *others])
-        hint = f"did you mean {' or '.join(close)}?" if close else f"put {model} there, {_KNOWN}"
+        hint = f"did you mean {' or '.join(close)}?" if close else f"put the model into {self.folder}/ ({_KNOWN})"
         return SourceError(
             f"no source for {model}: looked in {self.folder}/, in the jobs and models of the configuration, "
             f"and in the zoo; {hint}"

@@ -1,0 +1,50 @@
+# make converted/digits.tflite converted/digits.onnx    set up, convert, and print the measured difference
+# make test                                             set up, and test
+PYTHON ?= $(firstword $(shell command -v python3.11 python3))
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
+FILES := $(filter converted/% reports/% benchmarks/%.json zoo/%,$(MAKECMDGOALS))
+
+.PHONY: help convert lint test test-all format $(FILES)
+.DEFAULT_GOAL := help
+
+help:
+	@sed -n 's/^# //p' Makefile | head -2
+
+# One Snakemake run for all files asked for: they share imports and run side by side.
+$(FILES): convert
+	@:
+
+convert: $(VENV)/.core
+	@$(BIN)/snakemake $(FILES)
+
+$(VENV)/.core: requirements.txt constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and "Converter needs Python 3.11: make PYTHON=/path/to/python3.11")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) --requirement requirements.txt
+	echo "$(CURDIR)/workflow" > "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/converter.pth"
+	touch $@
+
+$(VENV)/.all: $(VENV)/.core requirements-torch.txt requirements-vision.txt requirements-dev.txt
+	$(PIP) --requirement requirements-torch.txt --requirement requirements-dev.txt
+	$(PIP) --no-deps --requirement requirements-vision.txt
+	touch $@
+
+lint: $(VENV)/.all
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check Snakefile rules
+	$(BIN)/snakemake --lint
+
+format: $(VENV)/.all
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/snakefmt Snakefile rules
+
+# What fits into minutes on two cores; test-all runs the long ones too.
+test: $(VENV)/.all
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not legacy and not slurm"
+
+test-all: $(VENV)/.all
+	$(BIN)/python -m pytest -m "not slurm"

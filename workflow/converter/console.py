@@ -1,0 +1,35 @@
+"""What a run shows on the terminal: Snakemake's own errors stay, its chatter and its words about our failures go.
+
+A failed conversion is an ordinary result here: `publish` fails with a sentence that is printed last of all. Snakemake
+would add six lines about an exit status. Its log file keeps everything.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+
+__all__ = ["quieten"]
+
+_CHATTER = re.compile(
+    r"Complete log|Elapsed time|Select jobs to execute|Execute \d+ jobs|Using shell|Assuming unrestricted|"
+    r"Conda environments: ignored|Exiting because a job execution failed|Using workflow specific profile|"
+    r"Building DAG of jobs|Will exit after finishing currently running jobs|Provided cores|Rules claiming|"
+    r"WorkflowError:\nAt least one job did not complete|Removing temporary output|Removing output files of failed job|"
+    r"RuleException:\nCalledProcessError|Trying to restart job|Touching output file|Deactivating conda"
+)
+
+
+class _Filter(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not _CHATTER.match(record.getMessage().strip())
+
+
+def quieten() -> None:
+    """Put the filter on Snakemake's terminal handler, if its profile or the user asked for quiet at all."""
+    from snakemake.logging import logger
+
+    for handler in logger.handlers:
+        quiet = any(getattr(existing, "quiet", None) for existing in handler.filters)
+        if handler.name == "DefaultStreamHandler" and quiet:
+            handler.addFilter(_Filter())
