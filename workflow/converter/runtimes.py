@@ -51,8 +51,17 @@ class OnnxModel:
         return TensorSpec(value.name, shape, dtype)
 
     def run(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-        feeds = {spec.name: array for spec, array in zip(self.inputs, arrays, strict=True)}
+        # Byte strings would come out as "b'...'" (onnxruntime 1.32).
+        feeds = {
+            spec.name: _decoded(array) if spec.dtype == "string" else array
+            for spec, array in zip(self.inputs, arrays, strict=True)
+        }
         return self._session.run([spec.name for spec in self.outputs], feeds)
+
+
+def _decoded(strings: np.ndarray) -> np.ndarray:
+    flat = [text.decode() if isinstance(text, bytes) else text for text in strings.reshape(-1)]
+    return np.array(flat, object).reshape(strings.shape)
 
 
 class TFLiteModel:

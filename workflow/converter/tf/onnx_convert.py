@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-import onnx
+import re
+
 import tensorflow as tf
-from onnx import GraphProto, ModelProto
+from onnx import ModelProto
 
 from converter.tf.onnx_deferred import DeferredTensors, deterministic_tf2onnx
 from converter.tf.onnx_graph import PreparedGraph
-from converter.tf.onnx_names import subgraphs
+from converter.tf.onnx_opset import has_handler
 
 __all__ = ["ConversionFailure", "convert_graph"]
 
 
 class ConversionFailure(Exception):
-    """tf2onnx could not express the graph at this opset; the message is its own, in one line."""
+    """tf2onnx could not express the graph at this opset; the message is its own, in one line.
+
+    unknown: TensorFlow operators that it knows at no opset.
+    """
+
+    def __init__(self, message: str, unknown: list[str]) -> None:
+        super().__init__(message)
+        self.unknown = unknown
 
 
 def convert_graph(prepared: PreparedGraph, opset: int, tensors: DeferredTensors) -> ModelProto:
@@ -29,21 +37,23 @@ def convert_graph(prepared: PreparedGraph, opset: int, tensors: DeferredTensors)
             graph = _optimize(prepared, opset, tensors)
             model = graph.make_model("")
         except Exception as error:  # whatever a handler of tf2onnx trips over
-            detail = "; ".join(dict.fromkeys(_first_line(text) for text in [*messages, str(error)] if text.strip()))
-            raise ConversionFailure(detail or type(error).__name__) from error
-    missing = {node.op_type for graph in _graphs(model.graph) for node in graph.node} & prepared.operators()
-    missing = sorted(name for name in missing if not onnx.defs.has(name))
-    if missing:
-        raise ConversionFailure(f"no ONNX operators for {', '.join(missing)}")
+            detail = _first_line(str(error)).removeprefix("make_sure failure: ") or type(error).__name__
+            raise ConversionFailure(detail, _unknown(messages)) from error
+    if unmapped := sorted(set(_UNMAPPED.findall("\n".join(messages)))):
+        raise ConversionFailure(f"no ONNX operators for {', '.join(unmapped)} at this opset", _unknown(messages))
     return model
 
 
-def _graphs(graph: GraphProto) -> list[GraphProto]:
-    return [graph, *(inner for node in graph.node for body in subgraphs(node) for inner in _graphs(body))]
+# tf2onnx goes on without a handler, and leaves a node of TensorFlow's type in the model.
+_UNMAPPED = re.compile(r"Tensorflow op \[.*: (\w+)\] is not supported")
+
+
+def _unknown(messages: list[str]) -> list[str]:
+    return sorted(name for name in set(_UNMAPPED.findall("\n".join(messages))) if not has_handler(name))
 
 
 def _first_line(text: str) -> str:
-    return text.strip().splitlines()[0][:300]
+    return next((line.strip()[:300] for line in text.splitlines() if line.strip()), "")
 
 
 def _process(prepared: PreparedGraph, opset: int, tensors: DeferredTensors):  # noqa: ANN202 (tf2onnx.graph.Graph)

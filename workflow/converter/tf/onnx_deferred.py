@@ -62,7 +62,7 @@ class DeferredTensors:
 
 
 def _bits(array: np.ndarray) -> np.ndarray:
-    """As integers, so that NaN equals itself and bfloat16 needs no conversion."""
+    """As integers, so that NaN equals itself."""
     return array.view(f"u{array.dtype.itemsize}") if array.dtype.itemsize in (1, 2, 4, 8) else array
 
 

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import onnx
 
 from converter.errors import UnsupportedError
@@ -135,7 +134,12 @@ class _Exporter:
             finish_model(model, self._prepared, self._hub, self._outputs, self._runs, tensors, self._versions)
             check_model(model, tensors)
         except ConversionFailure as error:
-            return _Attempt(opset, f"tf2onnx fails: {error}")
+            if error.unknown:
+                raise UnsupportedError(
+                    f"there is no way to write the TensorFlow operator{'s' * (len(error.unknown) > 1)} "
+                    f"{', '.join(error.unknown)} in ONNX: cut the model before with output_nodes, or change the layer"
+                ) from error
+            return _Attempt(opset, f"it cannot be expressed: {error}")
         except onnx.checker.ValidationError as error:
             return _Attempt(opset, f"tf2onnx makes an invalid model: {_first_line(error)}")
         write_model(model, tensors, self._staged)
@@ -147,7 +151,7 @@ class _Exporter:
 
         try:
             target = OnnxModel(self._staged)
-            verification = verify(self._outputs, self._runs, _runner(target), self._job.tolerance, target.name)
+            verification = verify(self._outputs, self._runs, target.run, self._job.tolerance, target.name)
         except failures.NotImplemented as error:
             return _Attempt(opset, f"onnxruntime cannot run it: {_first_line(error)}", written=True)
         except tuple(_runtime_failures(failures)) as error:
@@ -166,19 +170,6 @@ class _Exporter:
             opset_reason=reason,
             notes=self._notes,
         )
-
-
-def _runner(target: OnnxModel):  # noqa: ANN202
-    """Feeds of the file's own types: tf2onnx makes bfloat16 inputs float16, and reference files hold them as float32."""
-
-    def run(arrays: list[np.ndarray]) -> list[np.ndarray]:
-        fed = [
-            array if spec.dtype == "string" or array.dtype == spec.dtype else array.astype(spec.dtype)
-            for array, spec in zip(arrays, target.inputs, strict=True)
-        ]
-        return target.run(fed)
-
-    return run
 
 
 def _runtime_failures(module: object) -> Iterable[type[Exception]]:

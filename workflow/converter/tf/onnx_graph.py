@@ -7,8 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
+from converter.errors import UnsupportedError
 from converter.hub import Hub, TensorSpec
 from converter.tf.graph import GraphDef, NodeDef, prune, split_tensor, tensor_name, unique_name
+from converter.tf.onnx_composites import expand_composites
 from converter.tf.onnx_deferred import INLINE_BYTES
 from converter.tf.onnx_fold import fold_weights, push_scales_into_filters
 
@@ -30,8 +32,13 @@ class PreparedGraph:
 
 
 def prepare_graph(hub: Hub) -> PreparedGraph:
-    """The hub's graph, optimized by grappler as tf2onnx's own command line does it."""
+    """The hub's graph, optimized by grappler as tf2onnx's own command line does it.
+
+    Raises UnsupportedError for a graph that computes in bfloat16.
+    """
     graph_def = GraphDef.FromString(hub.graph_path.read_bytes())
+    _refuse_bfloat16(graph_def)
+    expand_composites(graph_def)
     inputs = _input_placeholders(graph_def, hub.inputs)
     outputs = _output_nodes(graph_def, hub.outputs)
     graph_def = prune(graph_def, outputs, inputs)
@@ -49,6 +56,17 @@ def prepare_graph(hub: Hub) -> PreparedGraph:
     return PreparedGraph(
         graph_def, tensors_in, tensors_out, {name: array for name, array in weights.items() if name in present}
     )
+
+
+def _refuse_bfloat16(graph_def: GraphDef) -> None:
+    """tf2onnx 1.17 declares such tensors float16 and leaves their constants bfloat16, which no runtime accepts."""
+    bodies = [graph_def.node, *(function.node_def for function in graph_def.library.function)]
+    for node in (node for body in bodies for node in body):
+        if any(value.type == tf.bfloat16.as_datatype_enum for value in node.attr.values()):
+            raise UnsupportedError(
+                f"the model computes in bfloat16 (node {node.name}), which cannot be written as ONNX: "
+                "save it with the float32 dtype policy"
+            )
 
 
 def _optimize(graph_def: GraphDef, inputs: list[str], outputs: list[str]) -> GraphDef:

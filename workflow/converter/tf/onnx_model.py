@@ -82,7 +82,7 @@ def finish_model(
 
 
 def _value_info(tensor: str, spec: TensorSpec, found: int | None, batch: bool, counter) -> ValueInfoProto:  # noqa: ANN001
-    """tf2onnx 1.17 makes bfloat16 tensors float16: its own element type is the one that holds."""
+    """`found`: the element type in tf2onnx's model, which is the one that holds."""
     element = found or _element_type(spec.dtype)
     if spec.shape is None:
         return helper.make_tensor_value_info(tensor, element, None)
