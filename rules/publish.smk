@@ -1,15 +1,11 @@
 # The last step of every conversion: the staged file gets its final name if its report allows it.
 
 
-def default_targets(wildcards):
-    return session.planner.default_targets()
-
-
 rule all:
     """Make the file of every job in the configuration that is not skipped."""
     default_target: True
     input:
-        default_targets,
+        planned.default_targets,
 
 
 rule publish:

@@ -26,6 +26,10 @@ class RuleInputs:
     def __init__(self, planner: Planner) -> None:
         self.planner = planner
 
+    def default_targets(self, wildcards: object) -> list[str]:
+        """What `snakemake` without a target makes."""
+        return self.planner.default_targets()
+
     # --- import rules: wildcards.key
 
     def source(self, wildcards: object) -> list[str]:

@@ -1,0 +1,49 @@
+"""Shared by all tests: where the repository lies, and a folder in which Snakemake runs as a user would run it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+
+
+class Project:
+    """A user's folder: models/ to fill, and `snakemake` to call in it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        (folder / "models").mkdir()
+
+    def snakemake(self, *arguments: str, config: dict | None = None) -> subprocess.CompletedProcess:
+        """Run Snakemake here. `config` is given with --configfile."""
+        command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), *arguments]
+        if config is not None:
+            path = self.folder / "test-config.json"
+            path.write_text(json.dumps(config))
+            command += ["--configfile", str(path)]
+        return subprocess.run(command, cwd=self.folder, capture_output=True, text=True, timeout=1200)
+
+    def report(self, name: str) -> dict:
+        return json.loads((self.folder / "reports" / f"{name}.json").read_text())
+
+    def converted(self) -> list[str]:
+        """All files below converted/, relative to it, sorted."""
+        folder = self.folder / "converted"
+        return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return Project(tmp_path)
+
+
+def last_line(run: subprocess.CompletedProcess) -> str:
+    return (run.stderr.strip().splitlines() or [""])[-1]
