@@ -97,12 +97,14 @@ def freeze_graph(
     inputs: Sequence[TensorSpec],
     outputs: Sequence[TensorSpec],
     out: Path,
+    constants: Mapping[str, Value] | None = None,
 ) -> Frozen:
     """Write the hub's graph and weights of a GraphDef; `variables` are the values of its variable nodes, by node name.
 
     `inputs` and `outputs` as for `freeze_function`; an input need not be a Placeholder: the graph is cut there.
+    `constants` are values of Placeholders that are neither variables nor inputs (`extract_large_constants`).
     """
-    return _freeze(graph_def, dict(variables), {}, inputs, outputs, out)
+    return _freeze(graph_def, dict(variables), dict(constants or {}), inputs, outputs, out)
 
 
 def _freeze(

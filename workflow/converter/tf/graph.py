@@ -166,6 +166,7 @@ def inline_functions(graph_def: GraphDef, outputs: Sequence[str], keep: Sequence
 
     meta = meta_graph_pb2.MetaGraphDef()
     meta.graph_def.CopyFrom(graph_def)
+    _separate_calls(meta.graph_def, {node_name(name) for name in (*outputs, *keep)})
     for function in meta.graph_def.library.function:
         # tf_keras marks its LSTM and GRU bodies for a kernel swap; grappler does not inline such functions.
         if "api_implements" in function.attr:
@@ -187,6 +188,57 @@ def inline_functions(graph_def: GraphDef, outputs: Sequence[str], keep: Sequence
     rewrite.optimizers.append("function")
     rewrite.function_optimization = rewriter_config_pb2.RewriterConfig.AGGRESSIVE
     return tf_optimizer.OptimizeGraph(config, meta)
+
+
+_CALLS = ("PartitionedCall", "StatefulPartitionedCall")
+
+
+def _separate_calls(graph_def: GraphDef, fetched: set[str]) -> None:
+    """Rename, in place, calls whose inlined nodes ("{call}/{node}") could meet a node of that name, or that are fetched.
+
+    Grappler (TensorFlow 2.21) aborts the process on two nodes of a name, and does not inline a node it must preserve.
+    A fetched call leaves an IdentityN under its old name.
+    """
+    for function in graph_def.library.function:
+        _rename_calls(function.node_def, set(), function.ret)
+    _rename_calls(graph_def.node, fetched, {})
+
+
+def _rename_calls(nodes: Sequence[NodeDef], fetched: set[str], results: dict[str, str]) -> None:
+    prefixes = {name[:end] for name in (node.name for node in nodes) for end in _slashes(name)}
+    taken = {node.name for node in nodes} | prefixes
+    renamed: dict[str, str] = {}
+    kept: list[NodeDef] = []
+    for node in nodes:
+        if node.op in _CALLS and (node.name in prefixes or node.name in fetched):
+            name = unique_name(f"{node.name}_call", taken)
+            taken.add(name)
+            if node.name in fetched:
+                identity = NodeDef(name=node.name, op="IdentityN")
+                types = node.attr["Tout"].list.type
+                identity.attr["T"].list.type.extend(types)
+                identity.input.extend(tensor_name(name, index) for index in range(len(types)))
+                kept.append(identity)
+            else:
+                renamed[node.name] = name
+            node.name = name
+    for node in nodes:
+        for position, source in enumerate(node.input):
+            node.input[position] = _renamed(source, renamed)
+    for result, source in list(results.items()):
+        results[result] = _renamed(source, renamed)
+    nodes.extend(kept)
+
+
+def _slashes(name: str) -> list[int]:
+    return [position for position, character in enumerate(name) if character == "/"]
+
+
+def _renamed(source: str, renamed: dict[str, str]) -> str:
+    """An input under its node's new name: "f", "f:1", "f:output:0", "^f"."""
+    control = "^" if source.startswith("^") else ""
+    node, colon, rest = source.lstrip("^").partition(":")
+    return f"{control}{renamed.get(node, node)}{colon}{rest}"
 
 
 def canonical_functions(graph_def: GraphDef) -> None:

@@ -1,0 +1,36 @@
+"""TF1 checkpoint (.meta and the files of its prefix) to hub: import_checkpoint.py SOURCE HUB."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow"))
+
+from converter.hub import Hub
+from converter.step import ImportSpec, run_import
+
+
+def import_model(spec: ImportSpec, out: Path) -> Hub:
+    from converter.tf.build_hub import Source, build_hub
+    from converter.tf.checkpoint import checkpoint_values, read_meta_graph
+    from converter.tf.checkpoint_session import restored_session
+    from converter.tf.graph_source import open_graph
+
+    meta, prefix = read_meta_graph(spec.source)
+    source = open_graph(spec, meta.graph_def)
+    graph_def = source.inference_graph()
+    scope = meta.saver_def.restore_op_name.rpartition("/")[0] or "save"
+    values = checkpoint_values(meta.graph_def, prefix, source.variables(graph_def), scope)
+    frozen = source.freeze(graph_def, values, out)
+    with restored_session(meta, prefix, source, values) as (session, restore):
+
+        def run(arrays: list) -> list:
+            if frozen.assigned:
+                restore()
+            return source.run(session, arrays)
+
+        loaded = Source(run, source.notes, source.input_candidates, source.output_candidates)
+        return build_hub(spec, out, frozen, loaded)
+
+
+if __name__ == "__main__":
+    sys.exit(run_import("import_checkpoint", import_model))

@@ -1,0 +1,41 @@
+"""Frozen TensorFlow graph (.pb, or .pbtxt as text) to hub: import_protobuf.py SOURCE HUB."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow"))
+
+from converter.hub import Hub
+from converter.step import ImportSpec, run_import
+
+
+def import_model(spec: ImportSpec, out: Path) -> Hub:
+    import tensorflow as tf
+
+    from converter.tf.build_hub import Source, build_hub
+    from converter.tf.constants import extract_large_constants
+    from converter.tf.graph import clean
+    from converter.tf.graph_file import read_graph_file, refuse_unfrozen
+    from converter.tf.graph_source import import_graph, known_part, open_graph
+
+    graph_def = known_part(read_graph_file(spec.source), spec.input_nodes, spec.output_nodes)
+    clean(graph_def)
+    # The session that makes the reference gets the file's graph as it is; all else works without the weights.
+    session = tf.compat.v1.Session(graph=import_graph(spec, graph_def))
+    weights = extract_large_constants(graph_def)
+    source = open_graph(spec, graph_def, weights=weights)
+    inference = source.inference_graph()
+    refuse_unfrozen(spec.source, source.variables(inference))
+    frozen = source.freeze(inference, {}, out)
+    with session:
+        loaded = Source(
+            lambda arrays: source.run(session, arrays),
+            source.notes,
+            source.input_candidates,
+            source.output_candidates,
+        )
+        return build_hub(spec, out, frozen, loaded)
+
+
+if __name__ == "__main__":
+    sys.exit(run_import("import_protobuf", import_model))

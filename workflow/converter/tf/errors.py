@@ -1,0 +1,22 @@
+"""What an exception of TensorFlow says, in one line."""
+
+from __future__ import annotations
+
+import re
+
+__all__ = ["reason"]
+
+# TensorFlow puts where before what: stack traces of the code that built the graph, node definitions.
+_NOISE = re.compile(
+    r"^(Graph execution error:|Detected at node|File \"|Exception encountered|Original stack trace|Stack trace for|"
+    r"\d+ root error|\(\d+\)|Arguments received|Call arguments received|[-=~^. ]*$|<stack traces unavailable>|\t)"
+)
+_NODE = re.compile(r"\s*\[\[\{?\{?node .*|\s*\[Op:\w+\].*| name: $")
+
+
+def reason(error: BaseException, limit: int = 250) -> str:
+    """The first line that says something, without nodes and addresses."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    telling = [line for line in lines if line and not _NOISE.match(line)]
+    text = _NODE.sub("", telling[0]) if telling else ""
+    return (text or type(error).__name__)[:limit].rstrip(" .:")
