@@ -1,4 +1,4 @@
-"""Verification of a TFLite file in LiteRT: against the source's outputs, and whether runs depend on each other."""
+"""Verification of a TFLite file in LiteRT against the source's outputs."""
 
 from __future__ import annotations
 
@@ -13,12 +13,7 @@ from converter.reference import split_rows
 from converter.runtimes import TFLiteModel
 from converter.verify import Tolerance, Verification, verify
 
-__all__ = ["STATE_NOTE", "RuntimeRefusal", "in_order", "runs_for", "state_survives", "verify_tflite"]
-
-STATE_NOTE = (
-    "the model keeps its recurrent state between invocations: call reset_all_variables() on the interpreter "
-    "before each new sequence"
-)
+__all__ = ["RuntimeRefusal", "in_order", "runs_for", "verify_tflite"]
 
 
 class RuntimeRefusal(Exception):
@@ -71,12 +66,3 @@ def verify_tflite(
     except (RuntimeError, ValueError) as error:  # what the interpreter raises for a node it cannot prepare or invoke
         raise RuntimeRefusal(str(error).strip().partition("\n")[0][:300]) from error
     return verification, file_inputs, file_outputs
-
-
-def state_survives(path: Path, arrays: Sequence[np.ndarray]) -> bool:
-    """Whether a second invocation on the same arrays, without a reset between, gives another result than the first."""
-    model = TFLiteModel(path, reset_state=False)
-    first = [array.copy() for array in model.run(arrays)]
-    return any(
-        not np.array_equal(a, b, equal_nan=a.dtype.kind == "f") for a, b in zip(first, model.run(arrays), strict=True)
-    )

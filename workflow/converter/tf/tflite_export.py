@@ -6,15 +6,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import tensorflow as tf
+
 from converter.errors import UnsupportedError
 from converter.hub import Hub, TensorSpec
 from converter.step import ExportJob, ExportResult
+from converter.tf.graph import node_name
 from converter.tf.graph_bytes import read_graph
+from converter.tf.tensor_lists import fix_element_shapes, has_tensor_lists, without_tensor_lists
 from converter.tf.tflite_convert import ConversionFailure, ConvertOptions, convert_graph, unsupported
 from converter.tf.tflite_direct import convert_direct
-from converter.tf.tflite_lstm import keeps_state
+from converter.tf.tflite_lstm import STATE_NOTE, keeps_state
 from converter.tf.tflite_signature import set_signature
-from converter.tflite_check import STATE_NOTE, RuntimeRefusal, runs_for, state_survives, verify_tflite
+from converter.tflite_check import RuntimeRefusal, verify_tflite
 from converter.tflite_file import operators, read, schema, write
 
 __all__ = ["export"]
@@ -82,28 +86,33 @@ def _attempts(hub: Hub, opsset: str) -> Iterator[Attempt]:
     graph_def = read_graph(hub.graph_path)
     weights = hub.weights()
 
-    def from_graph(options: ConvertOptions) -> schema.ModelT:
-        data = convert_graph(graph_def, weights, hub.inputs, [spec.tensor for spec in hub.outputs], options)
-        model = read(data)
+    def from_graph(graph: tf.compat.v1.GraphDef, options: ConvertOptions) -> schema.ModelT:
+        model = read(convert_graph(graph, weights, hub.inputs, [spec.tensor for spec in hub.outputs], options))
         set_signature(model, [spec.name for spec in hub.inputs], [spec.name for spec in hub.outputs])
         return model
 
-    batch_note = (
-        "TensorFlow Lite cannot express this model with a free batch: the file takes a batch of 1"
-        if hub.batch_dynamic
-        else None
-    )
     if hub.direct is not None:
+        note = "the fused LSTM operator has a fixed batch: the file takes a batch of 1" if hub.batch_dynamic else None
+        direct = hub.path / hub.direct
         yield Attempt(
-            "export_tflite_direct",
-            lambda: convert_direct(hub.path / hub.direct, hub.inputs, hub.outputs, ConvertOptions()),
-            batch_note and "the fused LSTM operator has a fixed batch: the file takes a batch of 1",
+            "export_tflite_direct", lambda: convert_direct(direct, hub.inputs, hub.outputs, ConvertOptions()), note
         )
-    yield Attempt("export_tflite", lambda: from_graph(ConvertOptions()))
+    free = _with_free_batch(graph_def, hub.inputs)
+    yield Attempt("export_tflite", lambda: from_graph(free, ConvertOptions()))
     if hub.batch_dynamic:
-        yield Attempt("export_tflite", lambda: from_graph(ConvertOptions(batch_of_one=True)), batch_note)
+        note = "TensorFlow Lite cannot express this model with a free batch: the file takes a batch of 1"
+        single = fix_element_shapes(graph_def)
+        yield Attempt("export_tflite", lambda: from_graph(single, ConvertOptions(batch_of_one=True)), note)
     if opsset == "tf":
-        yield Attempt("export_tflite", lambda: from_graph(ConvertOptions(opsset="tf")))
+        yield Attempt("export_tflite", lambda: from_graph(graph_def, ConvertOptions(opsset="tf")))
+
+
+def _with_free_batch(graph_def: tf.compat.v1.GraphDef, inputs: list[TensorSpec]) -> tf.compat.v1.GraphDef:
+    """The graph without tensor lists, where it has some whose elements grow with the batch, and can do without them."""
+    batched = next((spec for spec in inputs if spec.shape and spec.shape[0] is None), None)
+    if batched is None or not has_tensor_lists(graph_def):
+        return graph_def
+    return without_tensor_lists(graph_def, node_name(batched.tensor)) or graph_def
 
 
 def _finish(
@@ -122,7 +131,7 @@ def _finish(
     except RuntimeRefusal as refusal:
         outcome.refusals.append(str(refusal))
         return None
-    if verification.passed and keeps_state(model) and state_survives(staged, runs_for(inputs, runs)[0].inputs):
+    if keeps_state(model):
         notes.append(STATE_NOTE)
     return ExportResult([attempt.step], inputs, outputs, verification, notes=notes)
 

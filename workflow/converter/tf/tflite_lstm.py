@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from converter.tflite_file import operators, schema
 
-__all__ = ["keeps_state", "remove_cell_clip"]
+__all__ = ["STATE_NOTE", "keeps_state", "remove_cell_clip"]
+
+STATE_NOTE = (
+    "the model keeps its recurrent state between invocations: call reset_all_variables() on the interpreter "
+    "before each new sequence"
+)
 
 _FUSED = ("LSTM", "UNIDIRECTIONAL_SEQUENCE_LSTM", "BIDIRECTIONAL_SEQUENCE_LSTM")
 
