@@ -1,0 +1,25 @@
+"""Read a PyTorch file (.pt, .pth, .pt2) into a hub: a torch.export program, or TorchScript where control flow needs it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "workflow"))
+
+from converter.hub import Hub
+from converter.step import ImportSpec, run_import
+
+
+def import_model(spec: ImportSpec, out: Path) -> Hub:
+    """Load `spec.source` in eval mode, run it for the reference, trace it, and write program.pt2 or module.pt into `out`."""
+    from converter.torch.hub_writer import write_hub
+    from converter.torch.inputs import find_inputs
+    from converter.torch.loading import load_source
+
+    source = load_source(spec)
+    return write_hub(source, find_inputs(source, spec), spec, out)
+
+
+if __name__ == "__main__":
+    sys.exit(run_import("import_pytorch", import_model))

@@ -1,0 +1,1 @@
+"""The PyTorch side: loading, tracing, and the exporters to ONNX and TensorFlow Lite."""

@@ -1,0 +1,191 @@
+"""From a loaded model to its hub: reference runs, the traced form, and what the report says about both."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from converter.errors import ConverterError, ParameterError, SourceError, UnsupportedError
+from converter.hub import Hub, Run, TensorSpec
+from converter.reference import make_reference
+from converter.torch.inputs import Inputs, flat_outputs, to_arrays, to_tensors, vocabulary
+from converter.torch.loading import Source, fold_parametrizations
+from converter.torch.tracing import TraceError, export_program, reason, run_flat, to_torchscript
+
+if TYPE_CHECKING:
+    from converter.step import ImportSpec
+
+__all__ = ["write_hub"]
+
+
+def write_hub(source: Source, inputs: Inputs, spec: ImportSpec, out: Path) -> Hub:
+    """Write program.pt2 or module.pt, and reference.npz. Raises ConverterError where the model cannot be traced.
+
+    A batch that may vary is tried first. Where the model or torch.export takes one size only, the batch is fixed at what
+    input_shape says, and a note says why; unless the user asked for an unknown one.
+    """
+    batch_dynamic = all(tensor.shape and tensor.shape[0] is None for tensor in inputs.specs)
+    attempts = [inputs]
+    if batch_dynamic and not inputs.batch_asked and source.kind != "program":
+        attempts.append(_with_fixed_batch(inputs))
+    obstacle: tuple[Inputs, list[TensorSpec], list[Run], str] | None = None
+    first_failure: str | None = None
+    for attempt in attempts:
+        is_batch = batch_dynamic and attempt is inputs
+        try:
+            runs = _reference(source, attempt, is_batch, spec)
+        except ConverterError:
+            raise
+        except Exception as error:  # whatever the user's forward raises
+            first_failure = first_failure or f"forward raised {type(error).__name__}: {reason(error)}"
+            continue
+        outputs = _outputs(source, attempt, runs)
+        try:
+            if attempt is attempts[0]:
+                folded = source.kind == "module" and fold_parametrizations(source.module)
+                if folded:
+                    source.notes.append("weight normalisation was folded into the weights")
+            program = export_program(source, attempt, outputs, runs)
+        except TraceError as error:
+            first_failure = first_failure or str(error)
+            obstacle = obstacle or (attempt, outputs, runs, str(error))
+            continue
+        notes = list(source.notes)
+        if attempt is not inputs:
+            notes.append(f"the batch is fixed at {attempt.specs[0].shape[0]}: {first_failure}")
+        torch.export.save(program, out / "program.pt2")
+        return _hub(source, attempt, outputs, runs, is_batch, notes, out, "exported", program)
+    if obstacle is None:
+        shapes = "; ".join(f"{s.name} {s.dtype} {list(s.shape)}" for s in inputs.specs)
+        raise ParameterError(f"{source.path} does not run on inputs of the given shapes ({shapes}): {first_failure}")
+    attempt, outputs, runs, failure = obstacle
+    try:
+        script = to_torchscript(source, attempt, outputs, runs)
+    except TraceError as error:
+        if inputs.batch_asked and "dimension 0" in failure:
+            raise ParameterError(
+                f"input_shape asks for an unknown batch, but the model takes one size only: {failure}; write the size"
+            ) from error
+        raise UnsupportedError(f"{source.path} cannot be traced: {failure}; as TorchScript: {error}") from error
+    torch.jit.save(script, out / "module.pt")
+    notes = [*source.notes, f"kept as TorchScript, since torch.export cannot follow it: {failure}"]
+    is_batch = batch_dynamic and attempt is inputs
+    return _hub(source, attempt, outputs, runs, is_batch, notes, out, "torchscript", script)
+
+
+def _with_fixed_batch(inputs: Inputs) -> Inputs:
+    sizes = [tensor.shape[0] for tensor in inputs.example] if inputs.example is not None else [1] * len(inputs.specs)
+    specs = [replace(spec, shape=(size, *spec.shape[1:])) for spec, size in zip(inputs.specs, sizes, strict=True)]
+    return replace(inputs, specs=specs)
+
+
+def _reference(source: Source, inputs: Inputs, batch_dynamic: bool, spec: ImportSpec) -> list[Run]:
+    """Runs of the eager source, each twice: a model that answers differently cannot be converted."""
+
+    def run_source(arrays: list[np.ndarray]) -> list[np.ndarray]:
+        return run_flat(source.module, inputs.call, arrays)
+
+    user_inputs = None
+    if spec.reference_inputs is not None:
+        with np.load(spec.reference_inputs) as stored:
+            user_inputs = {name: stored[name] for name in stored.files}
+    try:
+        runs = make_reference(
+            inputs.specs,
+            batch_dynamic,
+            run_source,
+            samples=spec.samples,
+            vocabulary=vocabulary(source, inputs),
+            user_inputs=user_inputs,
+        )
+    except Exception:
+        if inputs.example is None or user_inputs is not None:
+            raise
+        # Random values need not suit the model (lengths, masks, positions): the script's own example does.
+        arrays = to_arrays(inputs.example)
+        runs = [Run(arrays, run_source(arrays))]
+    if not runs[0].outputs:
+        raise SourceError(f"{source.path}: forward of {source.name} returns no tensor")
+    again = run_source(runs[0].inputs)
+    for first, second in zip(runs[0].outputs, again, strict=True):
+        if first.shape != second.shape or not np.allclose(first, second, rtol=1e-4, atol=1e-6, equal_nan=True):
+            raise UnsupportedError(
+                f"{source.path} gives different outputs for the same input, since forward draws random numbers or keeps "
+                "state from call to call: convert a module that takes its state as an input and returns it"
+            )
+    return runs
+
+
+def _outputs(source: Source, inputs: Inputs, runs: list[Run]) -> list[TensorSpec]:
+    """Names from the result's structure; a dimension is unknown where it differs between runs or follows the batch."""
+    with torch.no_grad():
+        result = inputs.call(source.module, to_tensors(runs[0].inputs))
+    names, _ = flat_outputs(result, [spec.name for spec in inputs.specs])
+    varies = any(dim is None for spec in inputs.specs for dim in spec.shape)
+    specs = []
+    for position, name in enumerate(names):
+        arrays = [run.outputs[position] for run in runs]
+        if len({array.ndim for array in arrays}) > 1:
+            raise UnsupportedError(f"output {name} of {source.path} has another number of dimensions for another input")
+        shape = tuple(
+            sizes[0] if len(set(sizes)) == 1 and (len(runs) > 1 or not varies) else None
+            for sizes in zip(*(array.shape for array in arrays), strict=True)
+        )
+        specs.append(TensorSpec(name, shape, arrays[0].dtype.name))
+    return specs
+
+
+def _hub(
+    source: Source,
+    inputs: Inputs,
+    outputs: list[TensorSpec],
+    runs: list[Run],
+    batch_dynamic: bool,
+    notes: list[str],
+    out: Path,
+    form: str,
+    traced: torch.export.ExportedProgram | torch.jit.ScriptModule,
+) -> Hub:
+    parameters = {id(p): p.numel() for p in source.module.parameters()}
+    hub = Hub(
+        path=out,
+        framework="pytorch",
+        inputs=list(inputs.specs),
+        outputs=outputs,
+        batch_dynamic=batch_dynamic,
+        notes=notes,
+        operators=_operators(traced),
+        parameters_count=sum(parameters.values()),
+        candidates={"inputs": list(inputs.specs), "outputs": list(outputs)},
+        extra={"form": form, "module": source.name, "kind": source.kind},
+    )
+    hub.write_reference(runs)
+    return hub
+
+
+def _operators(traced: torch.export.ExportedProgram | torch.jit.ScriptModule) -> dict[str, int]:
+    """How often each ATen operator occurs, most frequent first."""
+    if isinstance(traced, torch.export.ExportedProgram):
+        names = [
+            node.target._schema.name.removeprefix("aten::")
+            for node in traced.graph.nodes
+            if isinstance(node.target, torch._ops.OpOverload)
+        ]
+    else:
+        names = _script_operators(traced.inlined_graph.nodes())
+    return dict(Counter(name for name in names if name != "sym_size").most_common())
+
+
+def _script_operators(nodes: object) -> list[str]:
+    found = []
+    for node in nodes:
+        if node.kind().startswith("aten::"):
+            found.append(node.kind().removeprefix("aten::"))
+        for block in node.blocks():
+            found += _script_operators(block.nodes())
+    return found

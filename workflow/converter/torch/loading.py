@@ -1,0 +1,147 @@
+"""A PyTorch file as a callable module in eval mode: state dicts, checkpoints, pickled modules, TorchScript, programs."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from converter.errors import ParameterError, SourceError
+from converter.network_script import NetworkScript, build, load_script
+from converter.torch.archives import file_kind, load_program, load_torchscript
+from converter.torch.checkpoints import find_state_dict, load_state
+from converter.torch.pickles import load_pickled
+
+if TYPE_CHECKING:
+    from converter.step import ImportSpec
+
+__all__ = ["Source", "check_is_model", "complete_old_modules", "fold_parametrizations", "load_source"]
+
+
+@dataclass
+class Source:
+    """A loaded model. `kind`: "module", "torchscript" or "program" (then `program` is set, and `module` made from it)."""
+
+    path: Path
+    kind: str
+    module: torch.nn.Module
+    program: torch.export.ExportedProgram | None = None
+    script: NetworkScript | None = None
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """What to call the model in messages."""
+        return getattr(self.module, "original_name", None) or type(self.module).__name__
+
+
+def load_source(spec: ImportSpec) -> Source:
+    """Load `spec.source`, and put it into eval mode. Raises ConverterError for whatever the user can mend."""
+    path = spec.source
+    script = load_script(spec.network_script) if spec.network_script is not None else None
+    if script is None and spec.network_name is not None:
+        raise ParameterError(f"network_name is {spec.network_name!r}, but no network_script says where it is defined")
+    kind = file_kind(path)
+    if kind == "program":
+        program = load_program(path, spec.trusted)
+        # The guards of a program are Python text in the file: they are never run (torch 2.13 offers check_guards).
+        return Source(path, kind, program.module(check_guards=False), program, script)
+    if kind == "torchscript":
+        return Source(path, kind, load_torchscript(path, spec.trusted).eval(), None, script)
+    content = find_state_dict(path, load_pickled(path, script, spec.trusted), spec.state_dict_key)
+    if isinstance(content, torch.nn.Module):
+        return _from_module(path, content, script, spec)
+    return _from_state(path, content, script, spec)
+
+
+def _from_module(path: Path, module: torch.nn.Module, script: NetworkScript | None, spec: ImportSpec) -> Source:
+    notes = []
+    if script is not None and spec.network_name is not None:
+        script.attribute(spec.network_name)
+    if isinstance(module, torch.nn.DataParallel | torch.nn.parallel.DistributedDataParallel):
+        module = module.module
+        notes.append("the wrapper for several GPUs was taken off")
+    check_is_model(path, module)
+    complete_old_modules(module)
+    return Source(path, "module", module.eval(), None, script, notes)
+
+
+def _from_state(path: Path, state: dict, script: NetworkScript | None, spec: ImportSpec) -> Source:
+    if script is None:
+        first = ", ".join(list(state)[:3])
+        raise ParameterError(
+            f"{path} holds weights only ({len(state)} tensors: {first}, ...): "
+            "write network_script and network_name, the Python file and the class or function in it that builds the network"
+        )
+    name = spec.network_name or _only_network(script)
+    module = build(script, name, spec.network_args)
+    if not isinstance(module, torch.nn.Module):
+        raise ParameterError(
+            f"network_name: {name} of {script.path} gives a {type(module).__name__}, not a torch.nn.Module"
+        )
+    notes = load_state(path, module, state, name)
+    return Source(path, "module", module.eval(), None, script, notes)
+
+
+def _only_network(script: NetworkScript) -> str:
+    """The script's one module class that no other module class of it uses as a base, when network_name is not given."""
+    own = {
+        name: value
+        for name, value in script.classes().items()
+        if issubclass(value, torch.nn.Module) and value.__module__ == script.module.__name__
+    }
+    if len(own) == 1:
+        return next(iter(own))
+    if not own:
+        raise ParameterError(f"network_name is needed: {script.path} defines no torch.nn.Module class")
+    raise ParameterError(f"network_name is needed: {script.path} defines {', '.join(sorted(own))}")
+
+
+def complete_old_modules(module: torch.nn.Module) -> None:
+    """Give modules pickled by an older release the attributes that came later, with their constructor's defaults.
+
+    GELU.approximate (torch 1.12) and Upsample.recompute_scale_factor (1.11) are such: forward fails without them.
+    """
+    for part in module.modules():
+        if not type(part).__module__.startswith(("torch.nn.", "torchvision.")):
+            continue
+        try:
+            parameters = inspect.signature(type(part).__init__).parameters.values()
+        except (TypeError, ValueError):
+            continue
+        for parameter in parameters:
+            known = parameter.default is inspect.Parameter.empty or parameter.name in ("device", "dtype", "bias")
+            if not known and not hasattr(part, parameter.name):
+                setattr(part, parameter.name, parameter.default)
+
+
+def fold_parametrizations(module: torch.nn.Module) -> bool:
+    """Replace weight_norm, spectral_norm and parametrizations by the weights they compute. True if there were any."""
+    found = False
+    for part in module.modules():
+        if torch.nn.utils.parametrize.is_parametrized(part):
+            for name in list(part.parametrizations):
+                torch.nn.utils.parametrize.remove_parametrizations(part, name, leave_parametrized=True)
+                found = True
+        for hook in list(part._forward_pre_hooks.values()):
+            if isinstance(hook, torch.nn.utils.weight_norm.WeightNorm):
+                torch.nn.utils.remove_weight_norm(part, hook.name)
+                found = True
+            elif isinstance(hook, torch.nn.utils.spectral_norm.SpectralNorm):
+                torch.nn.utils.remove_spectral_norm(part, hook.name)
+                found = True
+    return found
+
+
+def check_is_model(path: Path, module: torch.nn.Module) -> None:
+    """Quantized modules compute with packed integers that no exporter takes. Raises SourceError that names one."""
+    for name, part in module.named_modules():
+        kind = type(part).__module__
+        if ".quantized" in kind and "qat" not in kind:
+            raise SourceError(
+                f"{path} holds quantized modules ({name or 'the model'} is {kind}.{type(part).__name__}): "
+                "give the float model, and quantize with `quantization`"
+            )

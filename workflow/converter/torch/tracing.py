@@ -1,0 +1,210 @@
+"""From a callable module to the hub's form: a torch.export program where possible, else TorchScript with its control flow.
+
+What comes out is run on the reference inputs, at more than one batch size and with different values, before it is
+believed: an exported program is silently specialised where Python code branches on a size (torch 2.13).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import logging
+import os
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+
+from converter.hub import Run, TensorSpec
+from converter.torch.inputs import Call, Inputs, flat_outputs, to_arrays, to_tensors
+from converter.torch.loading import Source
+from converter.torch.script_graph import ScriptGraphModule
+from converter.verify import Tolerance, verify
+
+__all__ = ["FlatModule", "TraceError", "export_program", "run_flat", "to_torchscript"]
+
+# The traced form is the same computation by the same library; only the order of additions may differ.
+_SAME = Tolerance(rtol=1e-5, atol=1e-6)
+
+
+class TraceError(Exception):
+    """Why a model could not be traced, as a clause that may follow a colon."""
+
+
+class FlatModule(torch.nn.Module):
+    """A module called with tensors by position only, and giving a tuple of tensors only."""
+
+    def __init__(self, module: torch.nn.Module, call: Call) -> None:
+        super().__init__()
+        self.model = module
+        self._call = call
+
+    def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return tuple(flat_outputs(self._call(self.model, tensors))[1])
+
+
+def run_flat(module: torch.nn.Module, call: Call, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Arrays in, arrays out, in the order of the hub's inputs and outputs."""
+    with torch.no_grad():
+        return to_arrays(flat_outputs(call(module, to_tensors(arrays)))[1])
+
+
+def export_program(
+    source: Source, inputs: Inputs, outputs: Sequence[TensorSpec], runs: Sequence[Run]
+) -> torch.export.ExportedProgram:
+    """The source as a program that takes the flat inputs by position and computes what `runs` hold.
+
+    Unknown dimensions of `inputs.specs` stay unknown. Raises TraceError where that cannot be.
+    """
+    module = ScriptGraphModule(source.module) if source.kind == "torchscript" else source.module
+    is_flat = inputs.call.plain and _gives_only_tensors(source, inputs.call, runs[0])
+    if source.kind == "program" and is_flat:
+        return source.program
+    target = module if is_flat else FlatModule(module, inputs.call)
+    example = _example(inputs.specs, runs)
+    dims = [{axis: torch.export.Dim.AUTO for axis, dim in enumerate(s.shape) if dim is None} for s in inputs.specs]
+    # The wrapper's forward(*tensors) is one argument to torch.export; a plain forward may leave others at their default.
+    shapes: object = (tuple(dims),) if _is_variadic(target) else tuple(dims)
+    try:
+        with quiet():
+            program = torch.export.export(target, example, dynamic_shapes=shapes, strict=False)
+    except Exception as error:  # torch.export raises whatever stands in its way
+        raise TraceError(reason(error)) from error
+    _check_dimensions(program, inputs.specs)
+    problem = _problem(program.module(check_guards=False), outputs, runs)
+    if problem is not None:
+        raise TraceError(f"the exported program {problem}: its code branches on a size")
+    return program
+
+
+def _gives_only_tensors(source: Source, call: Call, run: Run) -> bool:
+    with torch.no_grad():
+        result = call(source.module, to_tensors(run.inputs))
+    return all(isinstance(leaf, torch.Tensor) for leaf in torch.utils._pytree.tree_leaves(result))
+
+
+def _is_variadic(module: torch.nn.Module) -> bool:
+    return any(p.kind == p.VAR_POSITIONAL for p in inspect.signature(module.forward).parameters.values())
+
+
+def _example(specs: Sequence[TensorSpec], runs: Sequence[Run]) -> tuple[torch.Tensor, ...]:
+    """Inputs to trace with: the last run's, which has the largest batch; a size of 1 would be taken for a constant."""
+    tensors = to_tensors(runs[-1].inputs)
+    for position, spec in enumerate(specs):
+        for axis, dim in enumerate(spec.shape):
+            if dim is None and tensors[position].shape[axis] == 1:
+                tensors[position] = tensors[position].repeat_interleave(2, axis)
+    return tuple(tensors)
+
+
+def _check_dimensions(program: torch.export.ExportedProgram, specs: Sequence[TensorSpec]) -> None:
+    """Dim.AUTO lets torch.export fix a dimension without a word."""
+    values = {node.name: node.meta.get("val") for node in program.graph.nodes if node.op == "placeholder"}
+    for spec, name in zip(specs, program.graph_signature.user_inputs, strict=True):
+        for axis, dim in enumerate(spec.shape):
+            size = values[name].shape[axis]
+            if dim is None and (isinstance(size, int) or size.node.expr.is_number):
+                raise TraceError(f"its code works for size {int(size)} of dimension {axis} of {spec.name} only")
+
+
+def _problem(module: torch.nn.Module, outputs: Sequence[TensorSpec], runs: Sequence[Run]) -> str | None:
+    """What is wrong with a traced form on the runs, None when it agrees."""
+
+    def run(arrays: list[np.ndarray]) -> list[np.ndarray]:
+        with torch.no_grad():
+            return to_arrays(flat_outputs(module(*to_tensors(arrays)))[1])
+
+    try:
+        verification = verify(outputs, runs, run, _SAME)
+    except Exception as error:  # a specialised program raises from within an operator
+        return f"fails on another batch or size ({reason(error)})"
+    return None if verification.passed else f"is wrong on another input ({verification.message})"
+
+
+def to_torchscript(
+    source: Source, inputs: Inputs, outputs: Sequence[TensorSpec], runs: Sequence[Run]
+) -> torch.jit.ScriptModule:
+    """TorchScript that keeps control flow: the source itself, or the module scripted. Raises TraceError.
+
+    A module that cannot be scripted is traced, unless the trace took a decision that depends on data.
+    """
+    if not inputs.call.plain:
+        raise TraceError("its arguments are not all tensors given by position")
+    if source.kind == "torchscript":
+        return source.module
+    if source.kind == "program":
+        raise TraceError("the program itself does not run")
+    failures = []
+    for make in (_scripted, _traced):
+        try:
+            with quiet():
+                script = make(source.module, _example(inputs.specs, runs))
+        except Exception as error:  # the TorchScript compiler raises whatever its parts raise
+            failures.append(reason(error))
+            continue
+        problem = _problem(script, outputs, runs)
+        if problem is None:
+            return script
+        failures.append(f"{make.__name__.strip('_')}, it {problem}")
+    raise TraceError("; ".join(failures))
+
+
+def _scripted(module: torch.nn.Module, example: tuple[torch.Tensor, ...]) -> torch.jit.ScriptModule:
+    return torch.jit.script(module)
+
+
+def _traced(module: torch.nn.Module, example: tuple[torch.Tensor, ...]) -> torch.jit.ScriptModule:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        script = torch.jit.trace(module, example, check_trace=False)
+    for warning in caught:
+        if issubclass(warning.category, torch.jit.TracerWarning) and "might cause the trace to be incorrect" in str(
+            warning.message
+        ):
+            place = f"{warning.filename.rsplit('/', 1)[-1]}, line {warning.lineno}"
+            raise TraceError(f"a decision that depends on the data would be fixed ({place})")
+    return script
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """torch.export prints whole graphs to stderr before it raises; what matters of them is in our sentence."""
+    loggers = [logging.getLogger(name) for name in ("torch", "torch.fx", "torch._dynamo", "torch.export", "torch.onnx")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), open(os.devnull, "w") as nowhere:
+            warnings.simplefilter("ignore")
+            with contextlib.redirect_stderr(nowhere), contextlib.redirect_stdout(nowhere):
+                yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def reason(error: BaseException) -> str:
+    """One clause: what torch says in its first line, and the line of the user's code it says it of."""
+    text = str(error)
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    first = lines[0] if lines else type(error).__name__
+    if "data-dependent" in first:
+        first = "control flow depends on the data"
+    places = [
+        (file, line, function)
+        for file, line, function in re.findall(r'File "([^"]+)", line (\d+), in (\S+)', text)
+        if "/torch/" not in file
+    ]
+    if places and "line " not in first:
+        file, line, function = places[-1]
+        code = _code_of(text, file, line)
+        first += f" in {function} ({file.rsplit('/', 1)[-1]}, line {line}{code})"
+    return first[:400].rstrip(".:")
+
+
+def _code_of(text: str, file: str, line: str) -> str:
+    """The source line that follows a frame in a printed stack."""
+    match = re.search(re.escape(f'File "{file}", line {line}') + r", in \S+\n\s*(\S.*)", text)
+    return f": {match[1].strip()[:80]}" if match and not match[1].startswith("File ") else ""
