@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -19,6 +20,7 @@ __all__ = [
     "IMPORT_PARAMETERS",
     "PARAMETERS",
     "InputShape",
+    "flags",
     "normalize",
     "normalize_all",
     "parse_input_shape",
@@ -80,8 +82,16 @@ def _format_input_shape(shapes: list[InputShape]) -> str:
 
 
 def _error(name: str, value: object, allowed: str) -> ParameterError:
-    shown = json.dumps(value, default=str) if not isinstance(value, str) else repr(value)
+    shown = repr(value) if isinstance(value, str) else _as_json(value) or repr(value)
     return ParameterError(f"{name} is {shown[:120]}; write {allowed}")
+
+
+def _as_json(value: object) -> str | None:
+    """None for what JSON cannot express: YAML has dates, keys of any type, and lists that hold themselves."""
+    try:
+        return json.dumps(value)
+    except (TypeError, ValueError, RecursionError):
+        return None
 
 
 def _boolean(name: str, value: object) -> bool:
@@ -106,22 +116,34 @@ def _path(name: str, value: object) -> str:
     return value
 
 
+def _words(value: object) -> list[str] | None:
+    """The words of a comma-separated string or of a list; None where one is empty or no text."""
+    parts = [value] if isinstance(value, str) else value
+    if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
+        return None
+    words = [word.strip() for part in parts for word in part.split(",")]
+    return words if all(words) and "\0" not in "".join(words) else None
+
+
 def _names(name: str, value: object) -> list[str]:
     """A comma-separated string or a list; "x:0" and "x" are the same tensor."""
-    parts = value.split(",") if isinstance(value, str) else value
-    if not isinstance(parts, list) or not parts or not all(isinstance(part, str) and part.strip() for part in parts):
+    names = [_tensor(word) for word in _words(value) or []]
+    if not names or not all(names):
         raise _error(name, value, 'names separated by commas, such as "input:0"')
-    names = [part.strip().removesuffix(":0") for part in parts]
     if len(set(names)) < len(names):
         raise _error(name, value, "each name once")
     return names
 
 
+def _tensor(name: str) -> str:
+    return name.strip().removesuffix(":0")
+
+
 def _tags(name: str, value: object) -> list[str]:
-    parts = value.split(",") if isinstance(value, str) else value
-    if not isinstance(parts, list) or not parts or not all(isinstance(part, str) and part.strip() for part in parts):
+    tags = _words(value)
+    if not tags:
         raise _error(name, value, 'tags separated by commas, such as "serve"')
-    return sorted({part.strip() for part in parts})
+    return sorted(set(tags))
 
 
 def _shape(name: str, value: object) -> str:
@@ -143,7 +165,7 @@ def _mapping(name: str, value: object) -> dict:
 def _json(name: str, value: str, allowed: str) -> object:
     try:
         return json.loads(value)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise _error(name, value, allowed) from None
 
 
@@ -152,15 +174,18 @@ def _constants(name: str, value: object) -> dict:
     for key, constant in mapping.items():
         if not isinstance(constant, bool | int | float):
             raise _error(f"{name}: {key}", constant, "true, false or a number")
-    return {key.strip().removesuffix(":0"): mapping[key] for key in sorted(mapping)}
+    constants = {_tensor(key): mapping[key] for key in sorted(mapping)}
+    if len(constants) < len(mapping) or not all(constants):
+        raise _error(name, value, "each placeholder's name once")
+    return constants
 
 
 def _arguments(name: str, value: object) -> dict | list:
     if isinstance(value, str):
         value = _json(name, value, "a mapping or a list of the constructor's arguments")
-    if isinstance(value, dict | list):
-        return value
-    raise _error(name, value, "a mapping or a list of the constructor's arguments")
+    if isinstance(value, dict | list) and (text := _as_json(value)) is not None:
+        return json.loads(text)
+    raise _error(name, value, "a mapping or a list of the constructor's arguments, which JSON can express")
 
 
 def _integer(lowest: int, highest: int) -> Callable[[str, object], int]:
@@ -175,13 +200,13 @@ def _integer(lowest: int, highest: int) -> Callable[[str, object], int]:
 
 
 def _number(name: str, value: object) -> float:
-    if isinstance(value, str):
+    if isinstance(value, str | int | float) and not isinstance(value, bool):
         try:
-            value = float(value)
-        except ValueError:
-            raise _error(name, value, "a number, zero or more") from None
-    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0:
-        return float(value)
+            number = float(value)
+        except (ValueError, OverflowError):
+            number = math.nan
+        if math.isfinite(number) and number >= 0:
+            return number
     raise _error(name, value, "a number, zero or more")
 
 
@@ -198,37 +223,38 @@ def _choice(*choices: str, **synonyms: str) -> Callable[[str, object], str]:
 
 
 def _strings(name: str, value: object) -> list[str]:
-    parts = value.split(",") if isinstance(value, str) else value
-    if isinstance(parts, list) and all(isinstance(part, str) and part.strip() for part in parts):
-        return [part.strip() for part in parts]
-    raise _error(name, value, "a list of names")
+    words = _words(value)
+    if words is None:
+        raise _error(name, value, "a list of names")
+    return words
 
 
-def _block(fields: dict[str, Callable[[str, object], object]]) -> Callable[[str, object], dict]:
+@dataclass(frozen=True)
+class _Block:
     """A mapping whose own keys are known, such as quantization and verify."""
 
-    def parse(name: str, value: object) -> dict:
+    fields: dict[str, Callable[[str, object], object]]
+
+    def __call__(self, name: str, value: object) -> dict:
         block = {}
         for key, item in _mapping(name, value).items():
-            if key not in fields:
-                close = nearest(key, fields, 1)
-                hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(fields)}"
+            if key not in self.fields:
+                close = nearest(key, self.fields, 1)
+                hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(self.fields)}"
                 raise ParameterError(f"{name} has an unknown key {key!r}: {hint}")
             if item is not None:
-                block[key] = fields[key](f"{name}.{key}", item)
+                block[key] = self.fields[key](f"{name}.{key}", item)
         return dict(sorted(block.items()))
 
-    return parse
 
-
-_quantization = _block(
+_quantization = _Block(
     {
         "optimization": _choice("none", "default"),
         "type": _choice("float32", "float16", "int8", "uint8", float="float32"),
         "opsset": _choice("tflite", "tf", "int8"),
         "load": _path,
         "keep_float": _strings,
-        "thresholds": _block({"cosine": _number, "sqnr": _number, "top1": _number}),
+        "thresholds": _Block({"cosine": _number, "sqnr": _number, "top1": _number}),
     }
 )
 
@@ -265,7 +291,7 @@ PARAMETERS: dict[str, Parameter] = {
     "backend": Parameter("export", _choice("default", "keras2onnx", "pytorch2keras"), "legacy library to convert with"),
     "verify": Parameter(
         "both",
-        _block(
+        _Block(
             {
                 "rtol": _number,
                 "atol": _number,
@@ -292,6 +318,17 @@ def normalize(name: str, value: object, where: str = "") -> object:
         return PARAMETERS[name].normalize(name, value)
     except ParameterError as error:
         raise ParameterError(f"{prefix}{error}") from None
+
+
+def flags(values: dict) -> str:
+    """Canonical values as flags of a script, quoted for the shell; `normalize` of each flag's text gives them back."""
+    words = []
+    for name, value in values.items():
+        if isinstance(value, list) and name != "network_args":
+            value = ",".join(value)
+        text = value if isinstance(value, str) else json.dumps(value)
+        words.append(f"--{name}={text}")
+    return shlex.join(words)
 
 
 def normalize_all(values: dict, where: str = "") -> dict:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from converter.code_version import code_version
 from converter.errors import ConverterError
+from converter.parameters import flags
 from converter.plan import Plan, Planner
 from converter.source_files import file_sha256, source_bytes, source_files, source_sha256, source_stat
 from converter.versions import step_versions
@@ -72,7 +73,7 @@ class RuleInputs:
             return f"unreadable: {error}"
 
     def import_options(self, wildcards: object) -> str:
-        return _options(self.planner.import_plan(wildcards.key).parameters)
+        return flags(self.planner.import_plan(wildcards.key).parameters)
 
     def import_memory(self, wildcards: object, attempt: int = 1) -> int:
         """MB: loading holds the weights about three times over (file, framework, copy for the hub)."""
@@ -99,7 +100,7 @@ class RuleInputs:
         return shlex.quote(self._plan(wildcards).target)
 
     def export_options(self, wildcards: object) -> str:
-        return _options(self._plan(wildcards).parameters)
+        return flags(self._plan(wildcards).parameters)
 
     def data_version(self, wildcards: object) -> str:
         """A hash of the representative data's file, which is outside the hub."""
@@ -166,17 +167,6 @@ class RuleInputs:
 class _Named:
     def __init__(self, name: str) -> None:
         self.name = name
-
-
-def _options(parameters: dict) -> str:
-    """Canonical parameters as flags of a script, quoted for the shell."""
-    words = []
-    for name, value in parameters.items():
-        if isinstance(value, list) and name != "network_args":
-            value = ",".join(value)
-        text = value if isinstance(value, str) else json.dumps(value)
-        words.append(f"--{name}={text}")
-    return shlex.join(words)
 
 
 def _hash_if_file(path: str | None) -> str:
