@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,7 +12,10 @@ from converter.errors import ParameterError, nearest
 from converter.parameters import PARAMETERS, normalize_all
 from converter.sources import model_name
 
-__all__ = ["Config", "SHIPPED_OPSET", "read_config"]
+__all__ = ["CONVERTED", "Config", "SHIPPED_OPSET", "normal_path", "read_config", "report_name"]
+
+# Targets of any name; a job may write elsewhere.
+CONVERTED = "converted/"
 
 # The opset that the shipped configuration names; as a default it counts as not set (DESIGN, onnx_opset).
 SHIPPED_OPSET = 10
@@ -27,6 +31,8 @@ class Config:
     jobs: dict[str, dict] = field(default_factory=dict)
     zoo: dict = field(default_factory=dict)
     jobs_by_stem: dict[str, list[str]] = field(default_factory=dict)
+    files: dict[str, dict] = field(default_factory=dict)  # jobs by the file they write, links resolved
+    reports: dict[str, dict] = field(default_factory=dict)  # and by the name of their report
 
 
 def read_config(values: dict, zoo_recipes: Path | None = None) -> Config:
@@ -79,15 +85,32 @@ def _add_job(config: Config, values: object, position: int) -> None:
     job["position"] = position
     target = job["convert_to"] = normal_path(job["convert_to"])
     job["convert_from"] = normal_path(job["convert_from"])
-    other = config.jobs.get(target)
-    if other is None or other.get("skip"):
-        if other is None or not job.get("skip"):
-            config.jobs[target] = job
-            config.jobs_by_stem.setdefault(model_name(job["convert_from"]), []).append(target)
-    elif not job.get("skip"):
+    if not job.get("skip"):
+        _refuse_same(config.files, os.path.realpath(target), job, f"write {target}")
+        name = report_name(target)
+        _refuse_same(config.reports, name, job, f"have their report at reports/{name}.json")
+    elif target in config.jobs:
+        return
+    config.jobs[target] = job
+    config.jobs_by_stem.setdefault(model_name(job["convert_from"]), []).append(target)
+
+
+def _refuse_same(known: dict[str, dict], key: str, job: dict, both: str) -> None:
+    other = known.setdefault(key, job)
+    if other is not job:
+        names = sorted({other["convert_to"], job["convert_to"]})
         raise ParameterError(
-            f"jobs {other['position']} and {position} both write {target}: give one another convert_to"
+            f"jobs {other['position']} and {job['position']} both {both}"
+            + (f" ({' and '.join(names)})" if len(names) > 1 else "")
+            + ": give one another convert_to"
         )
+
+
+def report_name(target: str) -> str:
+    """The path of the target below converted/, else its whole path, kept inside the folder it is put in."""
+    if target.startswith(CONVERTED):
+        return target[len(CONVERTED) :]
+    return "/".join("__" if part == ".." else part for part in target.strip("/").split("/"))
 
 
 def normal_path(path: str) -> str:

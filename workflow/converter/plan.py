@@ -12,15 +12,14 @@ import re
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from converter.config import Config, normal_path
+from converter.config import CONVERTED, Config, normal_path, report_name
 from converter.errors import ConverterError, ParameterError, SourceError, UnsupportedError, nearest
 from converter.parameters import EXPORT_PARAMETERS, IMPORT_PARAMETERS
 from converter.quantization_rules import VARIANTS, resolve_quantization
 from converter.sources import ModelFolder, model_name, source_format
 
-__all__ = ["ImportPlan", "Plan", "Planner"]
+__all__ = ["ImportPlan", "Plan", "Planner", "parameters_of"]
 
-_CONVERTED = "converted/"
 # What each target format is made from (DESIGN, Targets).
 _FROM = {
     "onnx": ("keras", "savedmodel", "checkpoint", "protobuf", "pytorch"),
@@ -89,28 +88,27 @@ class Planner:
     @cached_property
     def elsewhere(self) -> dict[str, str]:
         """Targets of jobs outside converted/, by their report's name."""
-        return {self.report_name(target): target for target in self.config.jobs if not target.startswith(_CONVERTED)}
+        return {self.report_name(target): target for target in self.config.jobs if not target.startswith(CONVERTED)}
 
-    @staticmethod
-    def report_name(target: str) -> str:
-        """The path of the target below converted/, else its whole path, kept inside the folder it is put in."""
-        if target.startswith(_CONVERTED):
-            return target[len(_CONVERTED) :]
-        return "/".join("__" if part == ".." else part for part in target.strip("/").split("/"))
+    report_name = staticmethod(report_name)
 
     def target(self, name: str) -> str:
-        return self.elsewhere.get(name) or _CONVERTED + name
+        return self.elsewhere.get(name) or CONVERTED + name
 
     def plan(self, name: str) -> Plan:
-        """The plan of the target whose report is reports/{name}.json."""
+        """The plan of the target whose report is reports/{name}.json; a mistake is its `error`."""
         if name not in self._plans:
-            target = self.target(name)
-            extension = target.rsplit("/")[-1].rpartition(".")[2] if "." in target.rsplit("/")[-1] else ""
             try:
-                self._plans[name] = self._plan(target, name, extension)
+                self._plans[name] = self.require(name)
             except ConverterError as error:
-                self._plans[name] = Plan(target, name, extension, error=str(error))
+                target = self.target(name)
+                self._plans[name] = Plan(target, name, _extension(target), error=str(error))
         return self._plans[name]
+
+    def require(self, name: str) -> Plan:
+        """The same plan; a mistake is raised."""
+        target = self.target(name)
+        return self._plan(target, name, _extension(target))
 
     def _plan(self, target: str, name: str, extension: str) -> Plan:
         if ".." in target.split("/") and target not in self.config.jobs:
@@ -209,6 +207,15 @@ class Planner:
 
     def default_targets(self) -> list[str]:
         return [target for target, job in self.config.jobs.items() if not job.get("skip")]
+
+
+def parameters_of(format: str, extension: str) -> set[str]:
+    """The parameters that mean something for conversions of this source format to this target format."""
+    return _GENERAL | _USED_BY[format] | _EXPORT_USED_BY[extension]
+
+
+def _extension(target: str) -> str:
+    return target.rsplit("/")[-1].rpartition(".")[2] if "." in target.rsplit("/")[-1] else ""
 
 
 def _slug(model: str) -> str:

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from converter.plan import Plan
     from converter.step import ExportResult
 
-__all__ = ["compose", "line", "publishable", "read", "unfinished", "versions_step", "write"]
+__all__ = [
+    *("compose", "line", "publishable", "read", "size_text", "unfinished", "versions_step", "worst_output", "write"),
+]
 
 
 def versions_step(export: str, framework: str) -> str:
@@ -39,6 +41,7 @@ def compose(
         "target": target,
         "status": "failed",
         "reason": None,
+        "error": None,
         "source": {key: hub.source.get(key) for key in ("path", "format", "sha256", "bytes")},
         "file": None,
         "parameters": dict(sorted({**hub.parameters, **parameters}.items())),
@@ -54,6 +57,7 @@ def compose(
     }
     if error is not None or result is None:
         report["reason"] = error["message"] if error else f"{export} did not finish"
+        report["error"] = error["kind"] if error else "Unfinished"
         return report
     report["route"] += result.route
     report["notes"] += result.notes
@@ -109,16 +113,12 @@ def line(report: dict) -> str:
     target, status = report["target"], report["status"]
     if report["file"] is None or not publishable(report):
         return f"{target}: {report['reason'].removeprefix(target + ': ')}"
-    text = f"{target}  {status}  {_size(report['file']['bytes'])}"
+    text = f"{target}  {status}  {size_text(report['file']['bytes'])}"
     if report["opset"]:
         text += f"  opset {report['opset']}"
     if status == "unverified":
         return f"{text}  ({report['reason']})"
-    worst = max(
-        (entry for entry in report["verification"]["outputs"] if entry.get("max_abs_diff") is not None),
-        key=lambda entry: entry["max_abs_diff"] / (entry["tolerance"] or 1.0),
-        default=None,
-    )
+    worst = worst_output(report)
     if worst is not None:
         text += f"  max difference {worst['max_abs_diff']:.1e}"
         if worst.get("tolerance"):
@@ -126,7 +126,16 @@ def line(report: dict) -> str:
     return text
 
 
-def _size(count: int) -> str:
+def worst_output(report: dict) -> dict | None:
+    """The entry of the output that comes nearest to its tolerance, or exceeds it most; None where nothing was measured."""
+    return max(
+        (e for e in (report["verification"] or {"outputs": []})["outputs"] if e.get("max_abs_diff") is not None),
+        key=lambda entry: entry["max_abs_diff"] / (entry["tolerance"] or 1.0),
+        default=None,
+    )
+
+
+def size_text(count: int) -> str:
     for unit in ("bytes", "KB", "MB"):
         if count < 1000:
             return f"{count:.0f} {unit}" if unit == "bytes" or count >= 100 else f"{count:.1f} {unit}"

@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from converter import failures, report
+from converter import events, failures, report
 from converter.config import read_config
 from converter.console import quieten
 from converter.errors import ConverterError
@@ -39,15 +39,16 @@ class Session:
     def finish(self, workflow: object) -> None:
         """After a failed run: a report for every target that has none, and one sentence each, printed last of all."""
         sentences = failures.take(self._started - 1)
-        sentences += self._unreported(workflow.dag, {sentence.split(": ")[0] for sentence in sentences})
+        targets = _targets(workflow.dag)
+        sentences += self._unreported(targets, sentences)
+        events.send({"event": "unfinished", "targets": {target: _reason(target, sentences) for target in targets}})
         atexit.register(lambda: print(*sentences, sep="\n", file=sys.stderr, flush=True))
 
-    def _unreported(self, dag: object, known: set[str]) -> list[str]:
+    def _unreported(self, targets: list[str], known: list[str]) -> list[str]:
         """Sentences of targets whose steps were killed or ran out of memory or disk, so that no step wrote a report."""
         sentences = []
-        jobs = {job for job in dag.needrun_jobs() if job.rule.name in ("publish", "publish_elsewhere")}
-        for target in sorted(str(job.output[0]) for job in jobs):
-            if target in known:
+        for target in targets:
+            if _reason(target, known):
                 continue
             plan = self.planner.plan(self.planner.report_name(target))
             reason = (
@@ -60,9 +61,22 @@ class Session:
         return sentences
 
 
+def _targets(dag: object) -> list[str]:
+    """Targets that were to be made and are not."""
+    jobs = {job for job in dag.needrun_jobs() if job.rule.name in ("publish", "publish_elsewhere")}
+    return sorted(str(job.output[0]) for job in jobs)
+
+
+def _reason(target: str, sentences: list[str]) -> str:
+    """Why `target` is not made, from the sentences "target: reason"."""
+    prefix = f"{target}: "
+    return next((sentence[len(prefix) :] for sentence in sentences if sentence.startswith(prefix)), "")
+
+
 def open_session(values: dict, root: Path) -> Session:
     """Check the configuration. A mistake in it ends the run at once, with one sentence and exit status 1."""
     quieten()
+    events.attach()
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     # Rules call `step`, which calls `python`: the interpreter that runs Snakemake, also when its environment was not activated.
