@@ -48,16 +48,20 @@ def _dtype(name: str) -> np.dtype:
 
 
 def write_weights(path: Path, tensors: Mapping[str, np.ndarray] | Iterable[tuple[str, np.ndarray]]) -> None:
-    """Write named arrays to `path`, sorted by name, one at a time; the same arrays give the same bytes.
+    """Write named arrays to `path`, one at a time; the same arrays give the same bytes.
 
-    Raises ValueError for a dtype outside STORABLE_DTYPES and for a name that occurs twice.
+    Wide values come first, so that each array lies at a multiple of its item size, which its consumers want; by name
+    within a width. Raises ValueError for a dtype outside STORABLE_DTYPES, a name that occurs twice, and "__metadata__".
     """
-    items = sorted(tensors.items() if isinstance(tensors, Mapping) else tensors, key=lambda item: item[0])
+    pairs = tensors.items() if isinstance(tensors, Mapping) else tensors
+    items = sorted(pairs, key=lambda item: (-item[1].dtype.itemsize, item[0]))
     header: dict[str, dict] = {}
     offset = 0
     for name, array in items:
         if array.dtype.name not in _CODES:
             raise ValueError(f"{name}: dtype {array.dtype.name} cannot be stored")
+        if name == "__metadata__":
+            raise ValueError("__metadata__: the format reserves this name")
         if name in header:
             raise ValueError(f"{name}: two weights of this name")
         header[name] = {
@@ -73,7 +77,8 @@ def write_weights(path: Path, tensors: Mapping[str, np.ndarray] | Iterable[tuple
         file.write(encoded)
         for _, array in items:
             if array.nbytes:
-                file.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+                little = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+                file.write(little.reshape(-1).view(np.uint8).data)
 
 
 class Weights(Mapping[str, np.ndarray]):
@@ -93,11 +98,7 @@ class Weights(Mapping[str, np.ndarray]):
     def __getitem__(self, name: str) -> np.ndarray:
         entry = self._header[name]
         begin, end = entry["data_offsets"]
-        data = self._data[begin:end]
-        dtype = _dtype(_NAMES[entry["dtype"]])
-        # A view at an odd address is legal for numpy and slow for its consumers: copy those few.
-        array = data.view(dtype) if begin % dtype.itemsize == 0 else np.frombuffer(data.tobytes(), dtype)
-        return array.reshape(entry["shape"])
+        return self._data[begin:end].view(_dtype(_NAMES[entry["dtype"]])).reshape(entry["shape"])
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._header)
