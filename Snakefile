@@ -29,6 +29,13 @@ wildcard_constraints:
     name=r".+",
 
 
+# Here and not in rules/: an included file does not set the default target (Snakemake 9.27).
+rule all:
+    """Make the file of every job in the configuration that is not skipped."""
+    input:
+        planned.default_targets,
+
+
 include: "rules/publish.smk"
 include: "rules/keras.smk"
 include: "rules/savedmodel.smk"

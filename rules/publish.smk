@@ -1,13 +1,6 @@
 # The last step of every conversion: the staged file gets its final name if its report allows it.
 
 
-rule all:
-    """Make the file of every job in the configuration that is not skipped."""
-    default_target: True
-    input:
-        planned.default_targets,
-
-
 rule publish:
     """Move a verified file to converted/, or fail with the sentence that says what to change."""
     input:
