@@ -1,0 +1,1 @@
+"""The original tool's package name, for the commands its users know."""

@@ -1,0 +1,8 @@
+"""Checkpoint (.meta) to Protobuf: python -m aup.dlconvert.checkpoint_to_pb -i MODEL -o FILE."""
+
+import sys
+
+from aup.dlconvert.one_conversion import main
+
+if __name__ == "__main__":
+    sys.exit(main("checkpoint", "pb"))

@@ -1,0 +1,8 @@
+"""Keras (.h5, .hdf5, .keras) to Protobuf: python -m aup.dlconvert.keras_to_pb -i MODEL -o FILE."""
+
+import sys
+
+from aup.dlconvert.one_conversion import main
+
+if __name__ == "__main__":
+    sys.exit(main("keras", "pb"))

@@ -1,0 +1,8 @@
+"""PyTorch (.pt) to ONNX: python -m aup.dlconvert.pytorch_to_onnx -i MODEL -o FILE."""
+
+import sys
+
+from aup.dlconvert.one_conversion import main
+
+if __name__ == "__main__":
+    sys.exit(main("pytorch", "onnx"))

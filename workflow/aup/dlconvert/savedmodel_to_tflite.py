@@ -1,0 +1,8 @@
+"""SavedModel directory to TensorFlow Lite: python -m aup.dlconvert.savedmodel_to_tflite -i MODEL -o FILE."""
+
+import sys
+
+from aup.dlconvert.one_conversion import main
+
+if __name__ == "__main__":
+    sys.exit(main("savedmodel", "tflite"))
