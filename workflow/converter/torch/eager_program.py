@@ -1,0 +1,136 @@
+"""An exported program as a module that torch.jit.trace can follow, for the exporter that writes opsets below 18.
+
+Run through the dispatcher, as ``program.module()`` does, a trace turns each size into a constant (torch 2.13). Here the
+same operators are called by their Python functions and tensor methods, which keep sizes of traced tensors traced.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+
+__all__ = ["EagerProgram"]
+
+_aten = torch.ops.aten
+
+
+class EagerProgram(torch.nn.Module):
+    """Called with the program's tensors by position; gives a tuple of tensors. Parameters keep their names."""
+
+    def __init__(self, program: torch.export.ExportedProgram) -> None:
+        super().__init__()
+        graph_module = program.module(check_guards=False)
+        for name, child in graph_module.named_children():
+            self.add_module(name, child)
+        for name, parameter in graph_module.named_parameters(recurse=False):
+            self.register_parameter(name, parameter)
+        for name, buffer in graph_module.named_buffers(recurse=False):
+            self.register_buffer(name, buffer)
+        self._interpreter = [_Interpreter(graph_module)]  # in a list, so that its module does not become a submodule
+
+    def train(self, mode: bool = True) -> EagerProgram:
+        """A program has one mode only; exporters set it all the same."""
+        return self
+
+    def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        result = self._interpreter[0].run(*tensors)
+        leaves = torch.utils._pytree.tree_leaves(result)
+        return tuple(leaf for leaf in leaves if isinstance(leaf, torch.Tensor))
+
+
+class _Interpreter(torch.fx.Interpreter):
+    def call_function(self, target: Callable, args: tuple, kwargs: dict) -> object:
+        if isinstance(target, torch._ops.OpOverload):
+            target = _python_function(target)
+        return target(*args, **kwargs)
+
+
+def _python_function(operator: torch._ops.OpOverload) -> Callable:
+    """torch.conv2d for aten.conv2d.default, and so on; the operator itself where Python has no such function."""
+    if operator in _SPECIAL:
+        return _SPECIAL[operator]
+    if operator.namespace == "aten":
+        name = operator._schema.name.split("::")[1]
+        for namespace in (torch._C._VariableFunctions, torch._C._nn, torch._C._special, torch._C._linalg, torch.Tensor):
+            if hasattr(namespace, name):
+                return getattr(namespace, name)
+    return operator
+
+
+def _slice(x: torch.Tensor, dim: int = 0, start: object = None, end: object = None, step: int = 1) -> torch.Tensor:
+    if isinstance(end, int) and end >= 2**63 - 1:
+        end = None
+    index = [slice(None)] * x.dim()
+    index[dim] = slice(start, end, step)
+    return x[tuple(index)]
+
+
+def _index(x: torch.Tensor, indices: Sequence[torch.Tensor | None]) -> torch.Tensor:
+    return x[tuple(slice(None) if index is None else index for index in indices)]
+
+
+def _unflatten(x: torch.Tensor, dim: int, sizes: Sequence[int]) -> torch.Tensor:
+    """By reshape: ONNX has aten::unflatten from opset 13 only."""
+    dim = dim % x.dim()
+    return x.reshape(
+        [*(x.size(axis) for axis in range(dim)), *sizes, *(x.size(axis) for axis in range(dim + 1, x.dim()))]
+    )
+
+
+def _attention(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attn_mask: torch.Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    *,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> torch.Tensor:
+    """softmax(Q K' / sqrt(d)) V, as documented for F.scaled_dot_product_attention; ONNX has it from opset 14 only."""
+    if enable_gqa:
+        repeats = query.size(-3) // key.size(-3)
+        key, value = key.repeat_interleave(repeats, -3), value.repeat_interleave(repeats, -3)
+    factor = 1.0 / math.sqrt(query.shape[-1]) if scale is None else scale
+    scores = torch.matmul(query * factor, key.transpose(-2, -1))
+    if is_causal:
+        rows, columns = int(query.shape[-2]), int(key.shape[-2])
+        scores = scores.masked_fill(torch.ones(rows, columns, dtype=torch.bool).triu(1), float("-inf"))
+    if attn_mask is not None:
+        blocked = attn_mask.dtype == torch.bool
+        scores = scores.masked_fill(attn_mask.logical_not(), float("-inf")) if blocked else scores + attn_mask
+    return torch.matmul(torch.softmax(scores, -1), value)
+
+
+def _to(x: torch.Tensor, dtype: torch.dtype | None = None, **ignored: object) -> torch.Tensor:
+    """The dtype only: device and layout mean nothing in ONNX."""
+    return x if dtype is None else x.to(dtype)
+
+
+def _nothing(*args: object, **kwargs: object) -> None:
+    """A check at run time, which the file need not repeat."""
+
+
+_SPECIAL: dict[object, Callable] = {
+    _aten.sym_size.int: lambda x, dim: x.size(dim),
+    _aten.sym_numel.default: lambda x: x.numel(),
+    _aten.slice.Tensor: _slice,
+    _aten.index.Tensor: _index,
+    _aten.unflatten.int: _unflatten,
+    _aten.scaled_dot_product_attention.default: _attention,
+    _aten._to_copy.default: _to,
+    _aten.to.dtype_layout: _to,
+    _aten.to.dtype: lambda x, dtype, *ignored, **also_ignored: x.to(dtype),
+    _aten.to.device: lambda x, *ignored, **also_ignored: x,
+    _aten.alias.default: lambda x: x,
+    _aten.detach.default: lambda x: x,
+    _aten.detach_.default: lambda x: x,
+    _aten.lift_fresh_copy.default: lambda x: x.clone(),
+    _aten._assert_tensor_metadata.default: _nothing,
+    _aten._assert_async.msg: _nothing,
+    _aten._assert_scalar.default: _nothing,
+    _aten.sym_constrain_range_for_size.default: _nothing,
+}
