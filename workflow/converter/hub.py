@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from converter.weights import Weights
+from converter.weights import Weights, as_dtype
 
 __all__ = ["Hub", "Run", "TensorSpec"]
 
@@ -105,8 +105,8 @@ class Hub:
             count = 1 + max((int(name[3:].split("_")[0]) for name in stored.files), default=-1)
             return [
                 Run(
-                    [_restored(stored[f"run{index}_input{i}"]) for i in range(len(self.inputs))],
-                    [_restored(stored[f"run{index}_output{i}"]) for i in range(len(self.outputs))],
+                    [_restored(stored[f"run{index}_input{i}"], spec) for i, spec in enumerate(self.inputs)],
+                    [_restored(stored[f"run{index}_output{i}"], spec) for i, spec in enumerate(self.outputs)],
                 )
                 for index in range(count)
             ]
@@ -123,12 +123,13 @@ def _plain(value: object) -> object:
 def _storable(array: np.ndarray) -> np.ndarray:
     """npz without pickles: byte strings for object arrays; bfloat16, which numpy cannot name, as float32."""
     array = np.asarray(array)
-    if array.dtype == object:
-        return np.array([x if isinstance(x, bytes) else str(x).encode() for x in array.reshape(-1)]).reshape(
-            array.shape
-        )
+    if array.dtype.kind in "OU":
+        words = [word if isinstance(word, bytes) else str(word).encode() for word in array.reshape(-1)]
+        return np.array(words, np.bytes_).reshape(array.shape)
     return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
 
 
-def _restored(array: np.ndarray) -> np.ndarray:
+def _restored(array: np.ndarray, spec: TensorSpec) -> np.ndarray:
+    if spec.dtype == "bfloat16":
+        return array.astype(as_dtype(spec.dtype))
     return array.astype(object) if array.dtype.kind == "S" else array

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
 from converter.errors import ParameterError
 from converter.hub import Run, TensorSpec
+from converter.weights import as_dtype
 
 __all__ = ["make_inputs", "make_reference", "plan_batches", "reference_is_weak", "split_rows"]
 
 Model = Callable[[list[np.ndarray]], Sequence[np.ndarray]]
 
-# Sizes tried for unknown dimensions, the first for vectors and sequences, the others for images: some networks need
-# a multiple of 32, some at least 75 pixels. Each run takes another entry, so that a size frozen by mistake shows.
+# Pairs of sizes tried for unknown dimensions, the first list for vectors and sequences, the second for images: some
+# networks need a multiple of 32, some at least 75 pixels. Neighbouring dimensions take the two in turn, and the next run
+# the other way round, so that a size frozen by mistake and a swapped height and width show.
 _SIZES = [(7, 12), (32, 64), (64, 96), (96, 128), (224, 256), (320, 299), (512, 640), (16, 24), (4, 8), (2, 3), (1, 1)]
 _IMAGE_SIZES = [
     (64, 96),
@@ -46,22 +49,22 @@ def make_inputs(
     inputs: Sequence[TensorSpec],
     *,
     batch: int | None,
-    size: int,
+    sizes: tuple[int, int],
     seed: int,
     vocabulary: Mapping[str, int] | None = None,
 ) -> list[np.ndarray]:
     """One array per input, the same for the same arguments on any machine.
 
-    `batch` stands for an unknown leading dimension, `size` for every other unknown one (varied a little by position, so
-    that height and width are not mistaken for each other). Floats are standard normal; an input whose name is in
-    `vocabulary` holds whole numbers below that bound, whatever its dtype; other integers lie in [0, 10), uint8 in
-    [0, 256); strings are short words.
+    `batch` stands for an unknown leading dimension (None: that one is like the others), `sizes` for the other unknown
+    ones, by turns: axes 1, 3 and axes 2, 4. Floats are standard normal; an input whose name is in `vocabulary` holds
+    whole numbers below that bound, whatever its dtype; other integers lie in [0, 10), uint8 in [0, 256); strings are
+    short words.
     """
     arrays = []
     for position, spec in enumerate(inputs):
         shape = spec.shape if spec.shape is not None else (None,)
         dims = [
-            dim if dim is not None else (batch if axis == 0 and batch is not None else size)
+            dim if dim is not None else (batch if axis == 0 and batch is not None else sizes[(axis + 1) % 2])
             for axis, dim in enumerate(shape)
         ]
         rng = np.random.default_rng([seed, position, zlib.crc32(spec.name.encode())])
@@ -76,18 +79,25 @@ def _values(rng: np.random.Generator, dims: list[int], dtype: str, bound: int | 
     if dtype == "bool":
         return rng.integers(0, 2, dims).astype(bool)
     if bound is not None:
-        return rng.integers(0, max(bound, 1), dims).astype(dtype)
+        return rng.integers(0, max(bound, 1), dims).astype(as_dtype(dtype))
     if dtype == "uint8":
         return rng.integers(0, 256, dims).astype(dtype)
     if dtype.startswith(("int", "uint")):
         return rng.integers(0, 10, dims).astype(dtype)
     if dtype.startswith("complex"):
         return (rng.standard_normal(dims) + 1j * rng.standard_normal(dims)).astype(dtype)
-    if dtype == "bfloat16":
-        import ml_dtypes
+    return rng.standard_normal(dims).astype(as_dtype(dtype))
 
-        return rng.standard_normal(dims).astype(ml_dtypes.bfloat16)
-    return rng.standard_normal(dims).astype(dtype)
+
+def _sizes(inputs: Sequence[TensorSpec]) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
+    """The sizes of even and of odd runs to try: each pair by turns, then, for models that take only squares, alike."""
+    if not _unknown_sizes(inputs):
+        yield (1, 1), (1, 1)
+        return
+    images = any(spec.shape is not None and len(spec.shape) >= 4 for spec in inputs)
+    for a, b in _IMAGE_SIZES if images else _SIZES:
+        yield (a, b), (b, a)
+        yield (a, a), (b, b)
 
 
 def _unknown_sizes(inputs: Sequence[TensorSpec]) -> bool:
@@ -105,19 +115,19 @@ def make_reference(
 ) -> list[Run]:
     """Runs of the source on seeded inputs, or on the user's (`verify.inputs`: one array per input, leading axis samples).
 
-    Unknown dimensions are tried in several sizes until the source accepts one, and differ from run to run. Raises
-    ParameterError when the source accepts none, or when the user's arrays do not fit the inputs.
+    Unknown dimensions are tried in several sizes until the source accepts one, and differ from run to run and, where the
+    source takes that, from each other. Raises ParameterError when the source accepts none, or when the user's arrays do
+    not fit the inputs; for inputs of known shape, what the source raises passes through.
     """
     if user_inputs is not None:
         return [Run(arrays, _outputs(run_source, arrays)) for arrays in _user_runs(inputs, batch_dynamic, user_inputs)]
-    images = any(spec.shape is not None and len(spec.shape) >= 4 for spec in inputs)
-    pairs = (_IMAGE_SIZES if images else _SIZES) if _unknown_sizes(inputs) else [(1, 1)]
     failure: Exception | None = None
-    for pair in pairs:
+    for sizes in _sizes(inputs):
         runs = []
         try:
             for index, batch in enumerate(plan_batches(batch_dynamic, samples)):
-                arrays = make_inputs(inputs, batch=batch, size=pair[index % 2], seed=index, vocabulary=vocabulary)
+                pair = sizes[index % 2]
+                arrays = make_inputs(inputs, batch=batch, sizes=pair, seed=index, vocabulary=vocabulary)
                 runs.append(Run(arrays, _outputs(run_source, arrays)))
         except Exception as error:  # whatever the framework raises for a size it cannot take; re-raised below
             failure = failure or error
@@ -125,9 +135,8 @@ def make_reference(
         return runs
     if not _unknown_sizes(inputs):
         raise failure  # type: ignore[misc]
-    shapes = "; ".join(f"{spec.name} {_shape_text(spec.shape)}" for spec in inputs)
     raise ParameterError(
-        f"the model accepts none of the sizes tried for its unknown dimensions ({shapes}): "
+        f"the model accepts none of the sizes tried for its unknown dimensions ({_shapes_text(inputs)}): "
         f"give input_shape with the sizes it needs ({_first_line(failure)})"
     ) from failure
 
@@ -147,33 +156,47 @@ def _user_runs(
     if len(counts) > 1 or 0 in counts:
         raise ParameterError("verify.inputs: the arrays need the same number of samples, at least one, as leading axis")
     (count,) = counts
-    for spec in inputs:
-        array, rank = user_inputs[spec.name], None if spec.shape is None else len(spec.shape)
-        expected = spec.shape[1:] if spec.shape is not None and rank == array.ndim else spec.shape
-        actual = array.shape[1:]
-        fits = expected is None or (
-            len(expected) == len(actual) and all(e is None or e == a for e, a in zip(expected, actual, strict=True))
+    arrays = [_fitting(spec, user_inputs[spec.name]) for spec in inputs]
+    if not all(
+        spec.shape is not None and array.ndim == len(spec.shape) for spec, array in zip(inputs, arrays, strict=True)
+    ):
+        return [[array[index] for array in arrays] for index in range(count)]  # samples without a batch dimension
+    fixed = {spec.shape[0] for spec in inputs if spec.shape[0] is not None}
+    if not fixed:
+        cuts = [0, 1, count] if batch_dynamic and count > 1 else [0, count]
+    elif len(fixed) == 1 and count % (size := fixed.pop()) == 0:
+        cuts = list(range(0, count + 1, size))
+    else:
+        raise ParameterError(
+            f"verify.inputs holds {count} samples, which do not make whole batches of {_shapes_text(inputs)}"
         )
-        if not fits or array.dtype.kind != np.dtype(spec.dtype if spec.dtype != "string" else object).kind:
-            raise ParameterError(
-                f"verify.inputs: {spec.name} is {array.dtype} {list(array.shape)}, "
-                f"expected {spec.dtype} [samples, {_shape_text(spec.shape)[1:-1]}]"
-            )
-    arrays = {
-        spec.name: user_inputs[spec.name].astype(spec.dtype if spec.dtype != "string" else object) for spec in inputs
-    }
-    has_batch = all(spec.shape is not None and arrays[spec.name].ndim == len(spec.shape) for spec in inputs)
-    if batch_dynamic and has_batch:
-        groups = [slice(0, 1), slice(1, count)] if count > 1 else [slice(0, 1)]
-        return [[arrays[spec.name][group] for spec in inputs] for group in groups]
-    if has_batch:
-        sizes = {spec.shape[0] for spec in inputs if spec.shape}
-        if len(sizes) == 1 and (size := sizes.pop()):
-            return [
-                [arrays[spec.name][start : start + size] for spec in inputs]
-                for start in range(0, count - size + 1, size)
-            ]
-    return [[arrays[spec.name][index] for spec in inputs] for index in range(count)]
+    return [[array[start:end] for array in arrays] for start, end in itertools.pairwise(cuts)]
+
+
+def _shapes_text(inputs: Sequence[TensorSpec]) -> str:
+    return ", ".join(f"{spec.name} {_shape_text(spec.shape)}" for spec in inputs)
+
+
+def _fitting(spec: TensorSpec, array: np.ndarray) -> np.ndarray:
+    """The user's array in the input's dtype. Raises ParameterError where shape or kind differ."""
+    has_batch = spec.shape is not None and len(spec.shape) == array.ndim
+    expected = spec.shape[1:] if has_batch else spec.shape
+    fits = expected is None or (
+        len(expected) == array.ndim - 1
+        and all(e is None or e == a for e, a in zip(expected, array.shape[1:], strict=True))
+    )
+    text = spec.dtype == "string"
+    dtype = np.dtype(object) if text else as_dtype(spec.dtype)
+    same_kind = array.dtype.kind in "SUO" if text else np.can_cast(array.dtype, dtype, "same_kind")
+    if not fits or not same_kind or (not text and array.dtype.kind == "b") != (dtype.kind == "b"):
+        raise ParameterError(
+            f"verify.inputs: {spec.name} is {array.dtype} {list(array.shape)}, "
+            f"expected {spec.dtype} [{', '.join(['samples', *(_shape_text(expected)[1:-1].split(',') if expected else [])])}]"
+        )
+    if text:  # bytes, as TensorFlow has them
+        words = [word if isinstance(word, bytes) else str(word).encode() for word in array.reshape(-1)]
+        return np.array(words, object).reshape(array.shape)
+    return array.astype(dtype)
 
 
 def split_rows(runs: Sequence[Run]) -> list[Run]:
@@ -201,10 +224,11 @@ def reference_is_weak(runs: Sequence[Run]) -> bool:
     for position in range(len(runs[0].outputs)):
         outputs = [run.outputs[position] for run in runs]
         rows = [row for output in outputs for row in (output if output.ndim else [output])]
-        alike = [row for row in rows if np.shape(row) == np.shape(rows[0])]
-        if len(alike) < 2 or len(alike) < len(rows):
+        if len({np.shape(row) for row in rows}) > 1:
             return False  # shapes differ from run to run, so the outputs do
-        stacked = np.stack([np.asarray(row) for row in alike])
+        if len(rows) < 2:
+            continue  # nothing to compare with
+        stacked = np.stack([np.asarray(row) for row in rows])
         if stacked.dtype.kind not in "fc":
             if (stacked != stacked[:1]).any():
                 return False

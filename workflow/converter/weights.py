@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-__all__ = ["STORABLE_DTYPES", "Weights", "write_weights"]
+__all__ = ["STORABLE_DTYPES", "Weights", "as_dtype", "write_weights"]
 
 _CODES = {
     "bool": "BOOL",
@@ -39,7 +39,8 @@ STORABLE_DTYPES = frozenset(_CODES)
 _ALIGNMENT = 64
 
 
-def _dtype(name: str) -> np.dtype:
+def as_dtype(name: str) -> np.dtype:
+    """numpy's dtype of that name; numpy by itself does not know bfloat16."""
     if name == "bfloat16":
         import ml_dtypes
 
@@ -98,7 +99,7 @@ class Weights(Mapping[str, np.ndarray]):
     def __getitem__(self, name: str) -> np.ndarray:
         entry = self._header[name]
         begin, end = entry["data_offsets"]
-        return self._data[begin:end].view(_dtype(_NAMES[entry["dtype"]])).reshape(entry["shape"])
+        return self._data[begin:end].view(as_dtype(_NAMES[entry["dtype"]])).reshape(entry["shape"])
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._header)
@@ -110,7 +111,7 @@ class Weights(Mapping[str, np.ndarray]):
         return tuple(self._header[name]["shape"])
 
     def dtype(self, name: str) -> np.dtype:
-        return _dtype(_NAMES[self._header[name]["dtype"]])
+        return as_dtype(_NAMES[self._header[name]["dtype"]])
 
     def nbytes(self, name: str) -> int:
         begin, end = self._header[name]["data_offsets"]
