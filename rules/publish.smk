@@ -29,7 +29,7 @@ if session.planner.elsewhere:
         output:
             "{path}",
         log:
-            "logs/elsewhere/{path}.publish.log",
+            "logs/elsewhere_{path}.publish.log",
         wildcard_constraints:
             path=planned.elsewhere_pattern(),
 
