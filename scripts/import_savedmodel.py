@@ -1,0 +1,27 @@
+"""One signature of a SavedModel directory to hub: import_savedmodel.py SOURCE HUB."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow"))
+
+from converter.hub import Hub
+from converter.step import ImportSpec, run_import
+
+
+def import_model(spec: ImportSpec, out: Path) -> Hub:
+    from converter.tf.saved_model_file import choose_signature, meta_graph_of, read_saved_model
+
+    meta = meta_graph_of(spec.source, read_saved_model(spec.source), spec.savedmodel_tag)
+    signature = choose_signature(spec.source, meta, spec.savedmodel_signature)
+    if meta.HasField("object_graph_def"):
+        from converter.tf.saved_model_v2 import import_signature
+
+        return import_signature(spec, meta, out)
+    from converter.tf.saved_model_v1 import import_signature
+
+    return import_signature(spec, meta, signature, out)
+
+
+if __name__ == "__main__":
+    sys.exit(run_import("import_savedmodel", import_model))
