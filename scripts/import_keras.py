@@ -1,0 +1,53 @@
+"""Keras model (.h5, .hdf5 of Keras 2 or 3, .keras) to hub: import_keras.py SOURCE HUB."""
+
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow"))
+
+from converter.hub import Hub
+from converter.step import ImportSpec, run_import
+
+
+def import_model(spec: ImportSpec, out: Path) -> Hub:
+    from converter.tf.keras_file import read_keras_file
+
+    file = read_keras_file(spec.source)
+    os.environ["KERAS_BACKEND"] = "tensorflow"  # before keras is first imported
+
+    from converter.tf.build_hub import Source, build_hub
+    from converter.tf.direct import has_fused_lstm, save_direct
+    from converter.tf.freeze import freeze_function
+    from converter.tf.keras_loading import open_keras
+    from converter.tf.keras_signature import keras_call
+    from converter.tf.keras_trace import trace
+    from converter.tf.state import stateless
+
+    with open_keras(spec, file) as (model, keras):
+        call = keras_call(spec, model, keras)
+        function, inputs, outputs = trace(spec, call)
+        frozen = freeze_function(function, inputs, outputs, out)
+        direct = None
+        if frozen.resources or has_fused_lstm(function.graph.as_graph_def()):
+            owner = model if frozen.resources else list(function.graph.variables)
+            direct = save_direct(out, _by_name(function, inputs, outputs), frozen.inputs, owner)
+        run = stateless(
+            lambda arrays: [output.numpy() for output in function(*arrays)], function.graph.variables, frozen
+        )
+        source = Source(run, input_candidates=frozen.inputs, output_candidates=call.output_candidates, direct=direct)
+        return build_hub(spec, out, frozen, source)
+
+
+def _by_name(function, inputs, outputs):
+    """The traced function as one of named tensors."""
+
+    def call(**arrays):
+        results = function(*[arrays[entry.name] for entry in inputs])
+        return {entry.name: result for entry, result in zip(outputs, results, strict=True)}
+
+    return call
+
+
+if __name__ == "__main__":
+    sys.exit(run_import("import_keras", import_model))

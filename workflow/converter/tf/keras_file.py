@@ -1,0 +1,130 @@
+"""What a Keras file says about itself before any Keras opens it: its format, the Keras that wrote it, its configuration."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from converter.errors import SourceError, UntrustedError
+
+__all__ = ["KerasFile", "read_keras_file", "refuse_bytecode"]
+
+
+@dataclass(frozen=True)
+class KerasFile:
+    """config: the model's configuration, None for a file of weights alone. version: of the Keras that wrote it."""
+
+    path: Path
+    version: str | None
+    config: dict | None
+
+    @property
+    def is_legacy(self) -> bool:
+        """Whether it is a file for tf_keras.
+
+        Keras 3 (3.15) opens some files of Keras 2 with an extra input dimension, without a word, and fails on most;
+        tf_keras opens them all. Files without a version are older still.
+        """
+        return self.version is None or int(self.version.split(".")[0]) < 3
+
+
+def read_keras_file(path: Path) -> KerasFile:
+    """Raises SourceError for a file that is empty, truncated, or no Keras file."""
+    if path.stat().st_size == 0:
+        raise SourceError(f"{path} is empty: copy it again")
+    with open(path, "rb") as file:
+        start = file.read(8)
+    if start == b"\x89HDF\r\n\x1a\n":
+        return _read_hdf5(path)
+    if start.startswith(b"PK"):
+        return _read_zip(path)
+    raise SourceError(f"{path} is no Keras file, neither HDF5 nor a .keras archive: copy it again, or correct its name")
+
+
+def _read_hdf5(path: Path) -> KerasFile:
+    import h5py
+
+    try:
+        with h5py.File(path, "r") as file:
+            version = file.attrs.get("keras_version")
+            config = file.attrs.get("model_config")
+            groups = set(file.keys())
+            if version is None and "model_weights" in file:
+                version = file["model_weights"].attrs.get("keras_version")
+            weights_only = "layer_names" in file.attrs or bool(
+                groups & {"layers", "_layer_checkpoint_dependencies", "vars"}
+            )
+            if config is None and not weights_only and "layer_names" not in file.attrs:
+                raise SourceError(
+                    f"{path} is an HDF5 file without a Keras model ({', '.join(sorted(groups)) or 'empty'})"
+                )
+            if version is None and "layer_names" not in file.attrs and config is None:
+                version = "3"  # Keras 3's own weights format has no attributes
+    except OSError as error:
+        raise SourceError(f"{path} is damaged or truncated ({path.stat().st_size} bytes): copy it again") from error
+    return KerasFile(path, _text(version), None if config is None else _json(path, _text(config)))
+
+
+def _text(value: object) -> str | None:
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def _json(path: Path, text: str) -> dict:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise SourceError(f"{path} is damaged: its configuration is no JSON ({error})") from None
+
+
+def _read_zip(path: Path) -> KerasFile:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = set(archive.namelist())
+            if "config.json" not in names:
+                raise SourceError(f"{path} is an archive without a Keras model: it has no config.json")
+            config = _json(path, archive.read("config.json").decode())
+            metadata = _json(path, archive.read("metadata.json").decode()) if "metadata.json" in names else {}
+    except (zipfile.BadZipFile, EOFError, OSError) as error:
+        raise SourceError(f"{path} is damaged or truncated ({path.stat().st_size} bytes): copy it again") from error
+    return KerasFile(path, metadata.get("keras_version", "3"), config)
+
+
+def refuse_bytecode(file: KerasFile) -> None:
+    """Raise UntrustedError where the model holds Python bytecode, which opening it would run (a Lambda of a lambda)."""
+    names = [layer.get("config", {}).get("name", "lambda") for layer in _bytecode_layers(file.config)]
+    if names:
+        raise UntrustedError(
+            f"{file.path} carries Python code of its own in its Lambda layers ({', '.join(map(str, names[:5]))}), "
+            "and opening it would run that: set trusted: true if you know where the file comes from"
+        )
+
+
+def has_bytecode(file: KerasFile) -> bool:
+    return any(True for _ in _bytecode_layers(file.config))
+
+
+def _bytecode_layers(config: object) -> Iterator[dict]:
+    """Lambda layers whose function is stored as code, anywhere in a configuration, nested models and wrappers included."""
+    if isinstance(config, dict):
+        of_lambda = config.get("class_name") == "Lambda" and _is_bytecode(config.get("config", {}))
+        if of_lambda or config.get("class_name") == "__lambda__":
+            yield config
+        else:
+            for value in config.values():
+                yield from _bytecode_layers(value)
+    elif isinstance(config, list):
+        for value in config:
+            yield from _bytecode_layers(value)
+
+
+def _is_bytecode(config: dict) -> bool:
+    for key in ("function", "output_shape", "mask"):
+        value = config.get(key)
+        if config.get(f"{key}_type") == "lambda":  # Keras 1 and 2
+            return True
+        if isinstance(value, dict) and value.get("class_name") == "__lambda__":  # Keras 3
+            return True
+    return False
