@@ -92,7 +92,9 @@ def run(
     command += ["--workflow-profile", _profile(profile), "--keep-going"]
     command += ["--cores", str(cores)] if cores is not None else []
     command += ["--dry-run"] if dry_run else []
-    command += ["--printshellcmds", "--quiet", "host"] if verbose else []
+    # Told to be quiet about progress, as the default profile does, Snakemake sends no events of finished steps either.
+    command += ["--quiet", "host", *([] if verbose else ["rules", "reason"])]
+    command += ["--printshellcmds"] if verbose else []
     progress = _Progress()
 
     def listen(event: dict | None) -> None:
