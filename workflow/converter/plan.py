@@ -18,7 +18,7 @@ from converter.parameters import EXPORT_PARAMETERS, IMPORT_PARAMETERS
 from converter.quantization_rules import VARIANTS, resolve_quantization
 from converter.sources import ModelFolder, model_name, source_format
 
-__all__ = ["ImportPlan", "Plan", "Planner", "parameters_of"]
+__all__ = ["ImportPlan", "Plan", "Planner", "import_parameters_of", "parameters_of"]
 
 # What each target format is made from (DESIGN, Targets).
 _FROM = {
@@ -168,7 +168,7 @@ class Planner:
             entry = {**recipe.get("parameters", {}), **entry}
         values = _merge(self.config.defaults, entry, job)
         format = source_format(source, made)
-        used = _GENERAL | _USED_BY[format]
+        used = import_parameters_of(format)
         parameters = {key: values[key] for key in sorted(IMPORT_PARAMETERS) if key in values and key in used}
         if "verify" in parameters:  # only what shapes the reference belongs to the hub
             reference = {key: value for key, value in parameters["verify"].items() if key in ("samples", "inputs")}
@@ -209,9 +209,14 @@ class Planner:
         return [target for target, job in self.config.jobs.items() if not job.get("skip")]
 
 
+def import_parameters_of(format: str) -> set[str]:
+    """The import parameters that mean something for this source format."""
+    return _GENERAL | _USED_BY[format]
+
+
 def parameters_of(format: str, extension: str) -> set[str]:
     """The parameters that mean something for conversions of this source format to this target format."""
-    return _GENERAL | _USED_BY[format] | _EXPORT_USED_BY[extension]
+    return import_parameters_of(format) | _EXPORT_USED_BY[extension]
 
 
 def _extension(target: str) -> str:

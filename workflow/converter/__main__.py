@@ -1,0 +1,50 @@
+"""Compare two model files of any formats on the same inputs: python -m converter check A B (docs/command-line.md)."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+
+from converter.errors import ConverterError
+from converter.parameters import IMPORT_PARAMETERS, PARAMETERS, normalize
+from converter.verify import Tolerance
+
+_FLAGS = [name for name in IMPORT_PARAMETERS if name not in ("verify", "toolchain")]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m converter", description=__doc__, allow_abbrev=False)
+    commands = parser.add_subparsers(required=True)
+    command = commands.add_parser(
+        "check",
+        allow_abbrev=False,
+        help="do two model files compute the same?",
+        description="Do two model files compute the same? The verdict goes to stdout as in a report, its sentence to "
+        "stderr; exit status 0 if they do.",
+    )
+    command.add_argument("first", metavar="A", help="model file or SavedModel directory, of any format")
+    command.add_argument("second", metavar="B", help="another one")
+    command.add_argument("--rtol", type=float, default=Tolerance.rtol, help="share of an output's largest value")
+    command.add_argument("--atol", type=float, default=Tolerance.atol, help="difference that is always allowed")
+    group = command.add_argument_group("how to read a source (whichever of the two needs it)")
+    for name in _FLAGS:
+        group.add_argument(f"--{name}", metavar="VALUE", help=PARAMETERS[name].help)
+    args = parser.parse_args(argv)
+    from converter.check import check, sentence
+
+    try:
+        given = {name: getattr(args, name) for name in _FLAGS}
+        parameters = {name: normalize(name, value) for name, value in given.items() if value is not None}
+        result = check(args.first, args.second, parameters, tolerance=Tolerance(args.rtol, args.atol))
+    except ConverterError as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(json.dumps(result, indent=2, ensure_ascii=False), flush=True)
+    print(sentence(result), file=sys.stderr)
+    return 0 if result["status"] == "verified" else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
