@@ -20,7 +20,7 @@ from converter.session import open_session
 configfile: os.path.join(workflow.basedir, "configs", "config.yaml")
 
 
-session = open_session(config, Path(workflow.basedir))
+session = open_session(config, Path(workflow.basedir), workflow.is_main_process)
 planned = session.rule_inputs
 
 

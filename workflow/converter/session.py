@@ -14,6 +14,7 @@ from converter.console import quieten
 from converter.errors import ConverterError
 from converter.plan import Planner
 from converter.rule_inputs import RuleInputs
+from converter.run_lock import mark_run
 
 __all__ = ["Session", "open_session"]
 
@@ -73,9 +74,13 @@ def _reason(target: str, sentences: list[str]) -> str:
     return next((sentence[len(prefix) :] for sentence in sentences if sentence.startswith(prefix)), "")
 
 
-def open_session(values: dict, root: Path) -> Session:
-    """Check the configuration. A mistake in it ends the run at once, with one sentence and exit status 1."""
+def open_session(values: dict, root: Path, alone: bool = True) -> Session:
+    """Check the configuration. A mistake in it ends the run at once, with one sentence and exit status 1.
+
+    `alone`: this process is the user's own Snakemake, not one that an executor started for a single job.
+    """
     quieten()
+    mark_run(alone)
     events.attach()
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)

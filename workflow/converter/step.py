@@ -28,6 +28,7 @@ from converter.parameters import (
     normalize,
     parse_input_shape,
 )
+from converter.run_lock import end_with_run
 from converter.verify import Tolerance, Verification
 from converter.versions import step_versions
 
@@ -151,6 +152,7 @@ def run_import(name: str, import_model: Callable[[ImportSpec, Path], Hub], argv:
     parser.add_argument("--error", help="write this sentence as the import's failure")
     _add_parameters(parser, IMPORT_PARAMETERS)
     args = parser.parse_args(argv)
+    end_with_run()
     args.hub.mkdir(parents=True, exist_ok=True)
     hub = Hub(args.hub)
     parameters: dict = {}
@@ -208,6 +210,7 @@ def run_export(
     parser.add_argument("--target", required=True, help="what the file will be named in the end")
     _add_parameters(parser, EXPORT_PARAMETERS)
     args = parser.parse_args(argv)
+    end_with_run()
     args.staged.parent.mkdir(parents=True, exist_ok=True)
     args.staged.unlink(missing_ok=True)
     hub = Hub.read(args.hub)

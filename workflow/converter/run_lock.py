@@ -1,0 +1,64 @@
+"""Runs in one folder: what a killed run leaves behind, its locks and its steps, must not stand in the next one's way.
+
+Snakemake notes the files of a run below .snakemake/locks and refuses another run of the same files. The notes outlive a
+killed run and then ask for `--unlock`; so do its steps, which go on writing (Snakemake 9.27).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+import time
+from pathlib import Path
+
+__all__ = ["end_with_run", "mark_run"]
+
+_RUN = "CONVERTER_RUN"
+_SECONDS = 0.5
+_held = []
+
+
+def mark_run(alone: bool) -> None:
+    """Make this process the run that steps belong to. `alone`: not a part of another run (on another machine, say).
+
+    Such a run holds a shared lock of the kernel's, which ends with the process however that ends: a run that finds
+    nobody else holding it removes the notes of dead ones. Runs of different files side by side stay possible.
+    """
+    os.environ[_RUN] = str(os.getpid())
+    if not alone:
+        return
+    folder = Path(".snakemake")
+    folder.mkdir(exist_ok=True)
+    file = open(folder / "converter.lock", "a")  # noqa: SIM115 - closed, and so released, when the process ends
+    _held.append(file)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        pass  # another run is alive: Snakemake compares its notes with ours
+    else:
+        for note in (folder / "locks").glob("*.lock"):
+            note.unlink(missing_ok=True)
+    fcntl.flock(file, fcntl.LOCK_SH)
+
+
+def end_with_run() -> None:
+    """End this step when its run is gone, before the next run can start the same step. Alone at a shell it goes on."""
+    if run := os.environ.get(_RUN):
+        threading.Thread(target=_watch, args=(int(run),), daemon=True).start()
+
+
+def _watch(run: int) -> None:
+    while _is_alive(run):
+        time.sleep(_SECONDS)
+    os._exit(1)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # alive, and somebody else's
+    return True
