@@ -50,7 +50,7 @@ include: "rules/toolchains.smk"
 
 
 onstart:
-    session.start()
+    session.start(workflow)
 
 
 onerror:

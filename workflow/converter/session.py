@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from converter import events, failures, report
+from converter import events, failures, preloading, report
 from converter.config import read_config
 from converter.console import quieten
 from converter.errors import ConverterError
@@ -34,8 +34,14 @@ class Session:
         self.rule_inputs = RuleInputs(planner)
         self._started = time.time()
 
-    def start(self) -> None:
+    def start(self, workflow: object) -> None:
+        """Before the first job: preloaded processes, where jobs run on this machine."""
         self._started = time.time()
+        if workflow.local_exec and workflow.is_main_process:
+            jobs = (
+                (job.rule.name, " ".join(map(str, [*job.input, *job.output]))) for job in workflow.dag.needrun_jobs()
+            )
+            self._preloaded = preloading.start(jobs)
 
     def finish(self, workflow: object) -> None:
         """After a failed run: a report for every target that has none, and one sentence each, printed last of all."""

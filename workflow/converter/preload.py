@@ -1,0 +1,159 @@
+"""A process that has imported a framework once and forks a child for each step: start-up is paid per run, not per job.
+
+    python -m converter.preload tensorflow DESCRIPTOR       (of a listening socket, inherited)
+
+It speaks with workflow/bin/step over a Unix socket, one connection per step. The client sends its working directory,
+environment and arguments as JSON together with its three standard streams; the answer is a "+" when the step begins
+and its exit status when it ends. A client that goes away takes its child along; when standard input ends, because
+Snakemake did, everything ends.
+
+Forking is sound because nothing but imports has happened here: TensorFlow and torch start their threads with the first
+operation, which only children run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import importlib
+import json
+import os
+import runpy
+import selectors
+import signal
+import socket
+import sys
+import traceback
+from pathlib import Path
+
+__all__ = ["KINDS", "serve"]
+
+# What each kind imports before its first fork.
+KINDS = {
+    "tensorflow": ("tensorflow", "keras", "tf2onnx", "tf2onnx.tfonnx", "onnx", "onnxruntime"),
+    "torch": ("torch", "torch.export", "torch.onnx", "onnx", "onnxruntime"),
+}
+_SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+_PR_SET_PDEATHSIG = 1
+# Sent before the exit status: from here on the client must not run the step by itself.
+_BEGUN = b"+"
+
+
+def serve(kind: str, descriptor: int) -> None:
+    """Answer at the listening socket until standard input ends. Clients may come while the imports run, and wait."""
+    selector = selectors.DefaultSelector()
+    with socket.socket(fileno=descriptor) as server:
+        for module in KINDS[kind]:
+            importlib.import_module(module)
+        selector.register(server, selectors.EVENT_READ, "accept")
+        selector.register(sys.stdin.buffer, selectors.EVENT_READ, "end")
+        children: dict[int, tuple[int, socket.socket]] = {}
+        try:
+            while True:
+                for key, _ in selector.select():
+                    if key.data == "end":
+                        return
+                    if key.data == "accept":
+                        _start(server, selector, children)
+                    elif key.data[0] == "exited":
+                        _answer(key, selector, children)
+                    elif key.data[1] in children:  # the client is gone
+                        _kill(children[key.data[1]][0])
+                        selector.unregister(key.fileobj)
+        finally:
+            for pid, _ in children.values():
+                _kill(pid)
+            with contextlib.suppress(OSError):  # Snakemake removes it too, unless it was killed
+                os.unlink(server.getsockname())
+                os.rmdir(os.path.dirname(server.getsockname()))
+
+
+def _start(server: socket.socket, selector: selectors.BaseSelector, children: dict) -> None:
+    connection, _ = server.accept()
+    try:
+        data, streams, _, _ = socket.recv_fds(connection, 1 << 20, 3)
+        length, _, body = data.partition(b"\n")
+        while len(body) < int(length):
+            body += connection.recv(1 << 20) or b"x" * int(length)
+        request = json.loads(body)
+    except (ValueError, OSError):  # a client that was killed while it spoke
+        connection.close()
+        return
+    try:
+        connection.sendall(_BEGUN)
+    except OSError:
+        connection.close()
+        return
+    pid = os.fork()
+    if pid == 0:
+        selector.close()
+        server.close()
+        connection.close()
+        _run(request, streams)
+    for stream in streams:
+        os.close(stream)
+    exited = os.pidfd_open(pid)
+    children[exited] = (pid, connection)
+    selector.register(exited, selectors.EVENT_READ, ("exited", exited))
+    selector.register(connection, selectors.EVENT_READ, ("client", exited))
+
+
+def _answer(key: selectors.SelectorKey, selector: selectors.BaseSelector, children: dict) -> None:
+    pid, connection = children.pop(key.data[1])
+    _, status = os.waitpid(pid, 0)
+    code = os.waitstatus_to_exitcode(status)
+    selector.unregister(key.fileobj)
+    os.close(key.data[1])
+    with contextlib.suppress(KeyError):  # unregistered when the client went away
+        selector.unregister(connection)
+    with contextlib.suppress(OSError):  # nobody waits for it any more
+        connection.sendall(str(code if code >= 0 else 128 - code).encode())
+    connection.close()
+
+
+def _kill(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
+
+
+def _run(request: dict, streams: list[int]) -> None:
+    """The child: become the step. Never returns."""
+    code = 1
+    try:
+        os.setsid()
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        for number, stream in enumerate(streams):
+            os.dup2(stream, number)
+            os.close(stream)
+        os.chdir(request["directory"])
+        os.environ.clear()
+        os.environ.update(request["environment"])
+        script, *arguments = request["arguments"]
+        path = _SCRIPTS / f"{script}.py"
+        sys.argv = [str(path), *arguments]
+        sys.path.insert(0, str(_SCRIPTS))
+        try:
+            runpy.run_path(str(path), run_name="__main__")
+            code = 0
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else (0 if end.code is None else 1)
+            if isinstance(end.code, str):
+                print(end.code, file=sys.stderr)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        try:
+            sys.stdout.flush()
+            sys.stderr.flush()
+        finally:
+            os._exit(code)
+
+
+def main() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is Snakemake's to handle; its clients' ends reach us
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    serve(sys.argv[1], int(sys.argv[2]))
+
+
+if __name__ == "__main__":
+    main()
