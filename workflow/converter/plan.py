@@ -32,7 +32,7 @@ _FROM = {
 # Import parameters that mean something for every format, and for some.
 _GENERAL = {"input_shape", "verify", "toolchain", "trusted"}
 _USED_BY = {
-    "keras": {"network_script", "network_name", "network_args"},
+    "keras": {"input_nodes", "output_nodes", "network_script", "network_name", "network_args"},
     "savedmodel": {"savedmodel_tag", "savedmodel_signature", "constants"},
     "checkpoint": {"input_nodes", "output_nodes", "constants"},
     "protobuf": {"input_nodes", "output_nodes", "constants"},

@@ -170,7 +170,8 @@ class KerasModel:
 
         self._model = keras.saving.load_model(path, compile=False, safe_mode=True)
         self.inputs = [self._spec(tensor) for tensor in self._model.inputs]
-        names = list(self._model.output_names)
+        # A Sequential has no names of its own; the functional model it wraps has.
+        names = list((getattr(self._model, "_functional", None) or self._model).output_names)
         self.outputs = [
             TensorSpec(name, tuple(t.shape), str(t.dtype)) for name, t in zip(names, self._model.outputs, strict=True)
         ]

@@ -84,21 +84,31 @@ def _functional(spec: ImportSpec, model: object, keras: ModuleType, tree: object
             return list(spec.output_nodes)
         if isinstance(results, dict):
             return sorted(results)
-        return _unique(model.output_names)
+        return _unique(_output_names(model))
 
     candidates = [TensorSpec(name, _shape(t.shape), dtype_name(tf.as_dtype(t.dtype))) for name, t in layers.items()]
     return KerasCall(inputs, call, output_names, tree.flatten, candidates)
 
 
+def _graph(model: object) -> object:
+    """The functional model inside; a Sequential of Keras 3 wraps one."""
+    return getattr(model, "_functional", None) or model
+
+
 def _input_structure(model: object, tensors: list) -> object:
     """What the model's call expects: one tensor, a list, or a dictionary."""
-    inner = getattr(model, "_functional", None) or model  # a Sequential of Keras 3 wraps a functional model
+    inner = _graph(model)
     structure = getattr(inner, "_inputs_struct", None)  # Keras 3
     if structure is None:
         structure = getattr(inner, "_nested_inputs", None)  # tf_keras
     if structure is None:
         structure = tensors[0] if len(tensors) == 1 else tensors
     return structure
+
+
+def _output_names(model: object) -> list[str]:
+    """Of a Sequential of Keras 3.15, which has no names of its own, those of the functional model it wraps."""
+    return (getattr(model, "_functional", None) or model).output_names
 
 
 def _shape(shape: object) -> tuple[int | None, ...]:
@@ -135,7 +145,7 @@ def _layer_outputs(model: object) -> dict[str, object]:
             continue
         if hasattr(output, "shape") and hasattr(output, "dtype"):
             found[layer.name] = output
-    return found | dict(zip(_unique(model.output_names), model.outputs, strict=True))
+    return found | dict(zip(_unique(_output_names(model)), model.outputs, strict=True))
 
 
 def _find_output(model: object, layers: dict[str, object], name: str) -> object:
