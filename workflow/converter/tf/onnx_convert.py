@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 import tensorflow as tf
 from onnx import ModelProto
@@ -10,6 +11,9 @@ from onnx import ModelProto
 from converter.tf.onnx_deferred import DeferredTensors, deterministic_tf2onnx
 from converter.tf.onnx_graph import PreparedGraph
 from converter.tf.onnx_opset import has_handler
+
+if TYPE_CHECKING:
+    from tf2onnx.graph import Graph
 
 __all__ = ["ConversionFailure", "convert_graph"]
 
@@ -30,7 +34,7 @@ def convert_graph(prepared: PreparedGraph, opset: int, tensors: DeferredTensors)
 
     Raises ConversionFailure.
     """
-    import tf2onnx.tfonnx  # noqa: F401  (before its modules are patched)
+    import converter.tf.onnx_optimizer  # noqa: F401  (tf2onnx, before its modules are patched)
 
     with deterministic_tf2onnx(tensors) as messages:
         try:
@@ -56,7 +60,7 @@ def _first_line(text: str) -> str:
     return next((line.strip()[:300] for line in text.splitlines() if line.strip()), "")
 
 
-def _process(prepared: PreparedGraph, opset: int, tensors: DeferredTensors):  # noqa: ANN202 (tf2onnx.graph.Graph)
+def _process(prepared: PreparedGraph, opset: int, tensors: DeferredTensors) -> Graph:
     """What tf2onnx.tfonnx.process_tf_graph does, with the weights made constants after parsing."""
     from tf2onnx import tfonnx
     from tf2onnx.tf_loader import clear_functions
@@ -76,12 +80,11 @@ def _process(prepared: PreparedGraph, opset: int, tensors: DeferredTensors):  # 
     return tfonnx.process_graphs(main, subgraphs, None, [], [], False, None, {}, None)
 
 
-def _optimize(prepared: PreparedGraph, opset: int, tensors: DeferredTensors):  # noqa: ANN202 (tf2onnx.graph.Graph)
-    """With all of tf2onnx's optimizers. It deep-copies the graph before each, to carry on without one that fails: at
-    first done without, as that takes half of the time."""
-    from tf2onnx import optimizer
+def _optimize(prepared: PreparedGraph, opset: int, tensors: DeferredTensors) -> Graph:
+    """Deep copies of the graph, which make optimizers that fail harmless, take half of the time: at first without."""
+    from converter.tf.onnx_optimizer import optimize
 
     try:
-        return optimizer.optimize_graph(_process(prepared, opset, tensors), catch_errors=False)
+        return optimize(_process(prepared, opset, tensors), catch_errors=False)
     except Exception:
-        return optimizer.optimize_graph(_process(prepared, opset, tensors), catch_errors=True)
+        return optimize(_process(prepared, opset, tensors), catch_errors=True)

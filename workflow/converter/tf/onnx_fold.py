@@ -7,15 +7,16 @@ filters before them. It cannot see the large weights, which are placeholders her
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.core.framework.attr_value_pb2 import AttrValue
 from tensorflow.python.framework import op_def_registry
 
 from converter.tf.graph import GraphDef, NodeDef, node_name, split_tensor, tensor_name, unique_name
 
-__all__ = ["fold_weights", "push_scales_into_filters"]
+__all__ = ["fold_weights"]
 
 # Loops of TF1 compute something else in every iteration; fake quantization of weights must stay visible to exporters.
 _NEVER_FOLDED = ("Enter", "RefEnter", "Exit", "Switch", "Merge", "NextIteration", "LoopCond", "Placeholder")
@@ -23,6 +24,8 @@ _NEVER_FOLDED_PREFIXES = ("FakeQuant", "Quantize", "Dequantize")
 
 # A result may be this many times larger than what it is made from: tiling a row to a huge constant is not a saving.
 _LARGEST_GROWTH = 4
+
+_BATCH_BYTES = 64 << 20
 
 
 class _Constants:
@@ -57,6 +60,12 @@ class _Constants:
             return False
         return sum(sizes) <= _LARGEST_GROWTH * sum(_nbytes(tensor) or 0 for tensor in operation.inputs)
 
+    def add_product(self, node: NodeDef) -> None:
+        """A new node that multiplies a weight by a constant."""
+        self.nodes[node.name] = node
+        self.constant.add(node.name)
+        self.weighty.add(node.name)
+
     def shape(self, tensor: str) -> list[int | None] | None:
         node, index = split_tensor(tensor)
         shape = self._graph.get_operation_by_name(node).outputs[index].shape
@@ -75,60 +84,14 @@ def _nbytes(tensor: tf.Tensor) -> int | None:
     return math.prod(tensor.shape.as_list()) * tensor.dtype.size
 
 
-def push_scales_into_filters(graph_def: GraphDef, weights: Mapping[str, np.ndarray], outputs: list[str]) -> None:
-    """Rewrite, in place, convolution * per-channel constant as convolution with (filter * constant).
-
-    Only where the filter is a large weight and nothing else reads the convolution: grappler's MulConvPushDown
-    (TensorFlow 2.21) does the same for filters that it sees.
-    """
-    constants = _Constants(graph_def, weights)
-    consumers: dict[str, list[NodeDef]] = {}
-    for node in graph_def.node:
-        for source in node.input:
-            consumers.setdefault(node_name(source), []).append(node)
-    kept = {node_name(name) for name in outputs}
-    added = []
-    for node in graph_def.node:
-        if node.op not in ("Conv2D", "Conv3D") or node.name in kept or len(consumers.get(node.name, [])) != 1:
-            continue
-        (product,) = consumers[node.name]
-        if product.op != "Mul" or node_name(node.input[1]) not in constants.weighty:
-            continue
-        scales = [source for source in product.input if node_name(source) in constants.constant]
-        if len(scales) != 1 or not _is_per_channel(node, constants.shape(scales[0]), constants.shape(node.input[1])):
-            continue
-        taken = {*constants.nodes, *(new.name for new in added)}
-        scaled = NodeDef(
-            name=unique_name(f"{node.name}/scaled_filter", taken), op="Mul", input=[node.input[1], scales[0]]
-        )
-        scaled.attr["T"].CopyFrom(product.attr["T"])
-        added.append(scaled)
-        node.input[1] = scaled.name
-        dtype = product.attr["T"]
-        del product.input[:]
-        product.input.append(node.name)
-        product.op = "Identity"
-        product.ClearField("attr")
-        product.attr["T"].CopyFrom(dtype)
-    graph_def.node.extend(added)
-
-
-def _is_per_channel(convolution: NodeDef, scale: list | None, filter_shape: list | None) -> bool:
-    """Whether a factor of this shape acts on output channels alone, the last axis of both the result and the filter."""
-    if convolution.attr["data_format"].s not in (b"NHWC", b"NDHWC", b"") or scale is None or filter_shape is None:
-        return False
-    if len(scale) > len(filter_shape):
-        return False
-    return all(size == 1 for size in scale[:-1]) and (not scale or scale[-1] in (1, filter_shape[-1]))
-
-
-def fold_weights(graph_def: GraphDef, weights: MutableMapping[str, np.ndarray]) -> None:
+def fold_weights(graph_def: GraphDef, weights: MutableMapping[str, np.ndarray], outputs: Sequence[str]) -> None:
     """Replace, in place, what is computed from weights and constants alone by its value: a further weight.
 
-    `graph_def` in topological order. New entries of `weights` are arrays in memory, by the name of the node that made
-    them ("name/1" for its second output).
+    `graph_def` in topological order, which is lost; `outputs`: names of nodes whose values must not change. New entries of
+    `weights` are arrays in memory, by the name of the node that made them ("name/1" for its second output).
     """
     constants = _Constants(graph_def, weights)
+    _push_scales_into_filters(graph_def, constants, outputs)
     wanted: dict[str, str] = {}
     for node in graph_def.node:
         if node.name in constants.constant:
@@ -141,20 +104,77 @@ def fold_weights(graph_def: GraphDef, weights: MutableMapping[str, np.ndarray]) 
                 node.input[index] = wanted[tensor]
     if not wanted:
         return
+    for tensor, value in _evaluate(graph_def, constants, weights, list(wanted)):
+        name = wanted[tensor]
+        node = constants.nodes.get(name)
+        if node is None:
+            node = graph_def.node.add(name=name)
+        _make_placeholder(node, value)
+        weights[name] = value
+
+
+def _evaluate(
+    graph_def: GraphDef, constants: _Constants, weights: Mapping[str, np.ndarray], tensors: list[str]
+) -> Iterator[tuple[str, np.ndarray]]:
+    """The values of `tensors`, a few at a time: each run of a session costs some 20 ms, and memory for all that it feeds."""
+    subgraph = GraphDef(versions=graph_def.versions)
+    subgraph.node.extend(node for node in graph_def.node if node.name in constants.constant)
     with tf.Graph().as_default() as graph:
-        subgraph = GraphDef(versions=graph_def.versions)
-        subgraph.node.extend(node for node in graph_def.node if node.name in constants.constant)
         tf.import_graph_def(subgraph, name="")
-    sources = {tensor: _sources(constants.nodes, tensor, weights) for tensor in wanted}
+    original = dict(weights)
+    sources = {tensor: _sources(constants.nodes, tensor, original) for tensor in tensors}
     with tf.compat.v1.Session(graph=graph) as session:
-        for tensor, name in wanted.items():
-            feeds = {f"{source}:0": weights[source] for source in sources[tensor]}
-            value = session.run(":".join(map(str, split_tensor(tensor))), feeds)
-            node = constants.nodes.get(name)
-            if node is None:
-                node = graph_def.node.add(name=name)
-            _make_placeholder(node, value)
-            weights[name] = value
+        batch: list[str] = []
+        for position, tensor in enumerate(tensors):
+            batch.append(tensor)
+            fed = {source for member in batch for source in sources[member]}
+            if position + 1 < len(tensors) and sum(original[source].nbytes for source in fed) < _BATCH_BYTES:
+                continue
+            names = [":".join(map(str, split_tensor(member))) for member in batch]
+            values = session.run(names, {f"{source}:0": original[source] for source in fed})
+            yield from zip(batch, values, strict=True)
+            batch = []
+
+
+def _push_scales_into_filters(graph_def: GraphDef, constants: _Constants, outputs: Sequence[str]) -> None:
+    """Rewrite, in place, convolution * per-channel constant as convolution with (filter * constant).
+
+    Only where the filter is a large weight and nothing else reads the convolution: grappler's MulConvPushDown
+    (TensorFlow 2.21) does the same for filters that it sees.
+    """
+    consumers: dict[str, list[NodeDef]] = {}
+    for node in graph_def.node:
+        for source in node.input:
+            consumers.setdefault(node_name(source), []).append(node)
+    for node in list(graph_def.node):
+        if node.op not in ("Conv2D", "Conv3D") or node.name in outputs or len(consumers.get(node.name, [])) != 1:
+            continue
+        (product,) = consumers[node.name]
+        if product.op != "Mul" or node_name(node.input[1]) not in constants.weighty:
+            continue
+        scales = [source for source in product.input if node_name(source) in constants.constant]
+        if len(scales) != 1 or not _is_per_channel(node, constants.shape(scales[0]), constants.shape(node.input[1])):
+            continue
+        dtype = product.attr["T"]
+        scaled = graph_def.node.add(name=unique_name(f"{node.name}/scaled_filter", constants.nodes), op="Mul")
+        scaled.input.extend([node.input[1], scales[0]])
+        scaled.attr["T"].CopyFrom(dtype)
+        constants.add_product(scaled)
+        node.input[1] = scaled.name
+        kept = AttrValue(type=dtype.type)
+        product.op = "Identity"
+        product.input[:] = [node.name]
+        product.ClearField("attr")
+        product.attr["T"].CopyFrom(kept)
+
+
+def _is_per_channel(convolution: NodeDef, scale: list | None, filter_shape: list | None) -> bool:
+    """Whether a factor of this shape acts on output channels alone, the last axis of both the result and the filter."""
+    if convolution.attr["data_format"].s not in (b"NHWC", b"NDHWC", b"") or scale is None or filter_shape is None:
+        return False
+    if len(scale) > len(filter_shape):
+        return False
+    return all(size == 1 for size in scale[:-1]) and (not scale or scale[-1] in (1, filter_shape[-1]))
 
 
 def _sources(nodes: Mapping[str, NodeDef], tensor: str, weights: Mapping[str, np.ndarray]) -> list[str]:

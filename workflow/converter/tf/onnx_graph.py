@@ -12,7 +12,7 @@ from converter.hub import Hub, TensorSpec
 from converter.tf.graph import GraphDef, NodeDef, prune, split_tensor, tensor_name, unique_name
 from converter.tf.onnx_composites import expand_composites
 from converter.tf.onnx_deferred import INLINE_BYTES
-from converter.tf.onnx_fold import fold_weights, push_scales_into_filters
+from converter.tf.onnx_fold import fold_weights
 
 __all__ = ["PreparedGraph", "prepare_graph"]
 
@@ -44,9 +44,7 @@ def prepare_graph(hub: Hub) -> PreparedGraph:
     graph_def = prune(graph_def, outputs, inputs)
     weights = _inline_small_weights(graph_def, hub, inputs)
     if weights:
-        push_scales_into_filters(graph_def, weights, outputs)
-        graph_def = prune(graph_def, outputs, inputs)
-        fold_weights(graph_def, weights)
+        fold_weights(graph_def, weights, outputs)
         graph_def = prune(graph_def, outputs, inputs)
     tensors_in, tensors_out = [f"{name}:0" for name in inputs], [f"{name}:0" for name in outputs]
     graph_def = _optimize(graph_def, tensors_in, tensors_out)
