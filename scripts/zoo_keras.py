@@ -2,7 +2,7 @@
 
 Random weights are seeded and calibrated, because freshly initialised networks answer nearly the same to every input, and
 a wrong conversion of a constant is not noticed: batch normalisation takes the statistics of random images, and the last
-layer is scaled so that its logits have mean 0 and standard deviation 2 over them.
+layer is scaled so that its logits have mean 0 and standard deviation 1 over them.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def _spread(model, data: np.ndarray) -> None:
     features = keras.Model(model.inputs, last.input)(data, training=False).numpy()
     kernel = last.kernel.numpy()
     logits = features @ kernel
-    scale = 2 / max(float(logits.std(axis=0).mean()), 1e-12)
+    scale = 1 / max(float(logits.std(axis=0).mean()), 1e-12)
     last.kernel.assign(kernel * scale)
     last.bias.assign(-logits.mean(axis=0) * scale)
 
