@@ -45,22 +45,23 @@ def read(data: bytes) -> schema.ModelT:
 
 
 def write(path: Path, model: schema.ModelT) -> None:
-    """Write the file. `BufferT.data` may be an array of any dtype and memory order: its bytes in C order are written.
+    """Write the file. `BufferT.data` may be an array of any dtype and memory order, or something with `nbytes` that
+    numpy makes an array of: one at a time, the bytes in C order are written.
 
     The same objects give the same bytes. `model` is left as it was. Raises UnsupportedError above 2 GB.
     """
     arrays = [buffer.data for buffer in model.buffers]
     try:
         for buffer, array in zip(model.buffers, arrays, strict=True):
-            # An empty vector stays as it is (None): it means "computed at run time" either way.
-            buffer.data = None if array is None or len(array) == 0 else np.zeros(0, np.uint8)
+            # No vector instead of an empty one: both mean "computed at run time".
+            buffer.data = np.zeros(0, np.uint8) if _has_bytes(array) else None
         builder = flatbuffers.Builder(1 << 16)
         builder.Finish(model.Pack(builder), _IDENTIFIER)
         head = builder.Output()
     finally:
         for buffer, array in zip(model.buffers, arrays, strict=True):
             buffer.data = array
-    kept = [np.asarray(array) for array in arrays if array is not None and len(array)]
+    kept = [array for array in arrays if _has_bytes(array)]
     positions = list(_positions(len(head), [array.nbytes for array in kept]))
     end = positions[-1] + kept[-1].nbytes if kept else len(head)
     if end > _MAX_BYTES:
@@ -75,6 +76,10 @@ def write(path: Path, model: schema.ModelT) -> None:
             file.write(bytes(position - 4 - file.tell()))
             file.write(struct.pack("<I", array.nbytes))
             file.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+
+
+def _has_bytes(data: object) -> bool:
+    return data is not None and data.nbytes > 0
 
 
 def _positions(start: int, sizes: list[int]) -> Iterator[int]:
@@ -114,8 +119,7 @@ def operators(model: schema.ModelT) -> Iterator[tuple[schema.SubGraphT, schema.O
 
 
 def is_constant(model: schema.ModelT, tensor: schema.TensorT) -> bool:
-    data = model.buffers[tensor.buffer].data
-    return data is not None and len(data) > 0
+    return _has_bytes(model.buffers[tensor.buffer].data)
 
 
 def constant(model: schema.ModelT, tensor: schema.TensorT) -> np.ndarray:

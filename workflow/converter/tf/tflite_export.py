@@ -11,15 +11,18 @@ import tensorflow as tf
 from converter.errors import UnsupportedError
 from converter.hub import Hub, TensorSpec
 from converter.step import ExportJob, ExportResult
+from converter.tf.fold_scales import fold_scales
 from converter.tf.graph import node_name
 from converter.tf.graph_bytes import read_graph
 from converter.tf.tensor_lists import fix_element_shapes, has_tensor_lists, without_tensor_lists
 from converter.tf.tflite_convert import ConversionFailure, ConvertOptions, convert_graph, unsupported
+from converter.tf.tflite_deferred import deferrable, misplaced, place, transpose_matrices
 from converter.tf.tflite_direct import convert_direct
 from converter.tf.tflite_lstm import STATE_NOTE, keeps_state
 from converter.tf.tflite_signature import set_signature
 from converter.tflite_check import RuntimeRefusal, verify_tflite
 from converter.tflite_file import operators, read, schema, write
+from converter.weights import Weights
 
 __all__ = ["export"]
 
@@ -87,7 +90,7 @@ def _attempts(hub: Hub, opsset: str) -> Iterator[Attempt]:
     weights = hub.weights()
 
     def from_graph(graph: tf.compat.v1.GraphDef, options: ConvertOptions) -> schema.ModelT:
-        model = read(convert_graph(graph, weights, hub.inputs, [spec.tensor for spec in hub.outputs], options))
+        model = _convert(graph, weights, hub.inputs, [spec.tensor for spec in hub.outputs], options)
         set_signature(model, [spec.name for spec in hub.inputs], [spec.name for spec in hub.outputs])
         return model
 
@@ -105,6 +108,28 @@ def _attempts(hub: Hub, opsset: str) -> Iterator[Attempt]:
         yield Attempt("export_tflite", lambda: from_graph(single, ConvertOptions(batch_of_one=True)), note)
     if opsset == "tf":
         yield Attempt("export_tflite", lambda: from_graph(graph_def, ConvertOptions(opsset="tf")))
+
+
+def _convert(
+    graph_def: tf.compat.v1.GraphDef,
+    weights: Weights,
+    inputs: list[TensorSpec],
+    outputs: list[str],
+    options: ConvertOptions,
+) -> schema.ModelT:
+    """Convert the graph with its large weights outside the converter, or inside where that would give another model."""
+    names = deferrable(graph_def, weights) if options.weights == "float32" else []
+    while True:
+        inside = {name: weights[name] for name in weights if name not in set(names)}
+        folded, scaled = fold_scales(graph_def, weights, names)
+        folded, outside = transpose_matrices(folded, {name: scaled.get(name, weights[name]) for name in names})
+        deferred = [TensorSpec(name, value.shape, "float32", f"{name}:0") for name, value in outside.items()]
+        model = read(convert_graph(folded, inside, [*inputs, *deferred], outputs, options))
+        wrong = misplaced(model, names)
+        if not wrong:
+            place(model, list(outside.values()))
+            return model
+        names = [name for name in names if name not in wrong]
 
 
 def _with_free_batch(graph_def: tf.compat.v1.GraphDef, inputs: list[TensorSpec]) -> tf.compat.v1.GraphDef:
