@@ -1,0 +1,128 @@
+"""python -m converter check: any two files, on the same inputs, by the rule of every report."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from small_models import write_graph
+
+from converter import __main__ as command
+from converter.check import check, sentence
+from converter.errors import ConverterError, SourceError, UnsupportedError
+from converter.verify import Tolerance
+
+WEIGHTS = np.random.default_rng(0).standard_normal((4, 3)).astype(np.float32)
+KERNEL = np.random.default_rng(1).standard_normal((2, 3, 3, 3)).astype(np.float32)
+
+
+def save(path: Path, nodes: list, inputs: list, outputs: list, constants: dict) -> str:
+    graph = helper.make_graph(
+        nodes, "g", inputs, outputs, [numpy_helper.from_array(value, name) for name, value in constants.items()]
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), path)
+    return str(path)
+
+
+def value(name: str, shape: list) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+
+
+def dense(path: Path, weights: np.ndarray, batch: object = "N", names: tuple = ("x", "y")) -> str:
+    """softmax(x @ W)"""
+    x, y = names
+    nodes = [helper.make_node("MatMul", [x, "W"], ["h"]), helper.make_node("Softmax", ["h"], [y], axis=-1)]
+    return save(path, nodes, [value(x, [batch, 4])], [value(y, [batch, 3])], {"W": weights})
+
+
+def convolution(path: Path, channels_last: bool) -> str:
+    """A convolution of a (N, 3, 6, 8) image, or of a (1, 6, 8, 3) one to (1, 6, 8, 2)."""
+    conv = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}
+    if not channels_last:
+        nodes = [helper.make_node("Conv", ["x", "K"], ["y"], **conv)]
+        return save(path, nodes, [value("x", ["N", 3, 6, 8])], [value("y", ["N", 2, 6, 8])], {"K": KERNEL})
+    nodes = [
+        helper.make_node("Transpose", ["image"], ["a"], perm=[0, 3, 1, 2]),
+        helper.make_node("Conv", ["a", "K"], ["b"], **conv),
+        helper.make_node("Transpose", ["b"], ["map"], perm=[0, 2, 3, 1]),
+    ]
+    return save(path, nodes, [value("image", [1, 6, 8, 3])], [value("map", [1, 6, 8, 2])], {"K": KERNEL})
+
+
+def test_equal_and_different(tmp_path: Path):
+    a = dense(tmp_path / "a.onnx", WEIGHTS)
+    b = dense(tmp_path / "b.onnx", WEIGHTS, names=("input:0", "scores:0"))
+    result = check(a, b)
+    assert (result["status"], result["reason"], result["reference"]) == ("verified", None, a)
+    assert result["verification"]["samples"] == 4
+    assert sentence(result).startswith(f"{a} and {b} compute the same: max difference ")
+    different = dense(tmp_path / "c.onnx", WEIGHTS * 1.01)
+    result = check(a, different)
+    assert result["status"] == "inaccurate"
+    assert "output y differs by" in result["reason"]
+    assert check(a, different, tolerance=Tolerance(rtol=0.1))["status"] == "verified"
+
+
+def test_a_fixed_batch_takes_the_rows_one_by_one(tmp_path: Path):
+    result = check(dense(tmp_path / "a.onnx", WEIGHTS), dense(tmp_path / "b.onnx", WEIGHTS, batch=1))
+    assert (result["status"], result["verification"]["samples"]) == ("verified", 4)
+    result = check(dense(tmp_path / "c.onnx", WEIGHTS, batch=5), dense(tmp_path / "a.onnx", WEIGHTS))
+    assert (result["status"], result["verification"]["samples"]) == ("verified", 20)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_channels_may_lie_elsewhere(tmp_path: Path, first: bool):
+    files = [convolution(tmp_path / "a.onnx", False), convolution(tmp_path / "b.onnx", True)]
+    result = check(*(files if first else reversed(files)))
+    assert result["status"] == "verified", result["reason"]
+    assert result["notes"] == [f"{files[first]} has its channels {'last' if first else 'first'}"]
+
+
+def test_inputs_that_cannot_be_the_same(tmp_path: Path):
+    a = dense(tmp_path / "a.onnx", WEIGHTS)
+    with pytest.raises(UnsupportedError, match=r"take inputs of other shapes: x \[-1,4\] and x \[-1,3,6,8\]"):
+        check(a, convolution(tmp_path / "b.onnx", False))
+    with pytest.raises(SourceError, match="nothing.onnx does not exist"):
+        check(a, str(tmp_path / "nothing.onnx"))
+    (tmp_path / "broken.onnx").write_bytes(b"no model")
+    with pytest.raises(ConverterError, match=r"broken.onnx does not open"):
+        check(a, str(tmp_path / "broken.onnx"))
+
+
+def test_a_source_is_the_reference_and_stdout_is_json(tmp_path: Path, capsys: pytest.CaptureFixture):
+    """tiny.pb holds the weights of seed 0, as `dense` above does."""
+    write_graph(tmp_path / "tiny.pb")
+    a = dense(tmp_path / "a.onnx", WEIGHTS)
+    assert command.main(["check", a, str(tmp_path / "tiny.pb"), "--input_nodes", "x:0"]) == 0
+    printed = capsys.readouterr()
+    result = json.loads(printed.out)
+    assert result["status"] == "verified" and result["reference"].endswith("tiny.pb")
+    assert "compute the same" in printed.err
+    wrong = dense(tmp_path / "wrong.onnx", WEIGHTS[::-1].copy())
+    assert command.main(["check", str(tmp_path / "tiny.pb"), wrong]) == 1
+    assert json.loads(capsys.readouterr().out)["status"] == "inaccurate"
+
+
+def test_two_sources(tmp_path: Path):
+    write_graph(tmp_path / "a.pb")
+    write_graph(tmp_path / "b.pb", seed=1)
+    write_graph(tmp_path / "same.pb")
+    assert check(str(tmp_path / "a.pb"), str(tmp_path / "same.pb"))["status"] == "verified"
+    assert check(str(tmp_path / "a.pb"), str(tmp_path / "b.pb"))["status"] == "inaccurate"
+
+
+@pytest.mark.parametrize(
+    ("argv", "part"),
+    [
+        (["nope.pb", "a.onnx"], "nope.pb does not exist"),
+        (["a.onnx", "b.onnx", "--input_shape", "1,x"], "input_shape: '1,x' is not a list of sizes"),
+    ],
+)
+def test_mistakes_are_one_sentence(argv: list, part: str, capsys: pytest.CaptureFixture):
+    assert command.main(["check", *argv]) == 1
+    printed = capsys.readouterr()
+    assert printed.out == "" and part in printed.err and printed.err.count("\n") == 1
