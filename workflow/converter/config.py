@@ -60,8 +60,8 @@ def read_config(values: dict, zoo_recipes: Path | None = None) -> Config:
     jobs = values.get("jobs") or []
     if not isinstance(jobs, list):
         raise ParameterError("jobs: expected a list of mappings")
-    for position, values in enumerate(jobs, 1):
-        _add_job(config, values, position)
+    for position, job in enumerate(jobs, 1):
+        _add_job(config, job, position)
     return config
 
 
@@ -85,6 +85,8 @@ def _add_job(config: Config, values: object, position: int) -> None:
     job["position"] = position
     target = job["convert_to"] = normal_path(job["convert_to"])
     job["convert_from"] = normal_path(job["convert_from"])
+    if not report_name(target):
+        raise ParameterError(f"{where}: convert_to names a folder; write the path of a file")
     if not job.get("skip"):
         _refuse_same(config.files, os.path.realpath(target), job, f"write {target}")
         name = report_name(target)

@@ -141,9 +141,12 @@ class Planner:
         base, dot, suffix = stem.rpartition(".")
         if extension != "tflite" or not dot or suffix not in VARIANTS:
             return stem, None
-        if target not in self.config.jobs and stem in self.models.sources and base not in self.models.sources:
+        if target not in self.config.jobs and self._is_known(stem) and not self._is_known(base):
             return stem, None  # the model's own name ends like a variant
         return base, suffix
+
+    def _is_known(self, model: str) -> bool:
+        return any(model in names for names in (self.models.sources, self.config.models, self.config.zoo.get("recipes", {})))
 
     def _source(self, target: str, model: str, job: dict) -> tuple[ImportPlan, dict]:
         """The import that `target` starts from, and its merged parameters: job over model over defaults."""

@@ -40,15 +40,12 @@ def resolve_quantization(block: dict, variant: str | None, written: dict | None 
             f"quantization.optimization none contradicts quantization.type {kind}: write optimization default"
         )
     complete.setdefault("optimization", "none" if kind == "float32" else "default")
-    if complete["optimization"] == "default" and "load" not in complete:
-        if kind in ("int8", "uint8"):
-            raise ParameterError(
-                f"quantization.type {kind} needs representative data: write quantization.load, a script with "
-                "get_dataset() or an .npz file"
-            )
-        if complete["opsset"] == "int8":
-            raise ParameterError(
-                "quantization.opsset int8 needs representative data: write quantization.load, a script with "
-                "get_dataset() or an .npz file"
-            )
+    needs = f"type {kind}" if kind in ("int8", "uint8") else "opsset int8" if complete["opsset"] == "int8" else None
+    if needs and "load" not in complete:
+        if variant == "dynamic":
+            raise ParameterError("quantization.opsset int8 contradicts the name's suffix .dynamic: write opsset tflite")
+        raise ParameterError(
+            f"quantization.{needs} needs representative data: write quantization.load, a script with get_dataset() "
+            "or an .npz file"
+        )
     return dict(sorted(complete.items()))

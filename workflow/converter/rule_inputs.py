@@ -53,10 +53,11 @@ class RuleInputs:
         """
         plan = self.planner.import_plan(wildcards.key)
         digest = hashlib.sha256()
-        if not plan.made:
-            digest.update(
-                self._source_sha256(Path("intermediate", wildcards.key, "hub.json"), Path(plan.source)).encode()
-            )
+        if plan.made:  # its input is ancient and may not exist yet: the recipe stands for its bytes
+            digest.update(self.recipe_version(plan.source).encode())
+        else:
+            hub = Path("intermediate", wildcards.key, "hub.json")
+            digest.update(self._source_sha256(hub, Path(plan.source)).encode())
         for path in (plan.parameters.get("network_script"), plan.parameters.get("verify", {}).get("inputs")):
             digest.update(_hash_if_file(path).encode())
         return digest.hexdigest()[:32]
@@ -150,7 +151,8 @@ class RuleInputs:
     def recipe_version(self, file: str) -> str:
         recipes = self.planner.config.zoo["recipes"]
         recipe = next(recipe for recipe in recipes.values() if recipe["file"] == file)
-        return json.dumps([recipe, self.planner.config.zoo["weights"]], sort_keys=True)
+        code = code_version("zoo_keras")
+        return json.dumps([recipe, self.planner.config.zoo["weights"], code], sort_keys=True)
 
     # --- inspection
 
