@@ -47,9 +47,10 @@ class _Constants:
                     self.weighty.add(node.name)
 
     def _is_foldable(self, node: NodeDef) -> bool:
-        if not node.input or node.op in _NEVER_FOLDED or node.op.startswith(_NEVER_FOLDED_PREFIXES):
+        if node.op in _NEVER_FOLDED or node.op.startswith(_NEVER_FOLDED_PREFIXES):
             return False
-        if not all(source[0] != "^" and node_name(source) in self.constant for source in node.input):
+        read = _data_inputs(node)
+        if not read or not all(node_name(source) in self.constant for source in read):
             return False
         definition = op_def_registry.get(node.op)
         if definition is None or definition.is_stateful:
@@ -78,6 +79,11 @@ class _Constants:
         return node.op == "Placeholder"
 
 
+def _data_inputs(node: NodeDef) -> list[str]:
+    """Without control inputs, which order effects: a stateless node's value does not depend on them."""
+    return [source for source in node.input if not source.startswith("^")]
+
+
 def _nbytes(tensor: tf.Tensor) -> int | None:
     if not tensor.shape.is_fully_defined() or tensor.dtype.size == 0 or tensor.dtype in (tf.resource, tf.variant):
         return None
@@ -98,7 +104,7 @@ def fold_weights(graph_def: GraphDef, weights: MutableMapping[str, np.ndarray], 
             continue
         for index, source in enumerate(node.input):
             name, port = split_tensor(source)
-            if name in constants.weighty and not constants.is_plain(constants.nodes[name]):
+            if source[0] != "^" and name in constants.weighty and not constants.is_plain(constants.nodes[name]):
                 tensor = tensor_name(name, port)
                 wanted.setdefault(tensor, name if port == 0 else unique_name(f"{name}/{port}", constants.nodes))
                 node.input[index] = wanted[tensor]
@@ -119,6 +125,8 @@ def _evaluate(
     """The values of `tensors`, a few at a time: each run of a session costs some 20 ms, and memory for all that it feeds."""
     subgraph = GraphDef(versions=graph_def.versions)
     subgraph.node.extend(node for node in graph_def.node if node.name in constants.constant)
+    for node in subgraph.node:
+        node.input[:] = _data_inputs(node)
     with tf.Graph().as_default() as graph:
         tf.import_graph_def(subgraph, name="")
     original = dict(weights)
@@ -186,7 +194,7 @@ def _sources(nodes: Mapping[str, NodeDef], tensor: str, weights: Mapping[str, np
             continue
         seen[name] = name in weights
         if not seen[name]:
-            pending += [node_name(source) for source in nodes[name].input]
+            pending += [node_name(source) for source in _data_inputs(nodes[name])]
     return [name for name, is_weight in seen.items() if is_weight]
 
 

@@ -64,6 +64,16 @@ class _TransposeOptimizer(TransposeOptimizer):
                 waiting += [other for other in added if other.type == "Transpose"]
         return moved
 
+    def _add_handler(self, trans: Node, node: Node) -> bool:
+        """tf2onnx makes the constant a bias of the convolution before it: it fails on a scalar, which leaves every transpose
+        where it is, and takes one that lies along another axis than the channels for a bias where the sizes agree."""
+        constant = node.inputs[1]
+        if constant.is_const():
+            shape = constant.get_tensor_value(as_list=False).shape
+            if not shape or any(size != 1 for size in shape[:-1]):
+                return self._handle_node_having_branches(trans, node)
+        return super()._add_handler(trans, node)
+
     def _handled(self, graph: Graph, node: Node) -> bool:
         if is_transpose(node) and self._handle_nhwc_tranpose(node):
             return True
