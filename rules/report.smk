@@ -29,7 +29,7 @@ rule report_refusal:
     log:
         "logs/{name}.log",
     wildcard_constraints:
-        name=r"(?!.+\.(onnx|tflite|pb|h5|hdf5|keras|inspect|layers)$).+",
+        name=r".+(?<!\.onnx)(?<!\.tflite)(?<!\.pb)(?<!\.h5)(?<!\.hdf5)(?<!\.keras)(?<!\.inspect)(?<!\.layers)",
     conda:
         "../environment.yml"
     params:
