@@ -69,9 +69,9 @@ def unique_name(wanted: str, taken: Iterable[str]) -> str:
 
 
 def function_names(node: NodeDef) -> list[str]:
-    """The library functions that a node calls."""
+    """The library functions that a node calls; always in the same order, which a proto's map does not have."""
     names = []
-    for value in node.attr.values():
+    for _, value in sorted(node.attr.items()):
         if value.HasField("func"):
             names.append(value.func.name)
         elif value.HasField("list"):
@@ -175,11 +175,13 @@ def inline_functions(graph_def: GraphDef, outputs: Sequence[str], keep: Sequence
         for node in body:
             if "_lower_using_switch_merge" in node.attr:
                 node.attr["_lower_using_switch_merge"].b = False
-            if "_noinline" in node.attr:
-                del node.attr["_noinline"]
+            for attribute in _NOT_INLINED:
+                if attribute in node.attr:
+                    del node.attr[attribute]
     for function in meta.graph_def.library.function:
-        if "_noinline" in function.attr:
-            del function.attr["_noinline"]
+        for attribute in _NOT_INLINED:
+            if attribute in function.attr:
+                del function.attr[attribute]
     # Grappler learns from the collection "train_op" what must survive.
     meta.collection_def["train_op"].node_list.value.extend([*outputs, *keep])
     config = config_pb2.ConfigProto()
@@ -191,6 +193,9 @@ def inline_functions(graph_def: GraphDef, outputs: Sequence[str], keep: Sequence
 
 
 _CALLS = ("PartitionedCall", "StatefulPartitionedCall")
+
+# Keras 3 compiles grouped and depthwise convolutions on CPU with XLA (ConvNeXt), which keeps grappler from inlining them.
+_NOT_INLINED = ("_noinline", "_XlaMustCompile")
 
 
 def _separate_calls(graph_def: GraphDef, fetched: set[str]) -> None:
@@ -264,6 +269,10 @@ def canonical_functions(graph_def: GraphDef) -> None:
                     value.func.name = renamed[value.func.name]
                 for function in value.list.func:
                     function.name = renamed.get(function.name, function.name)
+    for function in graph_def.library.function:
+        # Arguments that a loop's body or condition ignores carry the counter too. Ignored, they have no readers.
+        for argument in function.signature.input_arg:
+            argument.name = re.sub(r"_\d+(?=___redundant_placeholder)", "", argument.name)
     ordered = [library[name] for name in renamed]
     for name, new_name in renamed.items():
         library[name].signature.name = new_name

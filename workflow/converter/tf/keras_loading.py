@@ -12,14 +12,13 @@ from converter.errors import ConverterError, ParameterError, SourceError
 from converter.step import ImportSpec
 from converter.tf.errors import reason
 from converter.tf.keras_file import KerasFile, has_bytecode, refuse_bytecode
+from converter.tf.keras_repairs import repaired
 from converter.tf.network_script import build_network, custom_objects, keras_names, load_script
+from converter.toolchains import toolchain_for_keras
 
 __all__ = ["open_keras"]
 
-_UNKNOWN_CLASS = re.compile(
-    r"(?:Unknown (?:layer|object|activation function|initializer|regularizer|constraint)|Could not locate class|"
-    r"Could not locate function|Unknown (?:layer|function)):? '?\"?([\w>.]+)"
-)
+_UNKNOWN_CLASS = re.compile(r"(?:Unknown [\w ]+: |Could not locate (?:class|function) )['\"]?([\w>.]+)")
 
 
 @contextmanager
@@ -36,7 +35,7 @@ def open_keras(spec: ImportSpec, file: KerasFile) -> Iterator[tuple[object, Modu
     if not spec.trusted:
         refuse_bytecode(file)
     keras = _keras_for(file)
-    with keras_names(keras), _quiet():
+    with keras_names(keras), repaired(keras), _quiet():
         script = load_script(spec.network_script) if spec.network_script else None
         if file.config is None or (script is not None and spec.network_name):
             model = _build_and_fill(spec, file, build_network(script, spec.network_name, spec.network_args))
@@ -86,11 +85,13 @@ def _explain(file: KerasFile, keras: ModuleType, spec: ImportSpec, error: Except
     if "marshal" in text or "bad marshal" in text or "unknown opcode" in text or "code() argument" in text:
         return SourceError(
             f"{file.path}: its Lambda layers hold bytecode of another Python version: "
-            "set toolchain: tf2.3, or rebuild the model with a named function in network_script"
+            f"set toolchain: {toolchain_for_keras(file.version)}, or rebuild the model with a named function in network_script"
         )
     unknown = _UNKNOWN_CLASS.search(text)
     if unknown:
-        name = unknown.group(1)
+        # tf_keras names the type of a plain function only ("Unknown activation function: 'function'").
+        function = re.search(r"'class_name': 'function', 'config': '(\w+)'", text)
+        name = function.group(1) if unknown.group(1) == "function" and function else unknown.group(1)
         if spec.network_script:
             return ParameterError(
                 f"{file.path} uses {name}, which {spec.network_script} does not provide: define it there, "
@@ -102,7 +103,8 @@ def _explain(file: KerasFile, keras: ModuleType, spec: ImportSpec, error: Except
     damaged = isinstance(error, OSError | EOFError | KeyError) and "truncated" in text.lower()
     if damaged or "Unable to" in text and "read" in text:
         return SourceError(f"{file.path} is damaged or truncated: copy it again ({reason(error)})")
-    hint = ", its Lambda layers may need toolchain: tf2.3" if has_bytecode(file) else ""
+    older = toolchain_for_keras(file.version)
+    hint = f", its Lambda layers may need toolchain: {older}" if has_bytecode(file) else ""
     return SourceError(
         f"{file.path} (Keras {file.version}) cannot be opened by {keras.__name__} {keras.__version__}{hint}: {reason(error)}"
     )

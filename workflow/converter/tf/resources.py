@@ -283,14 +283,16 @@ def _convert_function(context: _Context, name: str, arguments: dict[int, Bound])
     del function.signature.control_output[:]
 
     by_name = {node.name: node for node in function.node_def}
-    order = topological(by_name, [node_name(value) for value in function.ret.values()])
+    # A proto's map has no order; the signature has.
+    results = [argument.name for argument in function.signature.output_arg]
+    order = topological(by_name, [node_name(function.ret[result]) for result in results])
     body = _Body([by_name[node] for node in order], known, in_function=True)
     assigned, read = _convert_body(context, body)
-    for result, source in function.ret.items():
-        function.ret[result] = body.renamed.get(source, source)
+    for result in results:
+        function.ret[result] = body.renamed.get(function.ret[result], function.ret[result])
     order = [_copy(node) for node in [*body.nodes, *body.added] if node.name not in body.dropped]
     by_name = {node.name: node for node in order}
-    needed = topological(by_name, [node_name(value) for value in function.ret.values()])
+    needed = topological(by_name, [node_name(function.ret[result]) for result in results])
     del function.node_def[:]
     function.node_def.extend(by_name[node] for node in needed)
 

@@ -1,0 +1,63 @@
+"""Defects of Keras that keep a sound model from being traced, repaired while a model is open."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
+
+import tensorflow as tf
+
+__all__ = ["repaired"]
+
+
+@contextmanager
+def repaired(keras: ModuleType) -> Iterator[None]:
+    """Inside, this Keras can do what the functions below say."""
+    with _custom_activations() if keras.__name__ == "tf_keras" else _symbolic_sizes():
+        yield
+
+
+@contextmanager
+def _custom_activations() -> Iterator[None]:
+    """Since 2.13, Keras 2 writes a custom activation as {"class_name": "function", "config": its name} and, opening an
+    .h5, looks for a class named "function" (tf_keras 2.21). By its name alone, as older files have it, it is found.
+    """
+    from tf_keras.src import activations
+
+    deserialize = activations.deserialize
+
+    def by_name(name, *args, **kwargs):
+        if isinstance(name, dict) and name.get("class_name") == "function" and isinstance(name.get("config"), str):
+            name = name["config"]
+        return deserialize(name, *args, **kwargs)
+
+    activations.deserialize = by_name
+    try:
+        yield
+    finally:
+        activations.deserialize = deserialize
+
+
+@contextmanager
+def _symbolic_sizes() -> Iterator[None]:
+    """Keras 3.15 compares the size asked of `ops.image.resize` with zero in Python, which no graph can do.
+
+    So no UpSampling2D with interpolation can be traced for an unknown height or width, not by Keras's own export
+    either. With a symbolic size the check is left out.
+    """
+    from keras.src import backend
+    from keras.src.ops import image
+
+    checked = image.resize
+
+    def resize(images, size, *args, **kwargs):
+        if any(tf.is_symbolic_tensor(side) for side in size):
+            return backend.image.resize(images, tuple(size), *args, **kwargs)
+        return checked(images, size, *args, **kwargs)
+
+    image.resize = resize
+    try:
+        yield
+    finally:
+        image.resize = checked
