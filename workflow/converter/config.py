@@ -112,13 +112,14 @@ def report_name(target: str) -> str:
     """The path of the target below converted/, else its whole path, kept inside the folder it is put in."""
     if target.startswith(CONVERTED):
         return target[len(CONVERTED) :]
+    # Only the first parts of a normal path can be "..".
     return "/".join("__" if part == ".." else part for part in target.strip("/").split("/"))
 
 
 def normal_path(path: str) -> str:
-    """Without "./", "//" and a trailing "/"; ".." stays, since a link may stand before it."""
-    parts = [part for part in path.split("/") if part not in ("", ".")]
-    return ("/" if path.startswith("/") else "") + "/".join(parts)
+    """One spelling for each path, the one that Snakemake uses; "" for the working directory itself."""
+    normal = os.path.normpath(path)
+    return "" if normal == "." else "/" + normal.lstrip("/") if path.startswith("/") else normal
 
 
 def _zoo(values: dict, recipes: Path | None) -> dict:

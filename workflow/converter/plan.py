@@ -111,8 +111,6 @@ class Planner:
         return self._plan(target, name, _extension(target))
 
     def _plan(self, target: str, name: str, extension: str) -> Plan:
-        if ".." in target.split("/") and target not in self.config.jobs:
-            raise ParameterError(f"{target} leaves converted/: name a file in it, or write a job with that convert_to")
         if extension not in _FROM:
             known = ", ".join(f".{known}" for known in _FROM)
             close = nearest(extension, _FROM, 1)
