@@ -1,0 +1,199 @@
+"""Build the Keras model: walk the decomposed program, hand each operator to its converter, connect the outputs."""
+
+from __future__ import annotations
+
+import importlib
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import keras
+import torch
+from torch.export.graph_signature import InputKind, OutputKind
+
+from converter.errors import UnsupportedError
+from converter.torch_to_keras.call import Call
+from converter.torch_to_keras.folding import fold
+from converter.torch_to_keras.layout import ordered
+from converter.torch_to_keras.materialize import materialize
+from converter.torch_to_keras.naming import Names, innermost_module, source_line
+from converter.torch_to_keras.registry import converter_of, decompositions
+from converter.torch_to_keras.values import Constant, Value, channels_last, keras_shape
+
+__all__ = ["Conversion", "KerasConversion", "build_keras_model"]
+
+_FAMILIES = (
+    "activations", "arithmetic", "attention", "convolution", "convolution_transposed", "creation", "elementwise",
+    "embedding", "indexing", "joining", "linear", "normalization", "padding", "pooling", "recurrent", "reduction",
+    "resize", "shape", "slicing",
+)  # fmt: skip
+_IGNORED = ("_assert", "sym_", "assert_")  # checks of sizes and types, which held when the program was exported
+
+
+@dataclass(frozen=True)
+class KerasConversion:
+    """A Keras model and how its tensors' axes relate to the program's.
+
+    The model's inputs and outputs are lists, in the program's order; the layers that make them bear their names.
+    input_permutations, output_permutations: by name, axis i of the Keras tensor is axis p[i] of PyTorch's; only where
+    they differ. notes: sentences for the report.
+    """
+
+    model: keras.Model
+    input_permutations: dict[str, tuple[int, ...]]
+    output_permutations: dict[str, tuple[int, ...]]
+    notes: list[str]
+
+
+@dataclass
+class Conversion:
+    """What the converters of one model share."""
+
+    program: torch.export.ExportedProgram
+    layers_only: bool
+    names: Names
+    dropouts: dict[str, float]
+    values: dict[object, object] = field(default_factory=dict)  # by node
+    known: set = field(default_factory=set)  # layers and operations that have their names
+    shared_layers: dict[tuple, object] = field(default_factory=dict)
+    permutations: dict[tuple, tuple] = field(default_factory=dict)
+    batch_zeros: dict[str, object] = field(default_factory=dict)  # by batch size
+    inputs: list[Value] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def resolve(self, argument: object) -> object:
+        """An argument of a node with nodes replaced by what they stand for."""
+        if isinstance(argument, torch.fx.Node):
+            return self.values[argument]
+        if isinstance(argument, list | tuple):
+            return [self.resolve(item) for item in argument]
+        return argument
+
+
+def build_keras_model(
+    program: torch.export.ExportedProgram,
+    input_names: Sequence[str],
+    output_names: Sequence[str],
+    *,
+    channels_last: bool = True,
+    layers_only: bool = False,
+) -> KerasConversion:
+    """The program as a functional Keras model with its weights.
+
+    channels_last: inputs and outputs of rank 4 and 5 become (N, ..., C). layers_only: use Layer classes only, as HDF5
+    files need. Raises UnsupportedError that names the operator and where the source calls it.
+    """
+    for family in _FAMILIES:
+        importlib.import_module(f"converter.torch_to_keras.{family}")
+    dropouts = _dropouts(program)
+    program = program.run_decompositions(decompositions())
+    conversion = Conversion(program, layers_only, Names([*input_names, *output_names]), dropouts)
+    permutations = _make_inputs(conversion, input_names, channels_last)
+    for node in program.graph.nodes:
+        if node.op == "call_function":
+            conversion.values[node] = _convert(conversion, node)
+        elif node.op == "get_attr":
+            raise UnsupportedError(f"control flow ({node.target}) cannot become Keras layers")
+    outputs, output_permutations = _make_outputs(conversion, output_names, channels_last)
+    inputs = [value.tensor for value in conversion.inputs]
+    model = keras.Model(inputs, outputs, name="model")
+    return KerasConversion(model, permutations, output_permutations, conversion.notes)
+
+
+def _dropouts(program: torch.export.ExportedProgram) -> dict[str, float]:
+    """Rates by path of the Dropout module: decomposing an evaluated program forgets them, training needs them."""
+    dropouts = {}
+    for node in program.graph.nodes:
+        if "dropout" in str(node.target) and len(node.args) > 1:
+            path, kind = innermost_module(node)
+            if kind.startswith("torch.nn.modules.dropout."):
+                dropouts[path] = float(node.args[1])
+    return dropouts
+
+
+def _storage_order(rank: int, last: bool) -> tuple[int, ...]:
+    return channels_last(rank) if last and rank in (4, 5) else tuple(range(rank))
+
+
+def _make_inputs(conversion: Conversion, names: Sequence[str], last: bool) -> dict[str, tuple[int, ...]]:
+    program = conversion.program
+    nodes = {node.name: node for node in program.graph.nodes if node.op == "placeholder"}
+    permutations = {}
+    remaining = list(names)
+    for spec in program.graph_signature.input_specs:
+        node = nodes[spec.arg.name]
+        if spec.kind != InputKind.USER_INPUT:
+            tensor = program.state_dict.get(spec.target, program.constants.get(spec.target))
+            conversion.values[node] = Constant(
+                tensor, tuple(tensor.shape), spec.target, spec.kind == InputKind.PARAMETER
+            )
+        elif isinstance(node.meta.get("val"), torch.Tensor):
+            name, shape = remaining.pop(0), tuple(node.meta["val"].shape)
+            order = _storage_order(len(shape), last)
+            if order != tuple(range(len(shape))):
+                permutations[name] = order
+            dtype = str(node.meta["val"].dtype).removeprefix("torch.")
+            tensor = keras.Input(batch_shape=keras_shape([shape[a] for a in order]), dtype=dtype, name=name)
+            conversion.known.add(tensor._keras_history.operation)
+            conversion.values[node] = Value(tensor, shape, order)
+            conversion.inputs.append(conversion.values[node])
+        else:
+            conversion.values[node] = node.meta.get("val")
+    return permutations
+
+
+def _convert(conversion: Conversion, node: torch.fx.Node) -> object:
+    if node.target is operator.getitem:
+        return conversion.resolve(node.args[0])[node.args[1]]
+    if isinstance(node.meta.get("val"), int | float | bool | torch.SymInt | torch.SymFloat | torch.SymBool):
+        return node.meta["val"]
+    name = getattr(node.target, "__name__", str(node.target))
+    if name.startswith(_IGNORED):
+        return None
+    folded = fold(conversion, node)
+    if folded is not None:
+        return folded
+    convert = converter_of(node.target)
+    if convert is None:
+        raise UnsupportedError(f"{node.target} {source_line(node)} has no Keras counterpart here")
+    return convert(Call(conversion, node), *_arguments(conversion, node))
+
+
+def _arguments(conversion: Conversion, node: torch.fx.Node) -> list[object]:
+    """The positional arguments in the order of the operator's schema, defaults filled in."""
+    arguments = []
+    for position, argument in enumerate(node.target._schema.arguments):
+        if argument.kwarg_only:
+            break
+        if position < len(node.args):
+            value = node.args[position]
+        else:
+            value = node.kwargs.get(argument.name, argument.default_value)
+        arguments.append(conversion.resolve(value))
+    return arguments
+
+
+def _make_outputs(
+    conversion: Conversion, names: Sequence[str], last: bool
+) -> tuple[list[object], dict[str, tuple[int, ...]]]:
+    """One Identity layer per output that bears its name: `model.output_names` are names of layers."""
+    program = conversion.program
+    node = next(node for node in program.graph.nodes if node.op == "output")
+    tensors, permutations = [], {}
+    remaining = list(names)
+    for spec, result in zip(program.graph_signature.output_specs, node.args[0], strict=True):
+        if spec.kind != OutputKind.USER_OUTPUT:
+            conversion.notes.append(f"the model's update of its buffer {spec.target} is left out")
+            continue
+        if not isinstance(result, torch.fx.Node) or not isinstance(result.meta.get("val"), torch.Tensor):
+            continue
+        call, name = Call(conversion, result), remaining.pop(0)
+        value = materialize(call, conversion.values[result])
+        order = _storage_order(len(value.shape), last)
+        if order != tuple(range(len(order))):
+            permutations[name] = order
+        tensor = ordered(call, value, order)
+        if tensor.dtype != call.dtype:
+            tensor = call.op(keras.ops.cast, tensor, call.dtype)
+        tensors.append(call.layer(keras.layers.Identity, tensor, name=name))
+    return tensors, permutations

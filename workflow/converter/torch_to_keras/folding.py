@@ -1,0 +1,90 @@
+"""What does not depend on the model's inputs is computed once, by PyTorch itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from converter.torch_to_keras.values import Constant, Value, static
+
+if TYPE_CHECKING:
+    from converter.torch_to_keras.build import Conversion
+
+__all__ = ["fold"]
+
+aten = torch.ops.aten
+# Results that have one value everywhere if their tensor arguments do.
+_KEEP_UNIFORM = {
+    aten.view.default, aten.permute.default, aten.expand.default, aten.unsqueeze.default, aten.squeeze.dims,
+    aten.squeeze.dim, aten.slice.Tensor, aten.select.int, aten.clone.default, aten.repeat.default, aten.alias.default,
+    aten._to_copy.default, aten.split.Tensor, aten.split_with_sizes.default, aten.unbind.int,
+}  # fmt: skip
+_CREATE = {
+    aten.full.default, aten.zeros.default, aten.ones.default, aten.full_like.default, aten.zeros_like.default,
+    aten.ones_like.default, aten.new_zeros.default, aten.new_ones.default, aten.new_full.default,
+    aten.empty.memory_format,
+}  # fmt: skip
+
+
+def fold(conversion: Conversion, node: torch.fx.Node) -> object | None:
+    """The node's Constant (a tuple for several results), or None if it depends on the inputs.
+
+    A constant with a symbolic size is kept with 1 in its place where one value fills it: initial states of zeros for a
+    batch of any size, a class token expanded to it.
+    """
+    arguments = [conversion.values[argument] for argument in node.all_input_nodes]
+    if node.target in _CREATE:
+        return _created(conversion, node)
+    tensors = [argument for argument in arguments if isinstance(argument, Constant)]
+    if not isinstance(node.target, torch._ops.OpOverload) or any(isinstance(a, Value | tuple) for a in arguments):
+        return None
+    if torch.Tag.nondeterministic_seeded in node.target.tags:
+        return None
+    trainable = any(tensor.trainable for tensor in tensors)
+    symbolic = any(isinstance(argument, torch.SymInt) for argument in arguments)
+    if all(tensor.is_whole for tensor in tensors) and not symbolic:
+        return _evaluated(conversion, node, trainable)
+    if node.target in _KEEP_UNIFORM and tensors[0].uniform is not None:
+        return _like_result(node, tensors[0].array.reshape(-1)[0], trainable)
+    if node.target is aten.expand.default:
+        return _like_result(node, tensors[0].array, trainable)
+    return None
+
+
+def _created(conversion: Conversion, node: torch.fx.Node) -> Constant:
+    name = node.target.__name__.split(".")[0]
+    if "full" in name:
+        value = conversion.resolve(node.args[-1])
+        value = value.array.item() if isinstance(value, Constant) else value
+    else:
+        value = 1 if "ones" in name else 0
+    return _like_result(node, torch.tensor(value).to(node.meta["val"].dtype), False)
+
+
+def _like_result(node: torch.fx.Node, array: torch.Tensor, trainable: bool) -> Constant | tuple[Constant, ...]:
+    results = node.meta["val"]
+    if isinstance(results, list | tuple):
+        return tuple(Constant(array, tuple(result.shape), None, trainable) for result in results)
+    shape = tuple(results.shape)
+    if all(static(dim) is not None for dim in shape) and array.numel() == 1:
+        array = array.reshape(()).expand([static(dim) for dim in shape])
+    return Constant(array, shape, None, trainable)
+
+
+def _evaluated(conversion: Conversion, node: torch.fx.Node, trainable: bool) -> object:
+    def plain(argument: object) -> object:
+        if isinstance(argument, torch.fx.Node):
+            value = conversion.values[argument]
+            return value.array if isinstance(value, Constant) else value
+        return type(argument)(map(plain, argument)) if isinstance(argument, list | tuple) else argument
+
+    with torch.no_grad():
+        results = node.target(*map(plain, node.args), **{key: plain(value) for key, value in node.kwargs.items()})
+    if isinstance(results, list | tuple):
+        return tuple(_folded(result, trainable) for result in results)
+    return _folded(results, trainable)
+
+
+def _folded(array: torch.Tensor, trainable: bool) -> Constant:
+    return Constant(array, tuple(array.shape), None, trainable)

@@ -1,0 +1,130 @@
+"""Picking elements by fixed or computed positions."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+from keras import layers
+
+from converter.torch_to_keras.call import Call
+from converter.torch_to_keras.layout import torch_tensor, view
+from converter.torch_to_keras.registry import converts
+from converter.torch_to_keras.slicing import slice_axis
+from converter.torch_to_keras.values import Constant, Value, static
+
+__all__ = ["take_axis"]
+
+_MOST_RUNS = 64
+
+
+def take_axis(call: Call, value: Value, axis: int, positions: np.ndarray) -> Value:
+    """The elements at fixed `positions` (1-d) along PyTorch's `axis`."""
+    axis %= len(value.shape)
+    shape = (*value.shape[:axis], len(positions), *value.shape[axis + 1 :])
+    place = value.axis(axis)
+    runs = np.split(positions, np.flatnonzero(np.diff(positions) != 1) + 1)
+    if len(runs) == 1 and positions[0] >= 0:
+        return slice_axis(call, value, axis, int(positions[0]), int(positions[-1]) + 1)
+    if call.layers_only and len(runs) <= _MOST_RUNS and place != 0:
+        tensors = [slice_axis(call, value, axis, int(run[0]), int(run[-1]) + 1).tensor for run in runs]
+        tensor = call.layer(layers.Concatenate, tensors, axis=place)
+    else:
+        tensor = call.op(keras.ops.take, value.tensor, positions.astype("int32"), axis=place)
+    return Value(tensor, shape, value.order, value.nonnegative)
+
+
+@converts("index_select.default")
+def index_select(call: Call, value: Value | Constant, dim: int, index: Value | Constant) -> Value:
+    if isinstance(index, Constant) and isinstance(value, Value):
+        return take_axis(call, value, dim, index.numpy.reshape(-1))
+    return _take(call, value, dim, index)
+
+
+def _take(call: Call, value: Value | Constant, dim: int, index: Value) -> Value:
+    array = torch_tensor(call, value) if isinstance(value, Value) else value.numpy
+    positions = torch_tensor(call, index) if isinstance(index, Value) else index.numpy.astype("int32")
+    return call.value(call.op(keras.ops.take, array, positions, axis=dim))
+
+
+@converts("index.Tensor")
+def index(call: Call, value: Value | Constant, indices: list[Value | Constant | None]) -> Value:
+    """value[..., positions, ...]: one index, or several fixed ones on neighbouring axes."""
+    used = [axis for axis, positions in enumerate(indices) if positions is not None]
+    chosen = [indices[axis] for axis in used]
+    if any((p.tensor.dtype if isinstance(p, Value) else str(p.array.dtype)).endswith("bool") for p in chosen):
+        raise call.unsupported("a boolean index makes a result whose size depends on the data")
+    if len(used) == 1:
+        axis, positions = used[0], chosen[0]
+        if isinstance(positions, Value) or isinstance(value, Constant):
+            return _take(call, value, axis, positions)
+        array = positions.numpy
+        taken = take_axis(call, value, axis, array.reshape(-1) % (static(value.shape[axis]) or np.iinfo("int64").max))
+        return view(call, taken, (*value.shape[:axis], *array.shape, *value.shape[axis + 1 :]))
+    sizes = [static(value.shape[axis]) for axis in used]
+    neighbours = used == list(range(used[0], used[-1] + 1))
+    if not neighbours or None in sizes or not all(isinstance(p, Constant) for p in chosen):
+        raise call.unsupported("it indexes several axes by tensors that are not fixed, or axes that are not neighbours")
+    flat = np.ravel_multi_index(
+        np.broadcast_arrays(*(p.numpy % size for p, size in zip(chosen, sizes, strict=True))), sizes
+    )
+    before, after = value.shape[: used[0]], value.shape[used[-1] + 1 :]
+    merged = view(call, value, (*before, int(np.prod(sizes)), *after))
+    return view(call, take_axis(call, merged, used[0], flat.reshape(-1)), (*before, *flat.shape, *after))
+
+
+@converts("gather.default")
+def gather(call: Call, value: Value, dim: int, positions: Value | Constant) -> Value:
+    places = torch_tensor(call, positions) if isinstance(positions, Value) else positions.numpy
+    array = torch_tensor(call, value) if isinstance(value, Value) else value.numpy
+    return call.value(call.op(keras.ops.take_along_axis, array, places, axis=dim))
+
+
+@converts("flip.default")
+def flip(call: Call, value: Value, dims: list[int]) -> Value:
+    for dim in dims:
+        size = static(value.shape[dim])
+        if call.layers_only and size is not None:
+            value = take_axis(call, value, dim, np.arange(size)[::-1])
+        else:
+            value = value.like(call.op(keras.ops.flip, value.tensor, axis=value.axis(dim)))
+    return value
+
+
+@converts("roll.default")
+def roll(call: Call, value: Value, shifts: list[int], dims: list[int]) -> Value:
+    if not dims:
+        size = static(call.shape[0]) if len(call.shape) == 1 else None
+        if size is None:
+            raise call.unsupported("it rolls over all axes at once")
+        return take_axis(call, value, 0, np.roll(np.arange(size), shifts[0]))
+    for shift, dim in zip(shifts, dims, strict=True):
+        size = static(value.shape[dim])
+        if call.layers_only and size is not None:
+            value = take_axis(call, value, dim, np.roll(np.arange(size), shift))
+        else:
+            value = value.like(call.op(keras.ops.roll, value.tensor, shift=shift, axis=value.axis(dim)))
+    return value
+
+
+@converts("topk.default")
+def topk(call: Call, value: Value, k: int, dim: int, largest: bool, ordered: bool) -> tuple[Value, Value]:
+    """Along the last axis, as Keras has it. Among equal values PyTorch may choose other positions."""
+    last = len(value.shape) - 1
+    moved = [axis for axis in range(last + 1) if axis != dim % (last + 1)] + [dim % (last + 1)]
+    tensor = call.op(keras.ops.transpose, torch_tensor(call, value), moved) if moved[-1] != last else None
+    tensor = torch_tensor(call, value) if tensor is None else tensor
+    if not largest:
+        tensor = call.op(keras.ops.negative, tensor)
+    values, positions = call.op(keras.ops.top_k, tensor, k, sorted=True)
+    if not largest:
+        values = call.op(keras.ops.negative, values)
+    return call.value(values, moved), call.value(positions, moved)
+
+
+@converts("sort.default")
+def sort(call: Call, value: Value, dim: int, descending: bool) -> tuple[Value, Value]:
+    axis = value.axis(dim)
+    tensor = call.op(keras.ops.negative, value.tensor) if descending else value.tensor
+    positions = call.op(keras.ops.argsort, tensor, axis=axis)
+    values = call.op(keras.ops.take_along_axis, value.tensor, positions, axis=axis)
+    return call.value(values, value.order), call.value(positions, value.order)

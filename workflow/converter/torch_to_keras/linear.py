@@ -1,0 +1,117 @@
+"""Matrix products: Dense where one factor is a parameter, einsum in whatever order the axes are stored elsewhere."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+from keras import layers
+
+from converter.torch_to_keras.arithmetic import add
+from converter.torch_to_keras.call import Call
+from converter.torch_to_keras.layout import axis_last, torch_tensor, view
+from converter.torch_to_keras.registry import converts
+from converter.torch_to_keras.values import Constant, Value, same, same_shape
+
+__all__ = ["dense", "product"]
+
+
+def dense(call: Call, value: Value, kernel: np.ndarray, bias: Constant | None, name: str | None, axis: int) -> Value:
+    """value's PyTorch `axis` times kernel (in, out), plus bias; the result has that axis last in storage."""
+    if value.features is not None:
+        kernel = kernel[value.features]
+    value = axis_last(call, value, axis)
+    tensor = call.layer(
+        layers.Dense,
+        value.tensor,
+        units=kernel.shape[1],
+        use_bias=bias is not None,
+        weights=[kernel, *([] if bias is None else [bias.numpy])],
+        parameters=[name, bias and bias.name],
+    )
+    axis %= len(value.shape)
+    return Value(tensor, (*value.shape[:axis], kernel.shape[1], *value.shape[axis + 1 :]), value.order)
+
+
+@converts("linear.default")
+def linear(call: Call, value: Value, weight: Value | Constant, bias: Value | Constant | None) -> Value:
+    if not isinstance(weight, Constant) or not isinstance(value, Value) or isinstance(bias, Value):
+        raise call.unsupported("its weights depend on the inputs")
+    if len(value.shape) == 1:
+        return view(call, dense(call, view(call, value, (1, *value.shape)), weight.numpy.T, bias, weight.name, -1),
+                    call.shape)  # fmt: skip
+    return dense(call, value, weight.numpy.T, bias, weight.name, -1)
+
+
+@converts("addmm.default")
+def addmm(call: Call, bias: Constant, value: Value, weight: Constant) -> Value:
+    """What Linear is in a program that was decomposed before."""
+    scales = {call.option("alpha", 1), call.option("beta", 1)}
+    if scales != {1} or not isinstance(weight, Constant) or not isinstance(bias, Constant) or bias.array.dim() != 1:
+        raise call.unsupported("only a product with parameters has a Dense layer")
+    return dense(call, value, weight.numpy, bias, bias.name, -1)
+
+
+@converts("matmul.default", "mm.default", "bmm.default", "mv.default", "dot.default")
+def matmul(call: Call, a: Value | Constant, b: Value | Constant) -> Value:
+    if isinstance(b, Constant) and b.array.dim() == 2 and len(a.shape) > 1:
+        return dense(call, a, b.numpy, None, b.name, -1)
+    if isinstance(a, Constant) and a.array.dim() == 2 and len(b.shape) > 1:
+        return dense(call, b, a.numpy.T, None, a.name, -2)
+    if isinstance(a, Value) and isinstance(b, Value):
+        return product(call, a, b)
+    tensors = [torch_tensor(call, x) if isinstance(x, Value) else x.numpy for x in (a, b)]
+    return call.value(call.op(keras.ops.matmul, *tensors))
+
+
+@converts("baddbmm.default")
+def baddbmm(call: Call, bias: Value | Constant, a: Value, b: Value) -> Value:
+    if (call.option("alpha", 1), call.option("beta", 1)) != (1, 1):
+        raise call.unsupported("its alpha and beta are not 1")
+    return add(call, bias, product(call, a, b))
+
+
+def product(call: Call, a: Value, b: Value) -> Value:
+    """Two tensors' matrix product: Dot for (N, i, k) and (N, k, j), else an einsum that permutes nothing beforehand."""
+    rank = len(a.shape)
+    if rank < 2 or len(b.shape) != rank or not same_shape(a.shape[:-2], b.shape[:-2]):
+        return call.value(call.op(keras.ops.matmul, torch_tensor(call, a), torch_tensor(call, b)))
+    if rank == 3 and a.order[0] == b.order[0] == 0 and same(a.shape[0], b.shape[0]):
+        tensor = call.layer(layers.Dot, [a.tensor, b.tensor], axes=(a.axis(2), b.axis(1)))
+        return call.value(tensor)
+    letters = "abcdefgh"[: rank - 2]
+    left = [*letters, "i", "k"]
+    right = [*letters, "k", "j"]
+    equation = "{},{}->{}".format(
+        "".join(left[axis] for axis in a.order),
+        "".join(right[axis] for axis in b.order),
+        "".join([*letters, "i", "j"]),
+    )
+    return call.value(call.op(keras.ops.einsum, equation, a.tensor, b.tensor))
+
+
+@converts("einsum.default")
+def einsum(call: Call, equation: str, operands: list[Value | Constant], path: object = None) -> Value:
+    inputs, _, output = equation.replace(" ", "").partition("->")
+    if "..." in equation or not output and "->" not in equation:
+        raise call.unsupported(f"the equation {equation!r} is implicit; write every axis and the result")
+    terms, tensors = [], []
+    for term, operand in zip(inputs.split(","), operands, strict=True):
+        order = operand.order if isinstance(operand, Value) else range(operand.array.dim())
+        terms.append("".join(term[axis] for axis in order))
+        tensors.append(operand.tensor if isinstance(operand, Value) else operand.numpy)
+    kernel = operands[-1]
+    if len(operands) == 2 and isinstance(operands[0], Value) and isinstance(kernel, Constant) and output:
+        stored = operands[0]
+        batch = terms[0][0]
+        if output[0] == batch and batch not in terms[1] and terms[0].count(batch) == 1:
+            tensor = call.layer(
+                layers.EinsumDense,
+                stored.tensor,
+                equation=f"{','.join(terms)}->{output}",
+                output_shape=tuple(dim if isinstance(dim, int) else None for dim in call.shape[1:]),
+                weights=[tensors[1]],
+                parameters=[kernel.name],
+                trainable=kernel.trainable,
+            )
+            return call.value(tensor)
+    return call.value(call.op(keras.ops.einsum, f"{','.join(terms)}->{output}", *tensors))

@@ -1,0 +1,194 @@
+"""Means, sums, extrema and what else leaves out axes: poolings where they say it, else keras.ops."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import keras
+from keras import layers
+
+from converter.torch_to_keras.activations import rescale
+from converter.torch_to_keras.call import Call
+from converter.torch_to_keras.layout import reshape_tensor
+from converter.torch_to_keras.registry import converts
+from converter.torch_to_keras.values import Value, static
+
+_GLOBAL = {
+    "mean": {3: layers.GlobalAveragePooling1D, 4: layers.GlobalAveragePooling2D, 5: layers.GlobalAveragePooling3D},
+    "amax": {3: layers.GlobalMaxPooling1D, 4: layers.GlobalMaxPooling2D, 5: layers.GlobalMaxPooling3D},
+}
+
+
+def _axes(value: Value, dims: int | Sequence[int] | None) -> list[int]:
+    """The stored axes of PyTorch's `dims`; none or an empty list means all."""
+    rank = len(value.shape)
+    dims = [dims] if isinstance(dims, int) else list(dims or range(rank))
+    return sorted(value.axis(dim) for dim in dims)
+
+
+def _order(value: Value, axes: Sequence[int], keepdim: bool) -> tuple[int, ...]:
+    if keepdim:
+        return value.order
+    kept = [axis for place, axis in enumerate(value.order) if place not in axes]
+    return tuple(sorted(kept).index(axis) for axis in kept)
+
+
+def _reduce(call: Call, value: Value, dims: object, keepdim: bool, function: Callable, **options: object) -> Value:
+    axes = _axes(value, dims)
+    tensor = value.tensor
+    if call.is_float and "float" not in tensor.dtype:
+        tensor = call.op(keras.ops.cast, tensor, call.dtype)
+    tensor = call.op(function, tensor, axis=tuple(axes), keepdims=keepdim, **options)
+    return Value(tensor, call.shape, _order(value, axes, keepdim))
+
+
+def _pooled(call: Call, value: Value, dims: object, keepdim: bool, kind: str) -> Value | None:
+    """The mean or maximum as a pooling: global over all between batch and channels, or over neighbouring axes."""
+    if not value.is_float:
+        return None
+    axes, rank = _axes(value, dims), len(value.shape)
+    order = _order(value, axes, keepdim)
+    if axes == list(range(1, rank - 1)) and rank in _GLOBAL[kind]:
+        tensor = call.layer(_GLOBAL[kind][rank], value.tensor, keepdims=keepdim)
+        return Value(tensor, call.shape, order, value.nonnegative)
+    stored = value.storage_shape
+    if not call.layers_only or 0 in axes or axes != list(range(axes[0], axes[-1] + 1)):
+        return None
+    if any(static(stored[axis]) is None for axis in range(1, rank)):
+        return None
+    size, before, after = (
+        math.prod(stored[a:b]) for a, b in ((axes[0], axes[-1] + 1), (1, axes[0]), (axes[-1] + 1, rank))
+    )
+    tensor = reshape_tensor(call, value.tensor, stored, (stored[0], before, size, after))
+    cls = layers.AveragePooling2D if kind == "mean" else layers.MaxPooling2D
+    tensor = call.layer(cls, tensor, pool_size=(1, size), strides=(1, size))
+    tensor = reshape_tensor(call, tensor, (stored[0], before, 1, after), [call.shape[axis] for axis in order])
+    return Value(tensor, call.shape, order, value.nonnegative)
+
+
+@converts("mean.dim", "mean.default")
+def mean(call: Call, value: Value, dims: Sequence[int] | None = None, keepdim: bool = False) -> Value:
+    return _pooled(call, value, dims, keepdim, "mean") or _reduce(call, value, dims, keepdim, keras.ops.mean)
+
+
+@converts("sum.dim_IntList", "sum.default")
+def total(call: Call, value: Value, dims: Sequence[int] | None = None, keepdim: bool = False) -> Value:
+    if call.layers_only:
+        pooled = _pooled(call, value, dims, keepdim, "mean")
+        if pooled is not None:
+            count = math.prod(static(value.storage_shape[axis]) for axis in _axes(value, dims))
+            return rescale(call, pooled, count)
+    reduced = _reduce(call, value, dims, keepdim, keras.ops.sum)
+    if reduced.tensor.dtype != call.dtype:
+        return reduced.like(call.op(keras.ops.cast, reduced.tensor, call.dtype))
+    return reduced
+
+
+@converts("amax.default", "max.default")
+def maximum(call: Call, value: Value, dims: Sequence[int] | None = None, keepdim: bool = False) -> Value:
+    return _pooled(call, value, dims, keepdim, "amax") or _reduce(call, value, dims, keepdim, keras.ops.max)
+
+
+@converts("amin.default", "min.default")
+def minimum(call: Call, value: Value, dims: Sequence[int] | None = None, keepdim: bool = False) -> Value:
+    return _reduce(call, value, dims, keepdim, keras.ops.min)
+
+
+@converts("prod.dim_int", "prod.default")
+def product(call: Call, value: Value, dims: int | None = None, keepdim: bool = False) -> Value:
+    return _reduce(call, value, dims, keepdim, keras.ops.prod)
+
+
+def _extremum(name: str, extreme: Callable, position: Callable) -> None:
+    def convert(call: Call, value: Value, dim: int, keepdim: bool = False) -> tuple[Value, Value | None]:
+        first = extreme(call, value, [dim], keepdim)
+        return first, _position(call, value, dim, keepdim, position) if call.uses(1) else None
+
+    converts(f"{name}.dim")(convert)
+
+
+_extremum("max", maximum, keras.ops.argmax)
+_extremum("min", minimum, keras.ops.argmin)
+
+
+def _position(call: Call, value: Value, dim: int, keepdim: bool, function: Callable) -> Value:
+    axis = value.axis(dim)
+    tensor = call.op(function, value.tensor, axis=axis, keepdims=keepdim)
+    return Value(tensor, call.shape, _order(value, [axis], keepdim))
+
+
+@converts("argmax.default")
+def argmax(call: Call, value: Value, dim: int | None, keepdim: bool) -> Value:
+    return _argument(call, value, dim, keepdim, keras.ops.argmax)
+
+
+@converts("argmin.default")
+def argmin(call: Call, value: Value, dim: int | None, keepdim: bool) -> Value:
+    return _argument(call, value, dim, keepdim, keras.ops.argmin)
+
+
+def _argument(call: Call, value: Value, dim: int | None, keepdim: bool, function: Callable) -> Value:
+    if dim is None:
+        raise call.unsupported("give it the axis to search: without one it searches the whole batch")
+    return _position(call, value, dim, keepdim, function)
+
+
+@converts("any.dim", "any.dims", "any.default")
+def any_true(call: Call, value: Value, dims: object = None, keepdim: bool = False) -> Value:
+    return _reduce(call, value, dims, keepdim, keras.ops.any)
+
+
+@converts("all.dim", "all.dims", "all.default")
+def all_true(call: Call, value: Value, dims: object = None, keepdim: bool = False) -> Value:
+    return _reduce(call, value, dims, keepdim, keras.ops.all)
+
+
+@converts("var.correction")
+def variance(call: Call, value: Value, dims: Sequence[int] | None, *_: object) -> Value:
+    """Divided by n - correction; Keras divides by n."""
+    correction, keepdim = call.option("correction"), call.option("keepdim", False)
+    correction = 1 if correction is None else correction
+    plain = _reduce(call, value, dims, keepdim, keras.ops.var)
+    sizes = [static(value.storage_shape[axis]) for axis in _axes(value, dims)]
+    if correction == 0:
+        return plain
+    if None in sizes:
+        raise call.unsupported("the unbiased variance over an axis of unknown size")
+    count = math.prod(sizes)
+    return rescale(call, plain, count / (count - correction))
+
+
+@converts("std.correction")
+def deviation(call: Call, value: Value, dims: Sequence[int] | None, *_: object) -> Value:
+    squared = variance(call, value, dims)
+    return squared.like(call.op(keras.ops.sqrt, squared.tensor), nonnegative=True)
+
+
+@converts("linalg_vector_norm.default")
+def norm(call: Call, value: Value, order: float = 2, dims: Sequence[int] | None = None, keepdim: bool = False) -> Value:
+    absolute = value.like(call.op(keras.ops.absolute, value.tensor))
+    if order == 2:
+        squares = value.like(call.op(keras.ops.square, value.tensor))
+        summed = _reduce(call, squares, dims, keepdim, keras.ops.sum)
+        return summed.like(call.op(keras.ops.sqrt, summed.tensor), nonnegative=True)
+    if order == 1:
+        return _reduce(call, absolute, dims, keepdim, keras.ops.sum)
+    if order in (math.inf, -math.inf):
+        return _reduce(call, absolute, dims, keepdim, keras.ops.max if order > 0 else keras.ops.min)
+    powers = value.like(call.op(keras.ops.power, absolute.tensor, order))
+    summed = _reduce(call, powers, dims, keepdim, keras.ops.sum)
+    return summed.like(call.op(keras.ops.power, summed.tensor, 1 / order), nonnegative=True)
+
+
+@converts("logsumexp.default")
+def logsumexp(call: Call, value: Value, dims: Sequence[int], keepdim: bool) -> Value:
+    return _reduce(call, value, dims, keepdim, keras.ops.logsumexp)
+
+
+@converts("cumsum.default")
+def cumsum(call: Call, value: Value, dim: int) -> Value:
+    tensor = value.tensor
+    if tensor.dtype != call.dtype:
+        tensor = call.op(keras.ops.cast, tensor, call.dtype)
+    return value.like(call.op(keras.ops.cumsum, tensor, axis=value.axis(dim)))

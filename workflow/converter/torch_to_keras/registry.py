@@ -1,0 +1,40 @@
+"""Which function converts which ATen operator, and with it which operators a program is decomposed to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+__all__ = ["converter_of", "converts", "decompositions"]
+
+_CONVERTERS: dict[object, Callable] = {}
+
+
+def converts(*names: str) -> Callable[[Callable], Callable]:
+    """Register a function for ATen operators, named as in ``conv2d.default``.
+
+    The function takes the `Call` and the operator's positional arguments in the order of its schema, defaults filled in
+    (keyword-only ones are at ``call.option``): tensors are `Value` or `Constant`, the rest plain Python. It returns a
+    `Value`, or a tuple of them for an operator with several results.
+    """
+
+    def register(function: Callable) -> Callable:
+        for name in names:
+            packet, overload = name.split(".")
+            _CONVERTERS[getattr(getattr(torch.ops.aten, packet), overload)] = function
+        return function
+
+    return register
+
+
+def converter_of(target: object) -> Callable | None:
+    return _CONVERTERS.get(target)
+
+
+def decompositions() -> object:
+    """torch's table of decompositions without what has a converter: a `linear` that stays whole becomes a Dense layer."""
+    table = torch.export.default_decompositions()
+    for target in _CONVERTERS:
+        table.pop(target, None)
+    return table

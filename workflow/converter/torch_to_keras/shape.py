@@ -1,0 +1,70 @@
+"""Views, permutations, and copies that Keras need not make."""
+
+from __future__ import annotations
+
+import keras
+from keras import layers
+
+from converter.torch_to_keras.call import Call
+from converter.torch_to_keras.flatten import flatten_for_linear
+from converter.torch_to_keras.layout import channels_last_tensor, permuted, view
+from converter.torch_to_keras.naming import innermost_module
+from converter.torch_to_keras.registry import converts
+from converter.torch_to_keras.values import Value, channels_last
+
+
+@converts("view.default", "_unsafe_view.default", "reshape.default", "unflatten.int", "flatten.using_ints")
+def reshape(call: Call, value: Value, *_: object) -> Value:
+    return flatten_for_linear(call, value) or view(call, value, call.shape)
+
+
+@converts("unsqueeze.default", "squeeze.default", "squeeze.dim", "squeeze.dims")
+def squeeze(call: Call, value: Value, *_: object) -> Value:
+    return view(call, value, call.shape)
+
+
+@converts("permute.default")
+def permute(call: Call, value: Value, dims: list[int]) -> Value:
+    return permuted(value, dims)
+
+
+@converts("transpose.int")
+def transpose(call: Call, value: Value, first: int, second: int) -> Value:
+    dims = list(range(len(value.shape)))
+    dims[first], dims[second] = dims[second], dims[first]
+    return permuted(value, dims)
+
+
+@converts("t.default")
+def matrix_transpose(call: Call, value: Value) -> Value:
+    return permuted(value, range(len(value.shape) - 1, -1, -1))
+
+
+@converts("clone.default", "contiguous.default", "alias.default", "detach.default", "lift_fresh_copy.default")
+def copy(call: Call, value: Value) -> Value:
+    """Nothing, unless it is what is left of a Dropout: a rate for further training, inactive in inference."""
+    path, module = innermost_module(call.node)
+    rate = call.conversion.dropouts.get(path, 0.0) if module.startswith("torch.nn.modules.dropout.") else 0.0
+    kind, rank = module.rpartition(".")[2], len(value.shape)
+    if not 0.0 < rate < 1.0 or not value.is_float:
+        return value
+    # A fixed seed, because Keras stores its random state in the file and files should not vary.
+    config = {"rate": rate, "seed": len(call.conversion.shared_layers)}
+    if kind == "Dropout":
+        return value.like(call.layer(layers.Dropout, value.tensor, **config), nonnegative=value.nonnegative)
+    cls = {3: layers.SpatialDropout1D, 4: layers.SpatialDropout2D, 5: layers.SpatialDropout3D}.get(rank)
+    if cls is None or kind not in ("Dropout1d", "Dropout2d", "Dropout3d"):
+        return value
+    tensor = call.layer(cls, channels_last_tensor(call, value), **config)
+    return Value(tensor, value.shape, channels_last(rank), value.nonnegative)
+
+
+@converts("_to_copy.default", "to.dtype")
+def to_dtype(call: Call, value: Value, *_: object) -> Value:
+    if str(value.tensor.dtype) == call.dtype:
+        return value
+    if call.layers_only and call.dtype == "float32" and "int" in value.tensor.dtype:
+        return value.like(call.layer(layers.Rescaling, value.tensor, scale=1.0))
+    if call.dtype == "bool":
+        return value.like(call.op(keras.ops.not_equal, value.tensor, 0))
+    return value.like(call.op(keras.ops.cast, value.tensor, call.dtype), nonnegative=value.nonnegative)
