@@ -16,9 +16,13 @@ from converter import failures, report
 
 def main(staged: Path, report_path: Path, target: Path) -> int:
     result = report.read(report_path)
-    name = (
-        report_path.relative_to("reports").with_suffix("") if not report_path.is_absolute() else Path(report_path.stem)
-    )
+    name = report_path.relative_to("reports").with_suffix("")
+    if result["target"] != str(target):
+        failures.remember(
+            f"{name} for {target}",
+            f"{target}: it would share {report_path} with {result['target']}: give that job another convert_to",
+        )
+        return 1
     if not report.publishable(result):
         if result["status"] == "inaccurate":
             _place(staged, Path("rejected") / name)
