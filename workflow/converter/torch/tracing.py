@@ -13,6 +13,7 @@ import os
 import re
 import warnings
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -186,22 +187,29 @@ def quiet() -> Iterator[None]:
 
 
 def reason(error: BaseException) -> str:
-    """One clause: what torch says in its first line, and the line of the user's code it says it of."""
+    """One clause: what was raised, in its first telling line, and the line of the user's code it was raised for."""
     text = str(error)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     first = lines[0] if lines else type(error).__name__
+    if first == "in user code:":  # TensorFlow puts the stack first
+        raised = re.search(r"^\s*(\w*(?:Error|Exception): .+)$", text, re.MULTILINE)
+        first = raised[1] if raised else type(error).__name__
     if "data-dependent" in first:
         first = "control flow depends on the data"
     places = [
         (file, line, function)
         for file, line, function in re.findall(r'File "([^"]+)", line (\d+), in (\S+)', text)
-        if "/torch/" not in file
+        if "/site-packages/" not in file and not file.startswith(_OWN_CODE)
     ]
     if places and "line " not in first:
         file, line, function = places[-1]
         code = _code_of(text, file, line)
         first += f" in {function} ({file.rsplit('/', 1)[-1]}, line {line}{code})"
     return first[:400].rstrip(".:")
+
+
+# Frames of this package say nothing of the user's model.
+_OWN_CODE = str(Path(__file__).resolve().parents[1])
 
 
 def _code_of(text: str, file: str, line: str) -> str:
