@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import tensorflow as tf
 
 from converter.errors import ConverterError, ParameterError, SourceError
 from converter.hub import Hub, Run, TensorSpec
@@ -82,7 +83,22 @@ def _text(shape: Sequence[int | None]) -> str:
 def build_hub(spec: ImportSpec, out: Path, frozen: Frozen, source: Source) -> Hub:
     """Make the reference and return the hub; `run_import` writes it. Raises SourceError when the source does not run."""
     vocabulary = find_vocabulary(frozen.graph_def, frozen.inputs)
-    batch_dynamic, runs = _reference(spec, frozen, source.run, vocabulary)
+
+    def run(arrays: list[np.ndarray]) -> Sequence[np.ndarray]:
+        try:
+            return source.run(arrays)
+        except (tf.errors.OpError, ValueError, TypeError) as error:
+            raise RuntimeError(reason(error)) from error  # the first line of TensorFlow's message says nothing
+
+    try:
+        batch_dynamic, runs = _reference(spec, frozen, run, vocabulary)
+    except ConverterError:
+        # Whole numbers may be labels, which a loss refuses above the number of classes: try 0 and 1.
+        unbounded = {entry.name: 2 for entry in frozen.inputs if entry.dtype in ("int32", "int64")}
+        if unbounded.keys() <= vocabulary.keys() or spec.reference_inputs is not None:
+            raise
+        vocabulary = unbounded | vocabulary
+        batch_dynamic, runs = _reference(spec, frozen, run, vocabulary)
     notes = [*source.notes, *_state_notes(frozen)]
     hub = Hub(
         out,
@@ -102,6 +118,10 @@ def build_hub(spec: ImportSpec, out: Path, frozen: Frozen, source: Source) -> Hu
     )
     hub.write_reference(runs)
     return hub
+
+
+def _shapes(frozen: Frozen) -> str:
+    return ", ".join(f"{entry.name} {_text(entry.shape or ())}" for entry in frozen.inputs)
 
 
 def _operators(graph_def: GraphDef) -> dict[str, int]:
@@ -161,7 +181,7 @@ def _reference(spec: ImportSpec, frozen: Frozen, run: RunSource, vocabulary: dic
         raise (failure if isinstance(failure, ConverterError) else error) from failure
     except Exception as error:
         raise SourceError(
-            f"{spec.source}: the model itself fails on inputs of its own shapes: {reason(failure or error)}"
+            f"{spec.source}: the model itself fails on inputs of the shapes {_shapes(frozen)}: {reason(failure or error)}"
         ) from error
 
 

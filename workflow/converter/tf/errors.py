@@ -8,7 +8,8 @@ __all__ = ["reason"]
 
 # TensorFlow puts where before what: stack traces of the code that built the graph, node definitions.
 _NOISE = re.compile(
-    r"^(Graph execution error:|in user code:|Detected at node|File \"|Exception encountered|Original stack trace|Stack trace for|"
+    r"^(Graph execution error:|in user code:|Node: '|Detected at node|File \"|Exception encountered|"
+    r"Original stack trace|Stack trace for|"
     r"\d+ root error|\(\d+\)|Arguments received|Call arguments received|[-=~^. ]*$|<stack traces unavailable>|\t)"
 )
 _NODE = re.compile(r"\s*\[\[\{?\{?node .*|\s*\[Op:\w+\].*| name: $")

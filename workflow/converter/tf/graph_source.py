@@ -25,9 +25,9 @@ from converter.tf.endpoints import (
 )
 from converter.tf.errors import reason
 from converter.tf.freeze import Frozen, freeze_graph
-from converter.tf.graph import GraphDef, clean, inline_functions, node_name, prune
+from converter.tf.graph import GraphDef, NodeDef, clean, inline_functions, node_name, prune
 from converter.tf.resources import VARIABLE_OPS
-from converter.tf.training_flags import choose_constants, set_constants
+from converter.tf.training_flags import PLACEHOLDERS, choose_constants, set_constants
 from converter.tf.values import Value
 
 __all__ = ["GraphSource", "import_graph", "known_part", "open_graph"]
@@ -160,13 +160,31 @@ def known_part(graph_def: GraphDef, inputs: Sequence[str], outputs: Sequence[str
     cut.CopyFrom(graph_def)
     for node in cut.node:
         if node.name in {node_name(name) for name in inputs}:
-            del node.input[:]  # its producers, an input pipeline, are not wanted either
-    names = {node.name for node in prune(cut, outputs, [node_name(name) for name in inputs]).node}
+            _stand_in(node)
+    keep = [node_name(name) for name in inputs]
+    names = {node.name for node in prune(cut, outputs, keep).node}
     kept = GraphDef()
-    kept.CopyFrom(graph_def)
+    kept.CopyFrom(cut)
     del kept.node[:]
-    kept.node.extend(node for node in graph_def.node if node.name in names)
+    kept.node.extend(node for node in cut.node if node.name in names)
     return kept
+
+
+def _stand_in(node: NodeDef) -> None:
+    """Make an input a Placeholder, so that nothing of its producers (an input pipeline) is needed."""
+    del node.input[:]
+    if node.op in PLACEHOLDERS[:2]:
+        return
+    attributes = [key for key in ("dtype", "T", "DstT", "out_type", "Tparams") if node.attr[key].type]
+    types = node.attr["output_types"].list.type or node.attr["component_types"].list.type
+    if not attributes and not types:
+        return
+    dtype = node.attr[attributes[0]].type if attributes else types[0]
+    name = node.name
+    node.Clear()
+    node.name, node.op = name, "Placeholder"
+    node.attr["dtype"].type = dtype
+    node.attr["shape"].shape.unknown_rank = True
 
 
 def _check_types(specs: Sequence[TensorSpec], graph: tf.Graph) -> None:
