@@ -115,6 +115,23 @@ def test_two_sources(tmp_path: Path):
     assert check(str(tmp_path / "a.pb"), str(tmp_path / "b.pb"))["status"] == "inaccurate"
 
 
+def test_pytorch_sources(tmp_path: Path):
+    """A program and a TorchScript of the convolution above, against each other and a file with channels last."""
+    import torch
+
+    module = torch.nn.Conv2d(3, 2, 3, padding=1, bias=False).eval()
+    with torch.no_grad():
+        module.weight.copy_(torch.from_numpy(KERNEL))
+    example = (torch.randn(1, 3, 6, 8),)
+    program, script = str(tmp_path / "a.pt2"), str(tmp_path / "a.pt")
+    torch.export.save(torch.export.export(module, example), program)
+    torch.jit.save(torch.jit.trace(module, example), script)
+    result = check(convolution(tmp_path / "b.onnx", True), program)
+    assert (result["status"], result["reference"]) == ("verified", program)
+    assert result["notes"] == [f"{tmp_path / 'b.onnx'} has its channels last"]
+    assert check(program, script, {"input_shape": "1,3,6,8"})["status"] == "verified"
+
+
 @pytest.mark.parametrize(
     ("argv", "part"),
     [
