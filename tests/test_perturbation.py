@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,11 +26,11 @@ def _perturb(project: Project, model: str, place: float) -> str:
     return name
 
 
-def _digits(project: Project) -> None:
-    shutil.copy(ROOT / "models" / "digits.h5", project.folder / "models" / "scaled.h5")
+def _digits(folder: Path) -> Path:
+    return ROOT / "models" / "digits.h5"
 
 
-def _recurrent(project: Project) -> None:
+def _recurrent(folder: Path) -> Path:
     import keras
 
     keras.utils.set_random_seed(3)
@@ -37,10 +38,11 @@ def _recurrent(project: Project) -> None:
     hidden = keras.layers.Embedding(50, 16, embeddings_initializer="random_normal")(inputs)
     hidden = keras.layers.Bidirectional(keras.layers.LSTM(8, return_sequences=True))(hidden)
     outputs = keras.layers.Dense(3, name="scores")(keras.layers.GRU(8)(hidden))
-    keras.Model(inputs, outputs).save(project.folder / "models" / "scaled.keras")
+    keras.Model(inputs, outputs).save(folder / "source.keras")
+    return folder / "source.keras"
 
 
-def _module(project: Project) -> None:
+def _module(folder: Path) -> Path:
     import tensorflow as tf
 
     class Scorer(tf.Module):
@@ -55,21 +57,30 @@ def _module(project: Project) -> None:
             return {"scores": tf.reduce_mean(hidden, [1, 2]) @ self.second}
 
     module = Scorer()
-    tf.saved_model.save(module, str(project.folder / "models" / "scaled"), signatures=module.__call__)
+    tf.saved_model.save(module, str(folder / "source"), signatures=module.__call__)
+    return folder / "source"
 
 
-@pytest.mark.parametrize("make", [_digits, _recurrent, _module], ids=["keras2d", "recurrent", "savedmodel"])
-@pytest.mark.parametrize("place", [0.0, 0.5, 1.0], ids=["early", "middle", "last"])
-def test_perturbed_weight_is_not_published(project: Project, make, place: float) -> None:
-    make(project)
-    inspected = project.snakemake("reports/scaled.inspect.json")
+def test_perturbed_weights_are_not_published(project: Project, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """An early, a middle and the last weight of three models; and the same models untouched, so that the test can fail."""
+    names = {}
+    for kind, make in {"dense": _digits, "recurrent": _recurrent, "module": _module}.items():
+        source = make(tmp_path_factory.mktemp(kind))
+        for name in (f"{kind}_early", f"{kind}_middle", f"{kind}_last", f"{kind}_right"):
+            target = project.folder / "models" / f"{name}{source.suffix}"
+            shutil.copytree(source, target) if source.is_dir() else shutil.copy(source, target)
+            names[name] = {"early": 0.0, "middle": 0.5, "last": 1.0}.get(name.partition("_")[2])
+    inspected = project.snakemake(*(f"reports/{name}.inspect.json" for name in names))
     assert inspected.returncode == 0, inspected.stderr
-    weight = _perturb(project, "scaled", place)
-    run = project.snakemake("converted/scaled.onnx", "converted/scaled.tflite")
+    weights = {name: _perturb(project, name, place) for name, place in names.items() if place is not None}
+    run = project.snakemake(*(f"converted/{name}.{extension}" for name in names for extension in ("onnx", "tflite")))
     assert run.returncode == 1
-    assert project.converted() == [], f"published with a wrong {weight}"
-    for name in ("scaled.onnx", "scaled.tflite"):
-        report = project.report(name)
-        assert report["status"] == "inaccurate", (weight, report["reason"])
-        assert (project.folder / "rejected" / name).is_file()
+    assert project.converted() == sorted(
+        f"{kind}_right.{extension}" for kind in ("dense", "recurrent", "module") for extension in ("onnx", "tflite")
+    )
+    for name, weight in weights.items():
+        for extension in ("onnx", "tflite"):
+            report = project.report(f"{name}.{extension}")
+            assert report["status"] == "inaccurate", (weight, report["reason"])
+            assert (project.folder / "rejected" / f"{name}.{extension}").is_file()
     assert "does not compute what the source computes" in last_line(run)
