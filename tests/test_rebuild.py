@@ -119,23 +119,37 @@ def test_another_version_of_a_library_makes_again_what_uses_it(made: Copy, tmp_p
         os.replace(kept, made.folder / "converted" / "a.tflite")
 
 
-def test_a_killed_run_continues(made: Copy):
-    """SIGKILL in the middle of an import: its steps end too, and the same command then finishes the work, unlocked."""
+def test_a_killed_step_is_reported_and_a_killed_run_continues(made: Copy):
+    """SIGKILL in the middle of an import, as the kernel does when memory ends: first to the step, then to the whole run.
+
+    The steps of a killed run end too, and the same command then finishes the work without `--unlock`.
+    """
     (made.folder / "models" / "c.pbtxt").write_text(linear())
-    killed = subprocess.Popen(
-        made.command("converted/c.onnx"), cwd=made.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    wait_for(lambda: steps_of(killed.pid))
+    run, steps = import_of_c(made)
+    os.kill(steps[0], signal.SIGKILL)
+    _, errors = run.communicate()
+    sentence = "converted/c.onnx: a step was ended before it finished (killed, or out of memory or disk): run it again"
+    assert run.returncode == 1 and errors.splitlines()[-1].startswith(sentence)
+    assert made.report("c.onnx")["status"] == "failed"
+
+    run, steps = import_of_c(made)
     second = made.run("converted/c.onnx")
     assert second.returncode == 1 and "cannot be locked" in second.stderr
-    running = steps_of(killed.pid)
-    assert running, "the import ended before it could be killed"
-    killed.send_signal(signal.SIGKILL)
-    killed.wait()
-    wait_for(lambda: not any(map(is_alive, running)))
+    assert steps_of(run.pid), "the import ended before the run could be killed"
+    run.kill()
+    run.communicate()
+    wait_for(lambda: not any(map(is_alive, steps)))
     again = made.run("converted/c.onnx")
     assert again.returncode == 0, again.stderr
     assert made.report("c.onnx")["status"] == "verified"
+
+
+def import_of_c(made: Copy) -> tuple[subprocess.Popen, list[int]]:
+    """A run that is just importing c, and its steps."""
+    command = made.command("converted/c.onnx")
+    run = subprocess.Popen(command, cwd=made.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_for(lambda: steps_of(run.pid))
+    return run, steps_of(run.pid)
 
 
 def wait_for(condition, seconds: float = 120.0) -> None:
