@@ -6,6 +6,7 @@ key (number << 3 | wire type; 2: length-delimited) and, here, a length. https://
 
 from __future__ import annotations
 
+import mmap
 from pathlib import Path
 from typing import BinaryIO
 
@@ -123,3 +124,6 @@ def _write_stand_in(file: BinaryIO, tensor: TensorProto, tensors: DeferredTensor
     data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)  # copies what is not contiguous: one tensor
     for start in range(0, data.size, _CHUNK):
         file.write(data[start : start + _CHUNK].data)
+    if isinstance(array, np.memmap):
+        # What has been read of the mapped file would count as this process's memory until the mapping is closed.
+        array._mmap.madvise(mmap.MADV_DONTNEED)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,7 +48,7 @@ def prepare_graph(hub: Hub) -> PreparedGraph:
         fold_weights(graph_def, weights, outputs)
         graph_def = prune(graph_def, outputs, inputs)
     tensors_in, tensors_out = [f"{name}:0" for name in inputs], [f"{name}:0" for name in outputs]
-    graph_def = _optimize(graph_def, tensors_in, tensors_out)
+    graph_def = _optimize(graph_def, tensors_in, tensors_out, weights)
     # Grappler's order of nodes changes from run to run.
     graph_def = prune(graph_def, outputs, inputs)
     present = {node.name for node in graph_def.node}
@@ -67,11 +68,26 @@ def _refuse_bfloat16(graph_def: GraphDef) -> None:
             )
 
 
-def _optimize(graph_def: GraphDef, inputs: list[str], outputs: list[str]) -> GraphDef:
+def _optimize(graph_def: GraphDef, inputs: list[str], outputs: list[str], weights: Iterable[str]) -> GraphDef:
+    """Grappler (TensorFlow 2.21) allocates a tensor for every Placeholder of a known shape: weights pass as another operator
+    that has a shape and no value."""
     from tf2onnx.tf_loader import tf_optimize
 
+    weights = set(weights)
+    _change_operator(graph_def, weights, "ImmutableConst")
     with tf.Graph().as_default():
-        return tf_optimize(inputs, outputs, graph_def)
+        graph_def = tf_optimize(inputs, outputs, graph_def)
+    _change_operator(graph_def, weights, "Placeholder")
+    return graph_def
+
+
+def _change_operator(graph_def: GraphDef, names: set[str], operator: str) -> None:
+    for node in graph_def.node:
+        if node.name in names:
+            node.op = operator
+            node.attr["memory_region_name"].s = b"weights"
+            if operator == "Placeholder":
+                del node.attr["memory_region_name"]
 
 
 def _input_placeholders(graph_def: GraphDef, specs: list[TensorSpec]) -> list[str]:
