@@ -33,7 +33,7 @@ _IMAGE_SIZES = [
     (2, 3),
     (1, 1),
 ]
-# One or two seconds of sound, which models of it cut into windows.
+# A second of sound, or a stretch of a genome, of which models cut off thousands at the ends.
 _RECORDINGS = (16000, 24000)
 
 # Two outputs of a model that works differ by far more than this share of their size; a constant output proves nothing.
@@ -100,7 +100,7 @@ def _sizes(inputs: Sequence[TensorSpec], batch_dynamic: bool) -> Iterator[tuple[
     for a, b in _IMAGE_SIZES if images else _SIZES:
         yield (a, b), (b, a)
         yield (a, a), (b, b)
-    if any(spec.shape is not None and len(spec.shape) <= 2 for spec in inputs):
+    if any(spec.shape is not None and len(spec.shape) <= 3 for spec in inputs):
         yield _RECORDINGS, _RECORDINGS[::-1]
 
 
