@@ -5,6 +5,7 @@ rule export_onnx:
     """Write a hub's model as ONNX and compare it with the source, in onnxruntime."""
     input:
         hub=planned.hub,
+        environment=ancient(planned.backend_environment),
     output:
         staged=temp("intermediate/staged/{name}.{extension}"),
         report="reports/{name}.{extension}.json",

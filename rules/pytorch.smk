@@ -32,6 +32,7 @@ rule export_keras:
     """Write a PyTorch hub's model as a Keras file of ordinary layers and compare it with the source."""
     input:
         hub=planned.hub,
+        environment=ancient(planned.backend_environment),
     output:
         staged=temp("intermediate/staged/{name}.{extension}"),
         report="reports/{name}.{extension}.json",

@@ -1,4 +1,4 @@
-# Libraries that only some sources need: installed when the first such source asks for them.
+# Libraries and environments that only some sources need: installed when the first such source asks for them.
 
 
 rule toolchain_torch:
@@ -16,3 +16,19 @@ rule toolchain_torch:
         "install PyTorch (once)"
     shell:
         "step install_toolchain {params.root:q} > {log:q} 2>&1"
+
+
+rule toolchain_legacy:
+    """Build the isolated environment of an old framework (workflow/envs/), unless the user's cache has it already."""
+    output:
+        "intermediate/toolchains/{toolchain}/ready",
+    log:
+        "logs/toolchains/{toolchain}.log",
+    wildcard_constraints:
+        toolchain=r"tf2\.3|tf1\.15",
+    conda:
+        "../environment.yml"
+    message:
+        "build the environment of toolchain {wildcards.toolchain} (once: 2.3 GB)"
+    shell:
+        "step make_environment {wildcards.toolchain} {output:q} > {log:q} 2>&1"

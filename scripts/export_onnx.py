@@ -10,7 +10,9 @@ from converter.step import ExportJob, ExportResult, run_export
 
 
 def export_model(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
-    if hub.framework == "tensorflow":
+    if job.backend == "keras2onnx":
+        from converter.legacy_backends import export_keras2onnx as export
+    elif hub.framework == "tensorflow":
         from converter.tf.onnx_export import export
     else:
         from converter.torch.onnx_export import export

@@ -10,6 +10,10 @@ from converter.step import ImportSpec, run_import
 
 
 def import_model(spec: ImportSpec, out: Path) -> Hub:
+    if spec.toolchain != "default":
+        from converter.legacy import import_tensorflow
+
+        return import_tensorflow(spec, out)
     from converter.tf.build_hub import Source, build_hub
     from converter.tf.checkpoint import checkpoint_values, read_meta_graph
     from converter.tf.checkpoint_session import restored_session

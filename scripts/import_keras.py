@@ -11,6 +11,10 @@ from converter.step import ImportSpec, run_import
 
 
 def import_model(spec: ImportSpec, out: Path) -> Hub:
+    if spec.toolchain != "default":
+        from converter.legacy import import_tensorflow
+
+        return import_tensorflow(spec, out)
     from converter.tf.keras_file import read_keras_file
 
     file = read_keras_file(spec.source)

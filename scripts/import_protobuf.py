@@ -10,6 +10,10 @@ from converter.step import ImportSpec, run_import
 
 
 def import_model(spec: ImportSpec, out: Path) -> Hub:
+    if spec.toolchain != "default":
+        from converter.legacy import import_tensorflow
+
+        return import_tensorflow(spec, out)
     import tensorflow as tf
 
     from converter.tf.build_hub import Source, build_hub

@@ -13,6 +13,10 @@ from converter.step import ImportSpec, run_import
 
 def import_model(spec: ImportSpec, out: Path) -> Hub:
     """Load `spec.source` in eval mode, run it for the reference, trace it, and write program.pt2 or module.pt into `out`."""
+    if spec.toolchain != "default":
+        from converter.legacy import import_pytorch
+
+        return import_pytorch(spec, out, import_model)
     from converter.torch.hub_writer import write_hub
     from converter.torch.inputs import find_inputs
     from converter.torch.loading import load_source

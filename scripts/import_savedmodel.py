@@ -10,6 +10,10 @@ from converter.step import ImportSpec, run_import
 
 
 def import_model(spec: ImportSpec, out: Path) -> Hub:
+    if spec.toolchain != "default":
+        from converter.legacy import import_tensorflow
+
+        return import_tensorflow(spec, out)
     from converter.tf.saved_model_file import choose_signature, meta_graph_of, read_saved_model
 
     meta = meta_graph_of(spec.source, read_saved_model(spec.source), spec.savedmodel_tag)

@@ -17,8 +17,9 @@ from converter.errors import ConverterError, ParameterError, SourceError, Unsupp
 from converter.parameters import EXPORT_PARAMETERS, IMPORT_PARAMETERS
 from converter.quantization_rules import VARIANTS, resolve_quantization
 from converter.sources import ModelFolder, model_name, source_format
+from converter.toolchains import check_available
 
-__all__ = ["ImportPlan", "Plan", "Planner", "import_parameters_of", "parameters_of"]
+__all__ = ["ImportPlan", "Plan", "Planner", "backend_toolchain", "import_parameters_of", "parameters_of"]
 
 # What each target format is made from (DESIGN, Targets).
 _FROM = {
@@ -47,6 +48,9 @@ _EXPORT_USED_BY = {
     "keras": {"input_layout", "backend"},
 }
 
+# What the original tool's libraries convert.
+_BACKENDS = {"keras2onnx": [("keras", "onnx")], "pytorch2keras": [("pytorch", "h5"), ("pytorch", "hdf5")]}
+
 
 @dataclass(frozen=True)
 class ImportPlan:
@@ -62,6 +66,10 @@ class ImportPlan:
         """The hub's folder below intermediate/: model and format, for people, and a hash of path and parameters."""
         text = json.dumps([self.source, self.format, self.parameters], sort_keys=True)
         return f"{_slug(model_name(self.source))}-{self.format}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+    @property
+    def toolchain(self) -> str:
+        return self.parameters.get("toolchain", "default")
 
 
 @dataclass(frozen=True)
@@ -133,7 +141,14 @@ class Planner:
                 exported.get("quantization", {}), variant, job.get("quantization")
             )
         used = _EXPORT_USED_BY[extension] | {"verify"}
-        return Plan(target, name, extension, imported, {key: exported[key] for key in sorted(exported) if key in used})
+        exported = {key: exported[key] for key in sorted(exported) if key in used}
+        if not _fits(exported.get("backend", "default"), imported.format, extension):
+            backend = exported.pop("backend")
+            if "backend" in job:  # one for a model or for all applies to the targets that it can make
+                raise ParameterError(_misfit(backend, imported.format, extension))
+        for toolchain in {imported.toolchain, backend_toolchain(imported, exported)} - {"default"}:
+            check_available(toolchain)
+        return Plan(target, name, extension, imported, exported)
 
     def _split_variant(self, stem: str, extension: str, target: str) -> tuple[str, str | None]:
         base, dot, suffix = stem.rpartition(".")
@@ -144,7 +159,9 @@ class Planner:
         return base, suffix
 
     def _is_known(self, model: str) -> bool:
-        return any(model in names for names in (self.models.sources, self.config.models, self.config.zoo.get("recipes", {})))
+        return any(
+            model in names for names in (self.models.sources, self.config.models, self.config.zoo.get("recipes", {}))
+        )
 
     def _source(self, target: str, model: str, job: dict) -> tuple[ImportPlan, dict]:
         """The import that `target` starts from, and its merged parameters: job over model over defaults."""
@@ -222,6 +239,22 @@ def parameters_of(format: str, extension: str) -> set[str]:
 
 def _extension(target: str) -> str:
     return target.rsplit("/")[-1].rpartition(".")[2] if "." in target.rsplit("/")[-1] else ""
+
+
+def backend_toolchain(imported: ImportPlan, parameters: dict) -> str:
+    """The environment that an export with these parameters runs in: the source's own legacy one, else tf2.3."""
+    if parameters.get("backend", "default") == "default":
+        return "default"
+    return imported.toolchain if imported.toolchain != "default" else "tf2.3"
+
+
+def _fits(backend: str, source: str, extension: str) -> bool:
+    return backend == "default" or (source, extension) in _BACKENDS[backend]
+
+
+def _misfit(backend: str, source: str, extension: str) -> str:
+    made_from, made = _BACKENDS[backend][0]
+    return f"backend {backend} converts {made_from} to .{made} only, not {source} to .{extension}: leave backend out"
 
 
 def _slug(model: str) -> str:

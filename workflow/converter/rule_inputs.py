@@ -11,8 +11,9 @@ from pathlib import Path
 from converter.code_version import code_version
 from converter.errors import ConverterError
 from converter.parameters import flags
-from converter.plan import Plan, Planner
+from converter.plan import Plan, Planner, backend_toolchain
 from converter.source_files import file_sha256, source_bytes, source_files, source_sha256, source_stat
+from converter.toolchains import toolchain_version
 from converter.versions import step_versions
 
 __all__ = ["RuleInputs"]
@@ -34,14 +35,18 @@ class RuleInputs:
     # --- import rules: wildcards.key
 
     def source(self, wildcards: object) -> list[str]:
-        """The files of the source. A recipe's file is itself; a source that is missing by now is the step's own error."""
+        """The files of the source, and the environment that reads it if that is a legacy one.
+
+        A recipe's file is itself; a source that is missing by now is the step's own error.
+        """
         plan = self.planner.import_plan(wildcards.key)
+        environment = _environment(plan.toolchain)
         if plan.made:
-            return [plan.source]
+            return [plan.source, *environment]
         try:
-            return [str(path) for path in source_files(Path(plan.source))]
+            return [*(str(path) for path in source_files(Path(plan.source))), *environment]
         except ConverterError:
-            return []
+            return environment
 
     def source_path(self, wildcards: object) -> str:
         return shlex.quote(self.planner.import_plan(wildcards.key).source)
@@ -58,6 +63,8 @@ class RuleInputs:
         else:
             hub = Path("intermediate", wildcards.key, "hub.json")
             digest.update(self._source_sha256(hub, Path(plan.source)).encode())
+        if plan.toolchain != "default":
+            digest.update(toolchain_version(plan.toolchain).encode())
         for path in (plan.parameters.get("network_script"), plan.parameters.get("verify", {}).get("inputs")):
             digest.update(_hash_if_file(path).encode())
         return digest.hexdigest()[:32]
@@ -88,6 +95,11 @@ class RuleInputs:
         if plan.error is not None:
             return f"intermediate/refused/{plan.name}"
         return f"intermediate/{plan.source.key}"
+
+    def backend_environment(self, wildcards: object) -> list[str]:
+        """The environment that a legacy `backend` runs in; nothing for the default one."""
+        plan = self._plan(wildcards)
+        return _environment(backend_toolchain(plan.source, plan.parameters)) if plan.source else []
 
     def refusal(self, wildcards: object) -> str:
         return shlex.quote(self.planner.plan(wildcards.target).error or "")
@@ -169,6 +181,11 @@ class RuleInputs:
 class _Named:
     def __init__(self, name: str) -> None:
         self.name = name
+
+
+def _environment(toolchain: str) -> list[str]:
+    """What rule toolchain_legacy makes, where the toolchain is a legacy one."""
+    return [] if toolchain == "default" else [f"intermediate/toolchains/{toolchain}/ready"]
 
 
 def _hash_if_file(path: str | None) -> str:

@@ -32,7 +32,7 @@ from converter.run_lock import end_with_run
 from converter.verify import Tolerance, Verification
 from converter.versions import step_versions
 
-__all__ = ["ExportJob", "ExportResult", "ImportSpec", "measure", "run_export", "run_import"]
+__all__ = ["ExportJob", "ExportResult", "ImportSpec", "import_spec", "measure", "run_export", "run_import"]
 
 # Another try may succeed when there is memory or disk again.
 _TRANSIENT = {errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EIO, errno.EROFS}
@@ -172,7 +172,7 @@ def run_import(name: str, import_model: Callable[[ImportSpec, Path], Hub], argv:
         path = Path(args.source)
         stat = source_stat(path)
         source |= {"sha256": source_sha256(path), "bytes": source_bytes(path), "stat": stat}
-        hub = import_model(_import_spec(path, source["format"], parameters), args.hub)
+        hub = import_model(import_spec(path, source["format"], parameters), args.hub)
         if source_stat(path) != stat:
             raise OSError(errno.EIO, f"{path} changed while it was read")
     except Exception as error:
@@ -181,12 +181,13 @@ def run_import(name: str, import_model: Callable[[ImportSpec, Path], Hub], argv:
             return 1
         hub = Hub(args.hub, error=_describe(error, name, args.source))
     hub.source, hub.parameters = source, parameters
-    hub.versions, hub.step = step_versions(name), measure(name)
+    hub.versions, hub.step = {**step_versions(name), **hub.versions}, measure(name)
     hub.write()
     return 0
 
 
-def _import_spec(source: Path, format: str, parameters: dict) -> ImportSpec:
+def import_spec(source: Path, format: str, parameters: dict) -> ImportSpec:
+    """The spec of canonical import parameters (see parameters.py)."""
     verify = parameters.get("verify", {})
     values = {name: value for name, value in parameters.items() if name != "verify"}
     if "input_shape" in values:
