@@ -13,6 +13,7 @@ from collections.abc import Callable
 from types import MappingProxyType
 
 import torch
+from torch.nn import functional
 
 from converter.errors import UnsupportedError
 
@@ -105,7 +106,10 @@ _PYTHON = MappingProxyType(
             f"prim::is_{kind}": lambda tensor: False
             for kind in ("cuda", "nested", "sparse", "mkldnn", "quantized", "mps")
         },
-        "prim::requires_grad": lambda tensor: False,
+        # As in training: the fused operators that evaluation may take instead (transformers) have no other counterpart.
+        "prim::requires_grad": lambda tensor: True,
+        "aten::is_grad_enabled": lambda: True,
+        "prim::type": lambda device: device.type,
         "prim::layout": lambda tensor: torch.strided,
         "prim::NumToTensor": lambda number: number,
         "prim::unchecked_cast": lambda value: value,
@@ -135,7 +139,7 @@ _ALWAYS_PYTHON = frozenset(
     )
     or name.split("::")[1]
     in ("numel", "is_floating_point", "extend", "insert", "pop", "__is__", "__isnot__", "_set_item", "list")
-    or name.split("::")[1] in ("keys", "values", "items", "__contains__", "warn", "format")
+    or name.split("::")[1] in ("keys", "values", "items", "__contains__", "warn", "format", "is_grad_enabled")
 )
 
 
@@ -154,29 +158,32 @@ class ScriptGraphModule(torch.nn.Module):
             for argument in script.forward.schema.arguments[1:]
         ]
         self._root = [script]  # in a list, so that it does not become a submodule
-        by_address: dict[tuple, torch.Tensor] = {}
+        self._registered: dict[tuple, torch.Tensor] = {}
+        self._names: dict[tuple, str] = {}
         for name, value in script.named_parameters(remove_duplicate=False):
-            self._register(name, value, by_address, parameter=True)
+            self._register(name, value, parameter=True)
         for name, value in script.named_buffers(remove_duplicate=False):
-            self._register(name, value, by_address, parameter=False)
+            self._register(name, value, parameter=False)
         self._constants: dict[str, str] = {}
         self._register_constants(self._graph.nodes())
 
-    def _register(self, name: str, value: torch.Tensor, by_address: dict, *, parameter: bool) -> None:
-        key = (value.data_ptr(), value.shape, value.stride(), value.dtype) if value.numel() else (name,)
-        if key not in by_address:
+    def _register(self, name: str, value: torch.Tensor, *, parameter: bool) -> None:
+        """Two names of one tensor stay one tensor."""
+        key = _address(value) if value.numel() else (name,)
+        if key not in self._registered:
             detached = value.detach()
-            by_address[key] = torch.nn.Parameter(detached, requires_grad=False) if parameter else detached
+            self._registered[key] = torch.nn.Parameter(detached, requires_grad=False) if parameter else detached
+            self._names[key] = name
         *path, leaf = name.split(".")
         owner: torch.nn.Module = self
         for part in path:
             if part not in owner._modules:
                 owner.add_module(part, torch.nn.Module())
             owner = owner._modules[part]
-        if isinstance(by_address[key], torch.nn.Parameter):
-            owner.register_parameter(leaf, by_address[key])
+        if isinstance(self._registered[key], torch.nn.Parameter):
+            owner.register_parameter(leaf, self._registered[key])
         else:
-            owner.register_buffer(leaf, by_address[key])
+            owner.register_buffer(leaf, self._registered[key])
 
     def _register_constants(self, nodes: object) -> None:
         """Tensors in the graph become buffers, as torch.export wants them."""
@@ -232,6 +239,8 @@ class ScriptGraphModule(torch.nn.Module):
             raise UnsupportedError(f"the model's code raises {inputs[0]!r} ({_location(node)})")
         if kind == "prim::SetAttr":
             raise UnsupportedError(f"forward keeps state in the attribute {node.s('name')} ({_location(node)})")
+        if kind == "aten::Bool":
+            return _decided(inputs[0], node)
         try:
             return self._operator(node, kind, inputs)
         except NotImplementedError:
@@ -249,12 +258,17 @@ class ScriptGraphModule(torch.nn.Module):
             value = getattr(value, part)
         if isinstance(value, torch.nn.Module):
             return full
-        if not isinstance(value, torch.Tensor):
-            return value
+        if isinstance(value, list):  # the weights of a recurrent layer, once more
+            names = [self._names.get(_address(v)) if isinstance(v, torch.Tensor) else None for v in value]
+            return [v if name is None else self._tensor(name) for v, name in zip(value, names, strict=True)]
+        return self._tensor(full) if isinstance(value, torch.Tensor) else value
+
+    def _tensor(self, name: str) -> torch.Tensor:
+        """By name, since torch.export puts stand-ins in the place of what was registered."""
         try:
-            return self.get_parameter(full)
+            return self.get_parameter(name)
         except AttributeError:
-            return self.get_buffer(full)
+            return self.get_buffer(name)
 
     def _loop(self, block: object, inputs: list, values: dict[str, object]) -> list[object]:
         trips, condition, *carried = inputs
@@ -269,6 +283,8 @@ class ScriptGraphModule(torch.nn.Module):
     def _operator(self, node: object, kind: str, inputs: list) -> object:
         if kind in _ALWAYS_PYTHON or (kind in _PYTHON and not _holds_tensor(inputs)):
             return _PYTHON[kind](*inputs)
+        if kind == "aten::_convolution":
+            return _convolution(*inputs)
         function = _overload(node, kind)
         arguments = [
             _convert(value, argument) for value, argument in zip(inputs, function._schema.arguments, strict=False)
@@ -276,6 +292,30 @@ class ScriptGraphModule(torch.nn.Module):
         positional = [v for v, a in zip(arguments, function._schema.arguments, strict=False) if not a.kwarg_only]
         keywords = {a.name: v for v, a in zip(arguments, function._schema.arguments, strict=False) if a.kwarg_only}
         return function(*positional, **keywords)
+
+
+def _convolution(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
+    transposed: bool,
+    output_padding: list[int],
+    groups: int,
+    *_cudnn: bool,
+) -> torch.Tensor:
+    """What torch.jit.trace records for every convolution (torch 1.6 to 2.13); exporters know the public operators only."""
+    if transposed:
+        function = (functional.conv_transpose1d, functional.conv_transpose2d, functional.conv_transpose3d)
+        return function[len(stride) - 1](x, weight, bias, stride, padding, output_padding, groups, dilation)
+    function = (functional.conv1d, functional.conv2d, functional.conv3d)
+    return function[len(stride) - 1](x, weight, bias, stride, padding, dilation, groups)
+
+
+def _address(tensor: torch.Tensor) -> tuple:
+    return tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype
 
 
 def _decided(condition: object, node: object) -> bool:
@@ -319,7 +359,6 @@ def _holds_tensor(values: list) -> bool:
 
 def _location(node: object) -> str:
     """ "net.py, line 12": the line of the original source, where the file records it."""
-    found = re.findall(r'File "([^"]+)", line (\d+)', node.sourceRange()) or re.findall(
-        r"(\S+\.py):(\d+)", node.sourceRange()
-    )
-    return f"{found[-1][0].rsplit('/', 1)[-1]}, line {found[-1][1]}" if found else "no source line recorded"
+    found = re.findall(r'File "([^"]+)", line (\d+)', node.sourceRange())
+    own = [entry for entry in found if not entry[0].startswith("code/")] or found  # "code/" is TorchScript's own copy
+    return f"{own[0][0].rsplit('/', 1)[-1]}, line {own[0][1]}" if own else "no source line recorded"
