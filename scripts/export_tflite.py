@@ -1,4 +1,4 @@
-"""Convert a hub directory to a TensorFlow Lite file (.tflite)."""
+"""Convert a hub directory to a TensorFlow Lite file (.tflite), quantized if asked."""
 
 import sys
 from pathlib import Path
@@ -10,11 +10,19 @@ from converter.step import ExportJob, ExportResult, run_export  # noqa: E402
 
 
 def export_model(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
+    from converter.quantized_export import export_quantized, kind_of
+
+    kind = kind_of(job.quantization)
     if hub.framework == "tensorflow":
         from converter.tf.tflite_export import export
     else:
         from converter.torch.tflite_export import export
-    return export(hub, job, staged)
+    if kind is not None:
+        return export_quantized(hub, job, staged, kind, export)
+    result = export(hub, job, staged)
+    if "load" in job.quantization:
+        result.notes.append("quantization.load is not used for float32")
+    return result
 
 
 if __name__ == "__main__":

@@ -18,7 +18,17 @@ from ai_edge_litert import schema_py_generated as schema
 
 from converter.errors import UnsupportedError
 
-__all__ = ["TENSOR_DTYPES", "constant", "is_constant", "operator_name", "operators", "read", "schema", "write"]
+__all__ = [
+    "TENSOR_DTYPES",
+    "constant",
+    "dequantize_code",
+    "is_constant",
+    "operator_name",
+    "operators",
+    "read",
+    "schema",
+    "write",
+]
 
 _IDENTIFIER = b"TFL3"
 _ALIGNMENT = 16
@@ -129,3 +139,16 @@ def constant(model: schema.ModelT, tensor: schema.TensorT) -> np.ndarray:
     data = np.asarray(model.buffers[tensor.buffer].data).reshape(-1).view(np.uint8)
     shape = [] if tensor.shape is None else tensor.shape
     return data.view(TENSOR_DTYPES[tensor.type]).reshape(shape)
+
+
+def dequantize_code(model: schema.ModelT, version: int) -> int:
+    """The index of an operator code DEQUANTIZE of at least this version, added where there is none."""
+    for index, code in enumerate(model.operatorCodes):
+        if code.builtinCode == schema.BuiltinOperator.DEQUANTIZE:
+            code.version = max(code.version, version)
+            return index
+    code = schema.OperatorCodeT()
+    code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.DEQUANTIZE
+    code.version = version
+    model.operatorCodes.append(code)
+    return len(model.operatorCodes) - 1

@@ -50,7 +50,7 @@ def export(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
     _check_signature(hub)
     opsset = job.quantization.get("opsset", "tflite")
     outcome = Outcome()
-    for attempt in _attempts(hub, opsset):
+    for attempt in _attempts(hub, opsset, fuse=not _is_dynamic_range(job.quantization)):
         try:
             model = attempt.convert()
         except ConversionFailure as failure:
@@ -84,7 +84,13 @@ def _check_signature(hub: Hub) -> None:
             )
 
 
-def _attempts(hub: Hub, opsset: str) -> Iterator[Attempt]:
+def _is_dynamic_range(quantization: dict) -> bool:
+    """Whether the file will get int8 weights and no calibration, which no fused LSTM takes, but its matrices do."""
+    kind = quantization.get("optimization", "none"), quantization.get("type", "float32")
+    return kind == ("default", "float32") and "load" not in quantization
+
+
+def _attempts(hub: Hub, opsset: str, *, fuse: bool) -> Iterator[Attempt]:
     """The ways in order of preference: fused LSTMs, the batch left free, a batch of 1; Select-TF only on request."""
     graph_def = read_graph(hub.graph_path)
     weights = hub.weights()
@@ -94,7 +100,7 @@ def _attempts(hub: Hub, opsset: str) -> Iterator[Attempt]:
         set_signature(model, [spec.name for spec in hub.inputs], [spec.name for spec in hub.outputs])
         return model
 
-    if hub.direct is not None:
+    if hub.direct is not None and fuse:
         note = "the fused LSTM operator has a fixed batch: the file takes a batch of 1" if hub.batch_dynamic else None
         direct = hub.path / hub.direct
         yield Attempt(

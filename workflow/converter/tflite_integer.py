@@ -1,0 +1,56 @@
+"""Integer arithmetic in a TensorFlow Lite model: calibration on representative data, then TensorFlow's quantizer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from converter.errors import ParameterError, UnsupportedError
+
+__all__ = ["quantize_to_integers"]
+
+
+def quantize_to_integers(
+    path: Path, samples: Callable[[], Iterable[Sequence[np.ndarray]]], boundary: str, keep_float: Sequence[str] = ()
+) -> bytes:
+    """The float model at `path` with int8 weights and activations; its float inputs and outputs become `boundary`.
+
+    `boundary` is float32, int8 or uint8. `samples()` yields the arrays of one invocation each, in the order of the
+    file's inputs and of one size. `keep_float`: types of operators ("SOFTMAX") or names of tensors that stay float.
+    Raises UnsupportedError where the calibrator cannot run the model or the quantizer refuses it.
+    """
+    import tensorflow as tf
+    from tensorflow.lite.python import convert
+    from tensorflow.lite.python.optimize import calibrator
+
+    calibrating = calibrator.Calibrator(calibrator.add_intermediate_tensors(path.read_bytes()))
+    try:
+        calibrated = calibrating.calibrate(lambda: (list(sample) for sample in samples()))
+    except ParameterError:
+        raise
+    except (RuntimeError, ValueError) as error:
+        raise UnsupportedError(
+            f"the model cannot be run for calibration ({_first_line(error)}): ask for a .float16.tflite or "
+            ".dynamic.tflite file"
+        ) from error
+    dtype = tf.as_dtype(boundary)
+    operators = {name for name in keep_float if name.isupper()}
+    try:
+        return convert.mlir_quantize(
+            calibrated,
+            input_data_type=dtype,
+            output_data_type=dtype,
+            denylisted_ops=operators or None,
+            denylisted_nodes=set(keep_float) - operators or None,
+        )
+    except Exception as error:  # the bindings raise plain Exception, with MLIR's text
+        raise UnsupportedError(
+            f"TensorFlow's quantizer refuses the model ({_first_line(error)}): ask for a .float16.tflite or "
+            ".dynamic.tflite file"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
