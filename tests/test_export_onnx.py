@@ -407,3 +407,10 @@ def test_a_model_above_two_gigabytes_is_refused_before_anything_is_written(net_h
     with pytest.raises(UnsupportedError, match="cannot exceed 2 GB"):
         export_model(net_hub, ExportJob("converted/x.onnx"), tmp_path / "x.onnx")
     assert not (tmp_path / "x.onnx").exists()
+
+
+def test_a_lookup_table_outside_of_the_graph_is_named(net_hub, tmp_path):
+    hub = Hub.read(net_hub.path)
+    hub.extra["resources"] = ["vocabulary_table"]
+    with pytest.raises(UnsupportedError, match="vocabulary_table.*input_nodes"):
+        export_model(hub, ExportJob("converted/x.onnx"), tmp_path / "x.onnx")

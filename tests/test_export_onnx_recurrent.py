@@ -14,8 +14,10 @@ import tf_keras
 from export_onnx import export_model
 from tf_hub import dense, make_hub
 
-from converter.hub import Hub
+from converter.hub import Hub, TensorSpec
+from converter.reference import make_reference
 from converter.step import ExportJob, ExportResult
+from converter.tf.freeze import freeze_graph
 
 
 def convert(hub: Hub, path: Path) -> tuple[ExportResult, Counter[str]]:
@@ -85,6 +87,39 @@ def test_a_loop_over_a_large_weight(tmp_path):
     assert len({int(run.inputs[1]) for run in hub.reference()}) > 1
     result, operators = convert(hub, tmp_path / "x.onnx")
     assert result.verification.passed and operators["Loop"] == 1
+
+
+@pytest.fixture
+def old_control_flow():
+    tf.compat.v1.disable_control_flow_v2()
+    yield
+    tf.compat.v1.enable_control_flow_v2()
+
+
+def test_loops_and_branches_of_tf1_whose_rank_is_unknown(tmp_path, old_control_flow):
+    """Enter, Switch, Merge, Exit nodes; the output's shape is known from the reference alone."""
+    weight = (np.random.default_rng(0).standard_normal((150, 150)) / 12).astype(np.float32)
+    with tf.Graph().as_default() as graph:
+        x = tf.compat.v1.placeholder(tf.float32, [None, 150], "x")
+        constant = tf.constant(weight)
+        loop = tf.compat.v1.while_loop(
+            lambda i, _: i < 4, lambda i, y: (i + 1, tf.tanh(y @ constant) + x), [tf.constant(0), x]
+        )
+        z = tf.compat.v1.cond(tf.reduce_sum(x) > 0, lambda: x @ constant, lambda: x - 1.0)
+        outputs = [tf.identity(loop[1], "y"), tf.identity(z, "z")]
+    specs = [TensorSpec("x", (None, 150), "float32", "x:0")]
+    frozen = freeze_graph(
+        graph.as_graph_def(), {}, specs, [TensorSpec(o.op.name, None, "float32", o.name) for o in outputs], tmp_path
+    )
+    with tf.compat.v1.Session(graph=graph) as session:
+        runs = make_reference(specs, True, lambda arrays: session.run(outputs, {x: arrays[0]}))
+    hub = Hub(tmp_path, "tensorflow", frozen.inputs, frozen.outputs, True)
+    hub.write_reference(runs)
+    hub.write()
+    result, operators = convert(hub, tmp_path / "x.onnx")
+    assert result.verification.passed and operators["Loop"] == 1 and operators["If"] == 1
+    ranks = [len(value.type.tensor_type.shape.dim) for value in onnx.load(tmp_path / "x.onnx").graph.output]
+    assert ranks == [2, 2]
 
 
 def test_branches_with_large_weights(tmp_path):

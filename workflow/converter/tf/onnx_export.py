@@ -29,6 +29,11 @@ def export(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
 
     Raises UnsupportedError when no opset, or not the one asked for, can express the model, and above 2 GB.
     """
+    if resources := hub.extra.get("resources"):
+        raise UnsupportedError(
+            f"the model reads {', '.join(resources)}, a lookup table or another resource whose contents are not in its "
+            "graph, so that ONNX cannot hold them: cut the model behind it with input_nodes"
+        )
     exporter = _Exporter(hub, job, staged)
     return exporter.exact(job.onnx_opset) if job.onnx_opset is not None else exporter.lowest()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -62,6 +63,7 @@ def finish_model(
     values = []
     for position, (tensor, spec) in enumerate(zip(prepared.outputs, outputs, strict=True)):
         follows = hub.batch_dynamic and _follows_batch(runs, position)
+        spec = replace(spec, shape=_shape_seen(runs, position) if spec.shape is None else spec.shape)
         values.append(_value_info(tensor, spec, found.get(tensor), follows, counter))
     del graph.output[:]
     graph.output.extend(values)
@@ -99,15 +101,26 @@ def _element_type(dtype: str) -> int:
     return TensorProto.STRING if dtype == "string" else helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
 
 
+def _shape_seen(runs: Sequence[Run], position: int) -> tuple[None, ...] | None:
+    """The rank that an output had in all runs, for one whose shape the graph does not know (TF1 loops)."""
+    ranks = {run.outputs[position].ndim for run in runs}
+    return (None,) * ranks.pop() if len(ranks) == 1 else None
+
+
 def _follows_batch(runs: Sequence[Run], position: int) -> bool:
     """Whether the leading dimension of an output was the batch in every run."""
     return all(run.outputs[position].ndim and run.outputs[position].shape[0] == run.inputs[0].shape[0] for run in runs)
 
 
 def check_model(model: ModelProto, tensors: DeferredTensors) -> None:
-    """onnx.checker on the model without its large tensors, which pass as inputs. Raises onnx.checker.ValidationError."""
+    """onnx.checker on the model without its large tensors, which pass as inputs. Raises onnx.checker.ValidationError.
+
+    An output of unknown rank is one without a shape, which the checker refuses and runtimes accept.
+    """
     light = ModelProto()
     light.CopyFrom(model)
+    for value in [*light.graph.input, *light.graph.output]:
+        value.type.tensor_type.shape.SetInParent()
     del light.graph.initializer[:]
     for tensor in model.graph.initializer:
         if tensors.is_stand_in(tensor):
