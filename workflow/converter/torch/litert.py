@@ -96,6 +96,6 @@ def _reason(error: BaseException) -> str:
         return reason(error)
     name = re.sub(r"^<built-in function (\w+)>$", r"\1", operator[1].strip())
     place = re.findall(r'File "([^"]+)", line (\d+), in (\S+)', str(error))
-    own = [entry for entry in place if "/torch/" not in entry[0]]
+    own = [entry for entry in place if "/site-packages/" not in entry[0] and not entry[0].startswith("<")]
     where = f" in {own[-1][2]} ({own[-1][0].rsplit('/', 1)[-1]}, line {own[-1][1]})" if own else ""
     return f"litert-torch has no {name}{where}"

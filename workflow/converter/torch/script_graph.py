@@ -199,7 +199,8 @@ class ScriptGraphModule(torch.nn.Module):
         names = [value.debugName() for value in self._graph.inputs()]
         values: dict[str, object] = {names[0]: ""}
         values |= dict(zip(names[1:], [*inputs, *self._defaults[len(inputs) :]], strict=True))
-        (result,) = self._block(self._graph, values)
+        with torch.fx.traceback.preserve_node_meta():
+            (result,) = self._block(self._graph, values)
         return result
 
     def _block(self, block: object, values: dict[str, object]) -> list[object]:
@@ -286,6 +287,9 @@ class ScriptGraphModule(torch.nn.Module):
         if kind == "aten::_convolution":
             return _convolution(*inputs)
         function = _overload(node, kind)
+        # What torch.export notes of each operator: the line of the model's source instead of this one.
+        file, line = _place(node)
+        torch.fx.traceback.set_stack_trace([f'  File "{file}", line {line}, in forward\n'] if file else [])
         arguments = [
             _convert(value, argument) for value, argument in zip(inputs, function._schema.arguments, strict=False)
         ]
@@ -357,8 +361,14 @@ def _holds_tensor(values: list) -> bool:
     return any(isinstance(v, torch.Tensor) or (isinstance(v, list) and _holds_tensor(v)) for v in values)
 
 
-def _location(node: object) -> str:
-    """ "net.py, line 12": the line of the original source, where the file records it."""
+def _place(node: object) -> tuple[str, str]:
+    """File and line of the original source, where the file records it, else of TorchScript's own copy."""
     found = re.findall(r'File "([^"]+)", line (\d+)', node.sourceRange())
-    own = [entry for entry in found if not entry[0].startswith("code/")] or found  # "code/" is TorchScript's own copy
-    return f"{own[0][0].rsplit('/', 1)[-1]}, line {own[0][1]}" if own else "no source line recorded"
+    own = [entry for entry in found if not entry[0].startswith("code/")] or found
+    return own[0] if own else ("", "")
+
+
+def _location(node: object) -> str:
+    """ "net.py, line 12"."""
+    file, line = _place(node)
+    return f"{file.rsplit('/', 1)[-1]}, line {line}" if file else "no source line recorded"

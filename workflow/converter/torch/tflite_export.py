@@ -20,6 +20,7 @@ from converter.step import ExportJob, ExportResult
 from converter.tflite_check import RuntimeRefusal, in_order, runs_for
 from converter.tflite_file import write
 from converter.torch.inputs import to_tensors
+from converter.torch.integer_shifts import replace_shifts
 from converter.torch.litert import LitertFailure, convert_program
 from converter.torch.tflite_batch import with_free_batch
 from converter.torch.tracing import reason
@@ -41,6 +42,7 @@ def export(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
             "ask for an .onnx file"
         )
     program = torch.export.load(str(hub.path / "program.pt2"))
+    replace_shifts(program)
     failures: list[str] = []
     best: tuple[int, str, ExportResult] | None = None
     for route in _routes(hub):

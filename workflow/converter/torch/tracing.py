@@ -199,7 +199,7 @@ def reason(error: BaseException) -> str:
     places = [
         (file, line, function)
         for file, line, function in re.findall(r'File "([^"]+)", line (\d+), in (\S+)', text)
-        if "/site-packages/" not in file and not file.startswith(_OWN_CODE)
+        if "/site-packages/" not in file and not file.startswith(("<", _OWN_CODE))
     ]
     if places and "line " not in first:
         file, line, function = places[-1]
