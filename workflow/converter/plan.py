@@ -37,7 +37,7 @@ _USED_BY = {
     "savedmodel": {"savedmodel_tag", "savedmodel_signature", "constants"},
     "checkpoint": {"input_nodes", "output_nodes", "constants"},
     "protobuf": {"input_nodes", "output_nodes", "constants"},
-    "pytorch": {"network_script", "network_name", "network_args", "state_dict_key"},
+    "pytorch": {"network_script", "network_name", "network_args", "state_dict_key", "constants"},
 }
 _EXPORT_USED_BY = {
     "onnx": {"onnx_opset", "backend"},
