@@ -138,9 +138,11 @@ def _freeze(
     values |= {node.name: constants[node.name] for node in graph_def.node if node.name in constants}
     values |= extract_large_constants(graph_def)
     resources = _unfrozen(graph_def)
-    inputs, outputs, renamed = _name_nodes(
-        graph_def, inputs, outputs, {name: values[name].name for name in variable_nodes}
-    )
+    names = {name: values[name].name for name in variable_nodes}
+    for name in resources:  # captured, they are all called "unknown"
+        names[name] = unique_name("lookup_table", set(names.values()))
+    inputs, outputs, renamed = _name_nodes(graph_def, inputs, outputs, names)
+    resources = [renamed.get(name, name) for name in resources]
     values = {renamed.get(name, name): value for name, value in values.items()}
     variable_nodes = [renamed.get(name, name) for name in variable_nodes]
     canonical_functions(graph_def)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from converter.errors import UnsupportedError
 from converter.hub import Hub
 from converter.runtimes import GraphDefModel
 from converter.step import ExportJob, ExportResult
@@ -19,7 +20,12 @@ __all__ = ["export", "with_variables"]
 
 
 def export(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
-    """Stream the graph to `staged`. Raises UnsupportedError above protobuf's 2 GB."""
+    """Stream the graph to `staged`. Raises UnsupportedError above protobuf's 2 GB, and for lookup tables."""
+    if resources := hub.extra.get("resources"):
+        raise UnsupportedError(
+            f"the model reads lookup tables ({', '.join(resources)}), whose contents no graph file holds: "
+            "keep the SavedModel, or export the part of the model behind the tables"
+        )
     graph_def = read_graph(hub.graph_path)
     weights = hub.weights()
     # In the file a tensor is known by its node alone: "scores" rather than "scores:0".
