@@ -89,8 +89,14 @@ def pytorch2keras(request):
     path = os.path.join(request["folder"], "model.h5")
     torch_to_keras(request, path)
     run, inputs, outputs = run_keras_file(path)
-    _write_outputs(request, [run(arrays) for arrays in _read_inputs(request)])
-    return {"inputs": inputs, "outputs": outputs}
+    answer = {"inputs": inputs, "outputs": outputs, "unrunnable": None}
+    try:
+        _write_outputs(request, [run(arrays) for arrays in _read_inputs(request)])
+    except Exception as error:
+        if "NHWC" not in str(error):
+            raise
+        answer["unrunnable"] = "TensorFlow has no channels-first convolution on a CPU"
+    return answer
 
 
 def _read_inputs(request):

@@ -115,7 +115,8 @@ def export_pytorch2keras(hub: Hub, job: ExportJob, staged: Path) -> ExportResult
     with tempfile.TemporaryDirectory(prefix="converter-legacy-") as folder:
         request = {**_request(hub, "pytorch2keras"), "input_shape": shapes, "change_ordering": nhwc}
         answer = call(toolchain, {**request, "runs": write_arrays(Path(folder), permuted)}, Path(folder))
-        results = iter(read_arrays(Path(folder), [len(answer["outputs"])] * len(reference)))
+        written = [len(answer["outputs"])] * len(reference) if answer["unrunnable"] is None else []
+        results = iter(read_arrays(Path(folder), written) if written else [])
         shutil.copyfile(Path(folder, "model.h5"), staged)
 
     def run(_: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -126,7 +127,7 @@ def export_pytorch2keras(hub: Hub, job: ExportJob, staged: Path) -> ExportResult
         return [array.transpose(np.argsort(_order(array.ndim, True))) for array in arrays]
 
     runtime = f"keras {answer['versions']['tensorflow']} ({toolchain})"
-    verification = verify(hub.outputs, reference, run, job.tolerance, runtime)
+    verification = verify(hub.outputs, reference, run, job.tolerance, runtime) if written else None
     notes = [
         f"converted by pytorch2keras in toolchain {toolchain}; its file may hold Lambda layers, which only Python 3.8 opens"
     ]
@@ -138,6 +139,7 @@ def export_pytorch2keras(hub: Hub, job: ExportJob, staged: Path) -> ExportResult
         inputs=_specs(answer["inputs"]),
         outputs=_specs(answer["outputs"]),
         verification=verification,
+        unverified_reason=answer["unrunnable"],
         notes=notes,
     )
 
