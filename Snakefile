@@ -21,6 +21,7 @@ configfile: os.path.join(workflow.basedir, "configs", "config.yaml")
 
 
 session = open_session(config, Path(workflow.basedir), workflow.is_main_process)
+session.limit_memory(workflow)
 planned = session.rule_inputs
 
 

@@ -34,6 +34,11 @@ class Session:
         self.rule_inputs = RuleInputs(planner)
         self._started = time.time()
 
+    def limit_memory(self, workflow: object) -> None:
+        """Jobs on this machine together never ask for more than it has, unless the user set --resources mem_mb."""
+        if workflow.local_exec and workflow.is_main_process and "mem_mb" not in dict(workflow.global_resources):
+            workflow.register_resource("mem_mb", os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 1_000_000)
+
     def start(self, workflow: object) -> None:
         """Before the first job: preloaded processes, where jobs run on this machine."""
         self._started = time.time()
