@@ -19,7 +19,7 @@ from converter.quantization_rules import VARIANTS, resolve_quantization
 from converter.sources import ModelFolder, model_name, source_format
 from converter.toolchains import check_available
 
-__all__ = ["ImportPlan", "Plan", "Planner", "backend_toolchain", "import_parameters_of", "parameters_of"]
+__all__ = ["ImportPlan", "Plan", "Planner", "backend_toolchain", "import_parameters_of", "parameters_of", "toolchains"]
 
 # What each target format is made from (DESIGN, Targets).
 _FROM = {
@@ -146,9 +146,10 @@ class Planner:
             backend = exported.pop("backend")
             if "backend" in job:  # one for a model or for all applies to the targets that it can make
                 raise ParameterError(_misfit(backend, imported.format, extension))
-        for toolchain in {imported.toolchain, backend_toolchain(imported, exported)} - {"default"}:
+        plan = Plan(target, name, extension, imported, exported)
+        for toolchain in toolchains(plan):
             check_available(toolchain)
-        return Plan(target, name, extension, imported, exported)
+        return plan
 
     def _split_variant(self, stem: str, extension: str, target: str) -> tuple[str, str | None]:
         base, dot, suffix = stem.rpartition(".")
@@ -246,6 +247,13 @@ def backend_toolchain(imported: ImportPlan, parameters: dict) -> str:
     if parameters.get("backend", "default") == "default":
         return "default"
     return imported.toolchain if imported.toolchain != "default" else "tf2.3"
+
+
+def toolchains(plan: Plan) -> list[str]:
+    """The legacy environments that a plan needs."""
+    if plan.source is None:
+        return []
+    return sorted({plan.source.toolchain, backend_toolchain(plan.source, plan.parameters)} - {"default"})
 
 
 def _fits(backend: str, source: str, extension: str) -> bool:

@@ -12,7 +12,7 @@ from converter import events, failures, preloading, report
 from converter.config import read_config
 from converter.console import quieten
 from converter.errors import ConverterError
-from converter.plan import Planner
+from converter.plan import Planner, toolchains
 from converter.rule_inputs import RuleInputs
 from converter.run_lock import mark_run
 
@@ -53,6 +53,8 @@ class Session:
         sentences = failures.take(self._started - 1)
         targets = _targets(workflow.dag)
         sentences += self._unreported(targets, sentences)
+        # A legacy environment that could not be built has been said of each target that needs it.
+        sentences = [sentence for sentence in sentences if not sentence.startswith("toolchain ")]
         events.send({"event": "unfinished", "targets": {target: _reason(target, sentences) for target in targets}})
         atexit.register(lambda: print(*sentences, sep="\n", file=sys.stderr, flush=True))
 
@@ -63,7 +65,7 @@ class Session:
             if _reason(target, known):
                 continue
             plan = self.planner.plan(self.planner.report_name(target))
-            reason = (
+            reason = next(filter(None, (_reason(f"toolchain {name}", known) for name in toolchains(plan))), None) or (
                 "a step was ended before it finished (killed, or out of memory or disk): run it again; logs/ has more"
             )
             path = Path("reports", f"{plan.name}.json")
