@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 FILES := $(filter converted/% reports/% benchmarks/%.json zoo/%,$(MAKECMDGOALS))
 
-.PHONY: help convert lint test test-all format $(FILES)
+.PHONY: help convert lint test test-all test-legacy format $(FILES)
 .DEFAULT_GOAL := help
 
 help:
@@ -48,3 +48,7 @@ test: $(VENV)/.all
 
 test-all: $(VENV)/.all
 	$(BIN)/python -m pytest -m "not slurm"
+
+# Builds both legacy environments on first use (docs/legacy.md); what has no interpreter here is skipped.
+test-legacy: $(VENV)/.all
+	$(BIN)/python -m pytest -m legacy
