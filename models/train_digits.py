@@ -1,6 +1,6 @@
 """Train models/digits.h5: a small convolutional network on scikit-learn's handwritten digits (8 x 8 pixels, 0 to 1).
 
-    python models/train_digits.py          writes models/digits.h5 and prints its accuracy on 360 held-out digits
+python models/train_digits.py          writes models/digits.h5 and prints its accuracy on 360 held-out digits
 """
 
 from pathlib import Path

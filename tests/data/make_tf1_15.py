@@ -39,7 +39,7 @@ def main():
         session.run([tf.assign(v, np.random.rand(*v.shape.as_list()) + 0.5) for v in moving])
         for step in (100, 200):
             saver.save(session, os.path.join(FOLDER, "model"), global_step=step)
-            answers["scores_{}".format(step)] = session.run(scores, {image: images, training: False})
+            answers[f"scores_{step}"] = session.run(scores, {image: images, training: False})
             if step == 100:
                 tf.saved_model.simple_save(
                     session, os.path.join(FOLDER, "saved_model"), {"image": image}, {"scores": scores}
