@@ -17,9 +17,11 @@ from tf_hub import dense, make_hub, perturb
 from converter.errors import ConverterError, ParameterError, UnsupportedError
 from converter.hub import Hub
 from converter.quantization_rules import resolve_quantization
+from converter.representative import RepresentativeData
 from converter.runtimes import TFLiteModel
 from converter.step import ExportJob, ExportResult
-from converter.tflite_file import TENSOR_DTYPES, is_constant, operators, read
+from converter.tflite_file import TENSOR_DTYPES, is_constant, operators, read, schema, write
+from converter.tflite_integer import quantize_to_integers
 from converter.tflite_quantized_check import composition
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -303,3 +305,17 @@ def test_weights_of_int8_and_half_precision_are_the_same_bytes_again(hub, tmp_pa
         for name in ("a.tflite", "b.tflite"):
             convert(hub, tmp_path / name, type=dtype)
         assert (tmp_path / "a.tflite").read_bytes() == (tmp_path / "b.tflite").read_bytes()
+
+
+def test_weights_marked_as_stablehlo_constants_are_quantized_all_the_same(hub, load, tmp_path):
+    """litert-torch leaves this mark in its files, and TensorFlow's quantizer then passes over their weights."""
+    path = tmp_path / "float.tflite"
+    export_model(hub, ExportJob("converted/x.tflite"), path)
+    model = read(path.read_bytes())
+    mark = schema.MetadataT()
+    mark.name, mark.buffer = b"keep_stablehlo_constant", model.metadata[0].buffer
+    model.metadata.append(mark)
+    write(path, model)
+    samples = RepresentativeData(load, hub.inputs, by_row=True)
+    (tmp_path / "x.tflite").write_bytes(quantize_to_integers(path, samples.calibration, "int8"))
+    assert constants(tmp_path / "x.tflite") == {"int8"}

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from converter.errors import ParameterError, UnsupportedError
+from converter.tflite_file import read, write
 
 __all__ = ["quantize_to_integers"]
 
@@ -25,6 +26,7 @@ def quantize_to_integers(
     from tensorflow.lite.python import convert
     from tensorflow.lite.python.optimize import calibrator
 
+    _import_constants_as_constants(path)
     calibrating = calibrator.Calibrator(calibrator.add_intermediate_tensors(path.read_bytes()))
     try:
         calibrated = calibrating.calibrate(lambda: (list(sample) for sample in samples()))
@@ -50,6 +52,19 @@ def quantize_to_integers(
             f"TensorFlow's quantizer refuses the model ({_first_line(error)}): ask for a .float16.tflite or "
             ".dynamic.tflite file"
         ) from error
+
+
+def _import_constants_as_constants(path: Path) -> None:
+    """Drop a mark of litert-torch (0.10) that makes the quantizer import weights as StableHLO constants.
+
+    Of a convolution with such a weight TensorFlow 2.21 says nothing, and leaves it in float.
+    """
+    model = read(path.read_bytes())
+    kept = [entry for entry in model.metadata or [] if entry.name != b"keep_stablehlo_constant"]
+    if len(kept) < len(model.metadata or []):
+        model.metadata = kept
+        write(path.with_suffix(".rewritten"), model)
+        path.with_suffix(".rewritten").replace(path)
 
 
 def _first_line(error: Exception) -> str:

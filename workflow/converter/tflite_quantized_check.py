@@ -67,7 +67,7 @@ def check(model: schema.ModelT, kind: str, boundary: str, opsset: str, float_mod
         return _check_float16(found, float_model)
     if kind == "dynamic":
         return _check_dynamic(found, float_model)
-    return _check_integer(found, opsset)
+    return _check_integer(found, opsset, float_model)
 
 
 def _check_boundary(found: Composition, boundary: str, float_model: Composition) -> None:
@@ -105,13 +105,13 @@ def _check_dynamic(found: Composition, float_model: Composition) -> list[str]:
     return [f"weights that stay float32, {reason}: {names}"] if names else []
 
 
-def _check_integer(found: Composition, opsset: str) -> list[str]:
+def _check_integer(found: Composition, opsset: str, float_model: Composition) -> list[str]:
     counted = _counted(found.float_operators)
     if opsset == "int8" and found.float_operators:
         raise UnsupportedError(
             f"{counted} cannot be computed in integers only: write quantization.opsset tflite to leave them in float"
         )
-    if not found.integer_operators:
+    if not found.integer_operators or (float_model.large_float_constants and not found.constants["int8"]):
         raise UnsupportedError(
             f"no operator of the model can be computed in integers ({counted}): ask for a .float16.tflite or "
             ".dynamic.tflite file"

@@ -20,7 +20,8 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-from converter.tf.graph import GraphDef, NodeDef, split_tensor, unique_name
+from converter.tf.dense_steps import NodeWriter, become, length_of, read_step, write_step, zeros
+from converter.tf.graph import GraphDef, NodeDef, split_tensor
 
 __all__ = ["fix_element_shapes", "has_tensor_lists", "without_tensor_lists"]
 
@@ -147,21 +148,6 @@ class _Rewriter:
         for key, source in function.ret.items():
             function.ret[key] = body.renamed(source)
 
-    def unknown_one(self, body: _Body) -> str:
-        """A 1 that the converter cannot fold, min(N, 1): a static 1 would become the static shape of the whole loop."""
-        if body is not self.main:
-            raise _NotDense("a list of unknown shape within a loop")
-        shape = body.add(
-            "tensor_lists/shape", "Shape", [self.batched_input], T=self._batched_dtype(), out_type=tf.int32
-        )
-        first, one = body.constant("tensor_lists/first", [0]), body.constant("tensor_lists/one", [1])
-        batch = body.add("tensor_lists/batch", "Slice", [shape, first, one], T=tf.int32, Index=tf.int32)
-        return body.add("tensor_lists/unknown_one", "Minimum", [batch, one], T=tf.int32)
-
-    def _batched_dtype(self) -> int:
-        node = next(node for node in self.main.nodes if node.name == self.batched_input)
-        return tf.dtypes.as_dtype(node.attr["dtype"].type)
-
 
 _VARIANT = tf.variant.as_datatype_enum
 
@@ -174,13 +160,13 @@ def _mentions_variants(node: NodeDef) -> bool:
     return node.op.startswith(("TensorList", "EmptyTensorList")) or any(_is_variant(v) for v in node.attr.values())
 
 
-class _Body:
-    """The nodes of the graph or of one function, and how one refers to another's outputs in it."""
+class _Body(NodeWriter):
+    """The nodes of the graph or of one function, with the lists among its arguments."""
 
     def __init__(self, nodes: object, arguments: dict[str, _List], *, is_function: bool) -> None:
-        self.nodes, self.arguments, self.is_function = nodes, arguments, is_function
+        super().__init__(nodes, is_function=is_function)
+        self.arguments = arguments
         self.original = list(nodes)
-        self.by_name = {node.name: node for node in nodes}
         self.outputs: dict[str, str] = {}
 
     def list_of(self, source: str) -> _List:
@@ -206,21 +192,6 @@ class _Body:
         node = self.by_name.get(source.partition(":")[0])
         return tf.make_ndarray(node.attr["value"].tensor) if node is not None and node.op == "Const" else None
 
-    def add(self, name: str, op: str, inputs: list[str], output: str = "output", **types: object) -> str:
-        """Add a node; returns how its first output is written as an input here."""
-        node = self.nodes.add()
-        node.name = unique_name(name, self.by_name)
-        self.by_name[node.name] = node
-        _become(node, op, inputs, **types)
-        if op in ("Minimum", "Equal"):
-            output = "z"
-        return f"{node.name}:{output}:0" if self.is_function else node.name
-
-    def constant(self, name: str, value: object, dtype: tf.DType = tf.int32) -> str:
-        source = self.add(name, "Const", [], dtype=dtype)
-        self.by_name[source.partition(":")[0]].attr["value"].tensor.CopyFrom(tf.make_tensor_proto(value, dtype))
-        return source
-
     def rename_output(self, node: NodeDef, old: str, new: str = "output") -> None:
         """The node's output has another name now: tell its consumers, in a function the only ones that name outputs."""
         if self.is_function and old != new:
@@ -235,29 +206,17 @@ class _Body:
         return self.outputs.get(source, source)
 
 
-def _become(node: NodeDef, op: str, inputs: list[str], **attributes: object) -> None:
-    name = node.name
-    node.Clear()
-    node.name, node.op = name, op
-    node.input.extend(inputs)
-    for key, value in attributes.items():
-        if isinstance(value, tf.DType):
-            node.attr[key].type = value.as_datatype_enum
-        else:
-            node.attr[key].i = value
-
-
 def _identity(_: _Rewriter, __: _Body, node: NodeDef, known: _List) -> None:
     node.attr["T"].type = known.dtype
 
 
 def _from_tensor(_: _Rewriter, body: _Body, node: NodeDef, known: _List) -> None:
-    _become(node, "Identity", [node.input[0]], T=tf.dtypes.as_dtype(known.dtype))
+    become(node, "Identity", [node.input[0]], T=tf.dtypes.as_dtype(known.dtype))
     body.rename_output(node, "output_handle")
 
 
 def _stack(_: _Rewriter, body: _Body, node: NodeDef, known: _List) -> None:
-    _become(node, "Identity", [node.input[0]], T=tf.dtypes.as_dtype(known.dtype))
+    become(node, "Identity", [node.input[0]], T=tf.dtypes.as_dtype(known.dtype))
     body.rename_output(node, "tensor")
 
 
@@ -265,61 +224,27 @@ def _reserve(rewriter: _Rewriter, body: _Body, node: NodeDef, known: _List) -> N
     shape = body.constant_value(node.input[0])
     if shape is None or shape.ndim != 1:
         raise _NotDense("a list of elements of unknown rank")
-    axis = body.constant(f"{node.name}/axis", 0)
-    length = body.add(f"{node.name}/length", "ExpandDims", [node.input[1], axis], T=tf.int32, Tdim=tf.int32)
-    sizes = [length]
-    for position, size in enumerate(shape.tolist()):
-        sizes.append(rewriter.unknown_one(body) if size < 0 else body.constant(f"{node.name}/dim{position}", [size]))
-    dims = body.add(f"{node.name}/dims", "ConcatV2", [*sizes, axis], T=tf.int32, Tidx=tf.int32, N=len(sizes))
-    dtype = tf.dtypes.as_dtype(known.dtype)
-    zero = body.constant(f"{node.name}/zero", np.zeros((), dtype.as_numpy_dtype), dtype)
-    _become(node, "Fill", [dims, zero], T=dtype, index_type=tf.int32)
+    if body.is_function and (shape < 0).any():
+        raise _NotDense("a list of unknown shape within a loop")
+    zeros(body, node, node.input[1], shape.tolist(), tf.dtypes.as_dtype(known.dtype), rewriter.batched_input)
     body.rename_output(node, "handle")
 
 
 def _get_item(_: _Rewriter, body: _Body, node: NodeDef, known: _List) -> None:
-    source, index = node.input[:2]
-    axis = body.constant(f"{node.name}/axis", 0)
-    dtype = tf.dtypes.as_dtype(known.dtype)
-    _become(node, "GatherV2", [source, index, axis], Tparams=dtype, Tindices=tf.int32, Taxis=tf.int32, batch_dims=0)
+    read_step(body, node, *node.input[:2], tf.dtypes.as_dtype(known.dtype))
     body.rename_output(node, "item")
 
 
 def _set_item(_: _Rewriter, body: _Body, node: NodeDef, known: _List) -> None:
     if known.rank is None or node.attr["resize_if_index_out_of_bounds"].b:
         raise _NotDense("a list that grows, or of elements of unknown rank")
-    source, index, item = node.input[:3]
-    name, dtype = node.name, tf.dtypes.as_dtype(known.dtype)
-    length = _length_of(body, name, source, dtype)
-    zero, one = body.constant(f"{name}/zero", 0), body.constant(f"{name}/one", 1)
-    steps = body.add(f"{name}/steps", "Range", [zero, length, one], Tidx=tf.int32)
-    here = body.add(f"{name}/here", "Equal", [steps, index], T=tf.int32)
-    column = body.constant(f"{name}/column", [-1, *[1] * known.rank])
-    mask = body.add(f"{name}/mask", "Reshape", [here, column], T=tf.bool, Tshape=tf.int32)
-    row = body.add(f"{name}/row", "ExpandDims", [item, zero], T=dtype, Tdim=tf.int32)
-    _become(node, "SelectV2", [mask, row, source], T=dtype)
+    write_step(body, node, *node.input[:3], known.rank, tf.dtypes.as_dtype(known.dtype))
     body.rename_output(node, "output_handle")
 
 
 def _length(_: _Rewriter, body: _Body, node: NodeDef, known: _List) -> None:
-    length = _length_of(body, node.name, node.input[0], tf.dtypes.as_dtype(known.dtype))
-    _become(node, "Identity", [length], T=tf.int32)
+    become(node, "Identity", [length_of(body, node.name, node.input[0], tf.dtypes.as_dtype(known.dtype))], T=tf.int32)
     body.rename_output(node, "length")
-
-
-def _length_of(body: _Body, name: str, source: str, dtype: tf.DType) -> str:
-    """The size of dimension 0, a scalar."""
-    shape = body.add(f"{name}/shape", "Shape", [source], T=dtype, out_type=tf.int32)
-    first, scalar = body.constant(f"{name}/first", 0), body.constant(f"{name}/axis", 0)
-    return body.add(
-        f"{name}/length",
-        "GatherV2",
-        [shape, first, scalar],
-        Tparams=tf.int32,
-        Tindices=tf.int32,
-        Taxis=tf.int32,
-        batch_dims=0,
-    )
 
 
 _REWRITES: dict[str, Callable[[_Rewriter, _Body, NodeDef, _List], None]] = {

@@ -14,6 +14,7 @@ from converter.step import ExportJob, ExportResult
 from converter.tf.fold_scales import fold_scales
 from converter.tf.graph import node_name
 from converter.tf.graph_bytes import read_graph
+from converter.tf.tensor_arrays import has_tensor_arrays, without_tensor_arrays
 from converter.tf.tensor_lists import fix_element_shapes, has_tensor_lists, without_tensor_lists
 from converter.tf.tflite_convert import ConversionFailure, ConvertOptions, convert_graph, unsupported
 from converter.tf.tflite_deferred import deferrable, misplaced, place, transpose_matrices
@@ -106,11 +107,11 @@ def _attempts(hub: Hub, opsset: str, *, fuse: bool) -> Iterator[Attempt]:
         yield Attempt(
             "export_tflite_direct", lambda: convert_direct(direct, hub.inputs, hub.outputs, ConvertOptions()), note
         )
-    free = _with_free_batch(graph_def, hub.inputs)
+    free = _with_free_batch(hub, graph_def)
     yield Attempt("export_tflite", lambda: from_graph(free, ConvertOptions()))
     if hub.batch_dynamic:
         note = "TensorFlow Lite cannot express this model with a free batch: the file takes a batch of 1"
-        single = fix_element_shapes(graph_def)
+        single = fix_element_shapes(free if has_tensor_arrays(graph_def) else graph_def)
         yield Attempt("export_tflite", lambda: from_graph(single, ConvertOptions(batch_of_one=True)), note)
     if opsset == "tf":
         yield Attempt("export_tflite", lambda: from_graph(graph_def, ConvertOptions(opsset="tf")))
@@ -138,12 +139,17 @@ def _convert(
         names = [name for name in names if name not in wrong]
 
 
-def _with_free_batch(graph_def: tf.compat.v1.GraphDef, inputs: list[TensorSpec]) -> tf.compat.v1.GraphDef:
-    """The graph without tensor lists, where it has some whose elements grow with the batch, and can do without them."""
-    batched = next((spec for spec in inputs if spec.shape and spec.shape[0] is None), None)
-    if batched is None or not has_tensor_lists(graph_def):
-        return graph_def
-    return without_tensor_lists(graph_def, node_name(batched.tensor)) or graph_def
+def _with_free_batch(hub: Hub, graph_def: tf.compat.v1.GraphDef) -> tf.compat.v1.GraphDef:
+    """The graph with the steps of its loops in tensors, where it has lists or arrays of them and can do without."""
+    batched = next((node_name(spec.tensor) for spec in hub.inputs if spec.shape and spec.shape[0] is None), None)
+    changed = None
+    if has_tensor_arrays(graph_def):
+        outputs, inputs = [spec.tensor for spec in hub.outputs], [node_name(spec.tensor) for spec in hub.inputs]
+        batch = next((spec.shape[0] for spec in hub.inputs if spec.shape), None)
+        changed = without_tensor_arrays(graph_def, outputs, inputs, batched, batch)
+    elif has_tensor_lists(graph_def) and batched is not None:
+        changed = without_tensor_lists(graph_def, batched)
+    return changed or graph_def
 
 
 def _finish(
