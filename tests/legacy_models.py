@@ -76,6 +76,12 @@ def checkpoint(folder, with_contrib):
         with v1.Session() as session:
             session.run(v1.global_variables_initializer())
             saver.save(session, os.path.join(folder, "counts"))
+            graph_def = graph.as_graph_def()
+            frozen = v1.graph_util.convert_variables_to_constants(session, graph_def, ["out"])
+            with open(os.path.join(folder, "frozen.pb"), "wb") as file:
+                file.write(frozen.SerializeToString())
+            if with_contrib:
+                v1.saved_model.simple_save(session, os.path.join(folder, "saved"), {"x": x}, {"scores": out})
 
 
 def torch_modules(folder):
@@ -104,7 +110,10 @@ def main(folder):
     torch_modules(folder)
     lambda_model(tf.keras, folder, "lambda.h5")
     plain_model(tf.keras, folder, "plain.h5")
-    if is_first:
+    if not is_first:
+        model = tf.keras.models.load_model(os.path.join(folder, "plain.h5"), compile=False)
+        model.save(os.path.join(folder, "saved"), include_optimizer=False)
+    else:
         import keras
 
         lambda_model(keras, folder, "lambda_keras.h5")

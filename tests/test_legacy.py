@@ -17,7 +17,7 @@ from converter import toolchains
 from converter.config import read_config
 from converter.errors import ParameterError, SourceError, UnsupportedError, UntrustedError
 from converter.hub import Run
-from converter.legacy import call, read_arrays, write_arrays
+from converter.legacy import _chosen, call, read_arrays, write_arrays
 from converter.plan import Planner
 from converter.rule_inputs import RuleInputs
 
@@ -267,3 +267,15 @@ def test_bfloat16_cannot_go_there(tmp_path):
 
     with pytest.raises(ParameterError, match="leave toolchain out"):
         write_arrays(tmp_path, [Run([np.zeros(2, ml_dtypes.bfloat16)], [])])
+
+
+def test_outputs_of_a_keras_model_are_chosen_by_name_or_tensor():
+    entries = [["scores", "scores/Softmax:0"], ["level", "level/Sum:0"]]
+    assert _chosen("output_nodes", [], entries) == entries
+    assert _chosen("output_nodes", ["level/Sum", "scores"], entries) == [entries[1], entries[0]]
+    with pytest.raises(
+        ParameterError, match=r"output_nodes: other is none of the model's: write names of scores \(scores/"
+    ):
+        _chosen("output_nodes", ["other"], entries)
+    with pytest.raises(ParameterError, match="name all of them"):
+        _chosen("input_nodes", ["level"], entries)

@@ -78,7 +78,7 @@ def configuration(toolchain: str) -> dict:
 
 
 def test_what_an_old_framework_wrote_becomes_verified_files(toolchain, folder):
-    models = ["lambda", "plain", "counts", "net", "weights", "moved"]
+    models = ["lambda", "plain", "counts", "frozen", "saved", "net", "weights", "moved"]
     models += ["lambda_keras"] if toolchain == "tf1.15" else []
     names = [f"{model}.{extension}" for model in models for extension in ("onnx", "tflite")]
     # pytorch2keras needs tf.keras of TensorFlow 2.

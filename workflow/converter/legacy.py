@@ -40,6 +40,9 @@ def import_tensorflow(spec: ImportSpec, out: Path) -> Hub:
     with tempfile.TemporaryDirectory(prefix="converter-legacy-") as folder:
         request = source_request(spec)
         answer = call(spec.toolchain, {**request, "action": "import"}, Path(folder))
+        if spec.format == "keras":
+            answer["inputs"] = _chosen("input_nodes", spec.input_nodes, answer["inputs"])
+            answer["outputs"] = _chosen("output_nodes", spec.output_nodes, answer["outputs"])
         hub, source = _hub_of_graph(spec, out, Path(folder), answer)
         request["feeds"] = [entry.tensor for entry in source.inputs]
         request["fetches"] = [entry.tensor for entry in source.outputs]
@@ -47,6 +50,20 @@ def import_tensorflow(spec: ImportSpec, out: Path) -> Hub:
         _replace_reference(spec, hub, request, Path(folder))
     hub.versions = _versions(spec, answer)
     return hub
+
+
+def _chosen(parameter: str, wanted: Sequence[str], entries: list[list[str]]) -> list[list[str]]:
+    """The (name, tensor) pairs that the user named, by either, in the user's order. All where nothing is named."""
+    chosen = []
+    for name in wanted:
+        found = [entry for entry in entries if name in (entry[0], entry[1], entry[1].removesuffix(":0"))]
+        if not found:
+            known = ", ".join(f"{entry[0]} ({entry[1]})" for entry in entries)
+            raise ParameterError(f"{parameter}: {name} is none of the model's: write names of {known}, or leave it out")
+        chosen.append(found[0])
+    if parameter == "input_nodes" and wanted and len(chosen) < len(entries):
+        raise ParameterError(f"input_nodes: the model has {len(entries)} inputs: name all of them, or leave it out")
+    return chosen or entries
 
 
 def _hub_of_graph(spec: ImportSpec, out: Path, folder: Path, answer: dict) -> tuple[Hub, GraphSource]:
