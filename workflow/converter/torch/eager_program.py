@@ -29,13 +29,14 @@ class EagerProgram(torch.nn.Module):
         for name, buffer in graph_module.named_buffers(recurse=False):
             self.register_buffer(name, buffer)
         self._interpreter = [_Interpreter(graph_module)]  # in a list, so that its module does not become a submodule
+        self._constants = _constant_values(graph_module, set(program.constants))
 
     def train(self, mode: bool = True) -> EagerProgram:
         """A program has one mode only; exporters set it all the same."""
         return self
 
     def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        result = self._interpreter[0].run(*tensors)
+        result = self._interpreter[0].run(*tensors, initial_env=dict(self._constants))
         leaves = torch.utils._pytree.tree_leaves(result)
         return tuple(leaf for leaf in leaves if isinstance(leaf, torch.Tensor))
 
@@ -45,6 +46,54 @@ class _Interpreter(torch.fx.Interpreter):
         if isinstance(target, torch._ops.OpOverload):
             target = _python_function(target)
         return target(*args, **kwargs)
+
+
+def _constant_values(graph_module: torch.fx.GraphModule, literals: set[str]) -> dict[torch.fx.Node, object]:
+    """Values of the nodes that depend on no input and no weight, computed once and outside any trace.
+
+    `literals` are names of tensors that stand in the model's code.
+    Models build masks in place (swin's `mask[a:b] = n`), which the exporter loses without a word (torch 2.13: swin comes
+    out wrong at every opset below 18); a finished constant it keeps.
+    """
+    constant: set[torch.fx.Node] = set()
+    for node in graph_module.graph.nodes:
+        is_call = node.op == "call_function"
+        if node.op == "get_attr" and node.target in literals:
+            constant.add(node)
+        if is_call and (node.target in _NEW or all(source in constant for source in node.all_input_nodes)):
+            if not _has_unknown_size(node):
+                constant.add(node)
+        elif (
+            is_call and getattr(getattr(node.target, "_schema", None), "is_mutable", False) and node.args[0] in constant
+        ):
+            return {}  # a constant that is written to with what depends on an input is none
+    values: dict[torch.fx.Node, object] = {}
+    interpreter = _Interpreter(graph_module)
+    interpreter.env = values
+    with torch.no_grad():
+        for node in graph_module.graph.nodes:
+            if node in constant and node.target in _NEW:
+                size = node.meta["val"]
+                fill = _NEW[node.target] if _NEW[node.target] is not None else node.args[2]
+                values[node] = torch.full(tuple(size.shape), fill, dtype=size.dtype)
+            elif node in constant:
+                values[node] = interpreter.run_node(node)
+    return values
+
+
+# x.new_zeros(size) takes its dtype from x, and nothing else. The value each fills with, None where it is an argument.
+_NEW: dict[object, int | None] = {
+    _aten.new_zeros.default: 0,
+    _aten.new_ones.default: 1,
+    _aten.new_empty.default: 0,
+    _aten.new_full.default: None,
+}
+
+
+def _has_unknown_size(node: torch.fx.Node) -> bool:
+    value = node.meta.get("val")
+    sizes = value.shape if isinstance(value, torch.Tensor) else ()
+    return any(not isinstance(size, int) for size in sizes)
 
 
 def _python_function(operator: torch._ops.OpOverload) -> Callable:
