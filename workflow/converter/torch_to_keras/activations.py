@@ -124,20 +124,12 @@ def clip(call: Call, value: Value, low: float | None, high: float | None) -> Val
     return value.like(tensor, nonnegative=nonnegative)
 
 
-@converts("hardshrink.default")
-def hardshrink(call: Call, value: Value, threshold: float) -> Value:
-    return _shrink(call, value, "hard_shrink", threshold)
-
-
-@converts("softshrink.default")
-def softshrink(call: Call, value: Value, threshold: float) -> Value:
-    return _shrink(call, value, "soft_shrink", threshold)
-
-
-def _shrink(call: Call, value: Value, name: str, threshold: float) -> Value:
-    if threshold == 0.5:
-        return value.like(call.layer(layers.Activation, value.tensor, activation=name))
-    return value.like(call.op(getattr(keras.ops, name), value.tensor, threshold=float(threshold)))
+@converts("abs.default")
+def absolute(call: Call, value: Value) -> Value:
+    if call.layers_only and value.is_float:
+        opposite = rescale(call, value, -1.0)
+        return value.like(call.layer(layers.Maximum, [value.tensor, opposite.tensor]), nonnegative=True)
+    return value.like(call.op(keras.ops.absolute, value.tensor), nonnegative=True)
 
 
 @converts("prelu.default", "_prelu_kernel.default")

@@ -14,10 +14,11 @@ from torch.export.graph_signature import InputKind, OutputKind
 from converter.errors import UnsupportedError
 from converter.torch_to_keras.call import Call
 from converter.torch_to_keras.folding import fold
+from converter.torch_to_keras.functional import functional_program
 from converter.torch_to_keras.layout import ordered
 from converter.torch_to_keras.materialize import materialize
 from converter.torch_to_keras.naming import Names, innermost_module, source_line
-from converter.torch_to_keras.registry import converter_of, decompositions
+from converter.torch_to_keras.registry import converter_of
 from converter.torch_to_keras.values import Constant, Value, channels_last, keras_shape
 
 __all__ = ["Conversion", "KerasConversion", "build_keras_model"]
@@ -34,7 +35,8 @@ _IGNORED = ("_assert", "sym_", "assert_")  # checks of sizes and types, which he
 class KerasConversion:
     """A Keras model and how its tensors' axes relate to the program's.
 
-    The model's inputs and outputs are lists, in the program's order; the layers that make them bear their names.
+    The model's inputs and outputs are lists in the program's order, a single one is itself. The layers that make them bear
+    their names: `model.inputs[i].name` and `model.output_names[i]`, also in the reopened file.
     input_permutations, output_permutations: by name, axis i of the Keras tensor is axis p[i] of PyTorch's; only where
     they differ. notes: sentences for the report.
     """
@@ -50,6 +52,7 @@ class Conversion:
     """What the converters of one model share."""
 
     program: torch.export.ExportedProgram
+    graph: torch.fx.Graph
     layers_only: bool
     names: Names
     dropouts: dict[str, float]
@@ -86,18 +89,23 @@ def build_keras_model(
     for family in _FAMILIES:
         importlib.import_module(f"converter.torch_to_keras.{family}")
     dropouts = _dropouts(program)
-    program = program.run_decompositions(decompositions())
-    conversion = Conversion(program, layers_only, Names([*input_names, *output_names]), dropouts)
+    program, graph = functional_program(program)
+    conversion = Conversion(program, graph, layers_only, Names([*input_names, *output_names]), dropouts)
     permutations = _make_inputs(conversion, input_names, channels_last)
-    for node in program.graph.nodes:
+    for node in graph.nodes:
         if node.op == "call_function":
             conversion.values[node] = _convert(conversion, node)
         elif node.op == "get_attr":
             raise UnsupportedError(f"control flow ({node.target}) cannot become Keras layers")
     outputs, output_permutations = _make_outputs(conversion, output_names, channels_last)
     inputs = [value.tensor for value in conversion.inputs]
-    model = keras.Model(inputs, outputs, name="model")
+    model = keras.Model(_single(inputs), _single(outputs), name="model")
     return KerasConversion(model, permutations, output_permutations, conversion.notes)
+
+
+def _single(tensors: list[object]) -> object:
+    """One tensor by itself: `model.predict(x)` then takes and returns an array and not a list."""
+    return tensors[0] if len(tensors) == 1 else tensors
 
 
 def _dropouts(program: torch.export.ExportedProgram) -> dict[str, float]:
@@ -117,7 +125,7 @@ def _storage_order(rank: int, last: bool) -> tuple[int, ...]:
 
 def _make_inputs(conversion: Conversion, names: Sequence[str], last: bool) -> dict[str, tuple[int, ...]]:
     program = conversion.program
-    nodes = {node.name: node for node in program.graph.nodes if node.op == "placeholder"}
+    nodes = {node.name: node for node in conversion.graph.nodes if node.op == "placeholder"}
     permutations = {}
     remaining = list(names)
     for spec in program.graph_signature.input_specs:
@@ -178,7 +186,7 @@ def _make_outputs(
 ) -> tuple[list[object], dict[str, tuple[int, ...]]]:
     """One Identity layer per output that bears its name: `model.output_names` are names of layers."""
     program = conversion.program
-    node = next(node for node in program.graph.nodes if node.op == "output")
+    node = next(node for node in conversion.graph.nodes if node.op == "output")
     tensors, permutations = [], {}
     remaining = list(names)
     for spec, result in zip(program.graph_signature.output_specs, node.args[0], strict=True):

@@ -13,14 +13,14 @@ from converter.torch_to_keras.registry import converts
 from converter.torch_to_keras.values import Constant, Value
 
 _UNARY = {
-    "abs": "absolute", "log": "log", "log2": "log2", "log10": "log10", "log1p": "log1p", "expm1": "expm1",
+    "log": "log", "log2": "log2", "log10": "log10", "log1p": "log1p", "expm1": "expm1",
     "sqrt": "sqrt", "rsqrt": "rsqrt", "sin": "sin", "cos": "cos", "tan": "tan", "asin": "arcsin", "acos": "arccos",
     "atan": "arctan", "sinh": "sinh", "cosh": "cosh", "asinh": "arcsinh", "acosh": "arccosh", "atanh": "arctanh",
     "erf": "erf", "floor": "floor", "ceil": "ceil", "round": "round", "trunc": "trunc", "sign": "sign",
     "reciprocal": "reciprocal", "logical_not": "logical_not", "isnan": "isnan", "isinf": "isinf",
     "exp2": "exp2",
 }  # fmt: skip
-_NONNEGATIVE = {"abs", "sqrt", "rsqrt", "cosh", "exp2"}
+_NONNEGATIVE = {"sqrt", "rsqrt", "cosh", "exp2"}
 _COMPARISONS = {
     "eq": "equal", "ne": "not_equal", "lt": "less", "le": "less_equal", "gt": "greater", "ge": "greater_equal",
 }  # fmt: skip

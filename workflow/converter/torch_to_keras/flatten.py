@@ -14,7 +14,7 @@ __all__ = ["flatten_for_linear"]
 aten = torch.ops.aten
 # What may lie between: functions of each element by itself.
 _ELEMENTWISE = {
-    aten.clone.default, aten.relu.default, aten.sigmoid.default, aten.tanh.default, aten.gelu.default,
+    aten.clone.default, aten.dropout.default, aten.relu.default, aten.sigmoid.default, aten.tanh.default, aten.gelu.default,
     aten.silu.default, aten.hardswish.default, aten.hardtanh.default, aten.leaky_relu.default, aten.elu.default,
 }  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import keras
@@ -9,7 +10,7 @@ import numpy as np
 from keras import layers
 
 from converter.torch_to_keras.call import Call
-from converter.torch_to_keras.layout import axis_last, channels_last_tensor
+from converter.torch_to_keras.layout import axis_last, channels_last_tensor, torch_tensor, view
 from converter.torch_to_keras.parameter_layers import affine
 from converter.torch_to_keras.registry import converts
 from converter.torch_to_keras.values import Constant, Value, channels_last, static
@@ -138,11 +139,16 @@ def layer_norm(
 ) -> Value:
     """Over the last axes of PyTorch's order, wherever they are stored; weights are permuted to the stored order."""
     rank = len(value.shape)
+    if call.layers_only and len(shape) > 1:
+        # From HDF5, Keras 3.15 takes a list of axes for the last one alone: make them one.
+        weight, bias = (p and Constant(p.array.reshape(-1), (), p.name, p.trainable) for p in (weight, bias))
+        whole = view(call, Value(torch_tensor(call, value), value.shape, tuple(range(rank))),
+                     (*value.shape[: -len(shape)], math.prod(shape)))  # fmt: skip
+        return view(call, layer_norm(call, whole, [math.prod(shape)], weight, bias, epsilon), value.shape)
     torch_axes = range(rank - len(shape), rank)
     stored = [axis for axis in value.order if axis in torch_axes]
     axes = [value.order.index(axis) for axis in stored]
     permutation = [axis - (rank - len(shape)) for axis in stored]
-    # Without weights of its own Keras has nothing to say where a bias alone is wanted: both or the one PyTorch has.
     weights = [_array(p, shape).transpose(permutation) for p in (weight, bias) if p is not None]
     tensor = call.layer(
         layers.LayerNormalization,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import keras
@@ -11,7 +12,7 @@ from keras import layers
 from converter.torch_to_keras.activations import rescale
 from converter.torch_to_keras.call import Call
 from converter.torch_to_keras.indexing import take_axis
-from converter.torch_to_keras.layout import channels_last_tensor
+from converter.torch_to_keras.layout import channels_last_tensor, reshape_tensor
 from converter.torch_to_keras.registry import converts
 from converter.torch_to_keras.slicing import slice_axis
 from converter.torch_to_keras.values import Value, channels_last, static
@@ -59,8 +60,25 @@ def constant_pad(call: Call, value: Value, pad: Sequence[int], fill: float) -> V
         nonnegative = value.nonnegative and fill >= 0
         return Value(rescale(call, padded, 1.0, fill).tensor, call.shape, padded.order, nonnegative)
     widths = [margins[axis] for axis in value.order]
+    if call.layers_only and fill == 0 and len([width for width in widths if any(width)]) == 1:
+        return _pad_one_axis(call, value, widths)
     tensor = call.op(keras.ops.pad, value.tensor, widths, mode="constant", constant_values=fill)
     return Value(tensor, call.shape, value.order, value.nonnegative and fill >= 0)
+
+
+def _pad_one_axis(call: Call, value: Value, widths: list[tuple[int, int]]) -> Value:
+    """Zeros along any axis but the batch, in layers: ZeroPadding2D of axis 2 of (N, before, axis, after)."""
+    place = next(i for i, width in enumerate(widths) if any(width))
+    stored, rank = value.storage_shape, len(value.order)
+    if place == 0 or any(static(stored[axis]) is None for axis in range(1, rank)):
+        raise call.unsupported("HDF5 files cannot hold this padding: convert to .keras instead")
+    before, after = math.prod(stored[1:place]), math.prod(stored[place + 1 :])
+    tensor = reshape_tensor(call, value.tensor, stored, (stored[0], before, stored[place], after))
+    tensor = zero_pad(call, tensor, [(0, 0), widths[place]])
+    wide = stored[place] + sum(widths[place])
+    shape = [call.shape[axis] for axis in value.order]
+    tensor = reshape_tensor(call, tensor, (stored[0], before, wide, after), shape)
+    return Value(tensor, call.shape, value.order, value.nonnegative)
 
 
 @converts("pad.default")

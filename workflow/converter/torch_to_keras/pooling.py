@@ -10,8 +10,9 @@ import torch
 from keras import layers
 
 from converter.torch_to_keras.call import Call
+from converter.torch_to_keras.indexing import take_axis
 from converter.torch_to_keras.layout import channels_last_tensor, view
-from converter.torch_to_keras.padding import crop, zero_pad
+from converter.torch_to_keras.padding import zero_pad
 from converter.torch_to_keras.parameter_layers import affine
 from converter.torch_to_keras.registry import converts
 from converter.torch_to_keras.values import Constant, Value, channels_last, static
@@ -80,11 +81,12 @@ def max_pool(
     margins = [(p, p) for p in padding]
     if ceil_mode:
         margins = _ceil_margins(call, value, kernel, stride, padding)
-    tensor, stride, after = _padded_maximum(call, value, tensor, margins, kernel, stride)
-    if after is None:
-        tensor = call.layer(_MAX[rank], tensor, pool_size=kernel, strides=stride)
+    same = [((k - 1) // 2, k - 1 - (k - 1) // 2) for k in kernel]
+    if any(map(any, margins)) and margins == same and max(stride) == 1:
+        tensor = call.layer(_MAX[rank], tensor, pool_size=kernel, strides=1, padding="same")
     else:
-        tensor = after
+        tensor = _pad_for_maximum(call, value, tensor, margins)
+        tensor = call.layer(_MAX[rank], tensor, pool_size=kernel, strides=stride)
     return _result(call, tensor, rank, value.nonnegative)
 
 
@@ -100,51 +102,25 @@ def _ceil_margins(
     ]
 
 
-def _padded_maximum(
-    call: Call,
-    value: Value,
-    tensor: object,
-    margins: list[tuple[int, int]],
-    kernel: Sequence[int],
-    stride: Sequence[int],
-) -> tuple[object, Sequence[int], object | None]:
-    """(padded tensor, strides, None), or the finished pooling third: padding must never win the maximum."""
+def _pad_for_maximum(call: Call, value: Value, tensor: object, margins: list[tuple[int, int]]) -> object:
+    """Pad with what never wins the maximum: zeros if nothing is below, else the lowest number.
+
+    In layers: copies of the edge, since each window that reaches into the padding holds the edge itself too.
+    """
     if not any(map(any, margins)):
-        return tensor, stride, None
+        return tensor
     if value.nonnegative:
-        return zero_pad(call, tensor, margins), stride, None
-    same = [((k - 1) // 2, k - 1 - (k - 1) // 2) for k in kernel]
-    if max(stride) == 1 and margins == same:
-        return tensor, stride, call.layer(_MAX[len(kernel)], tensor, pool_size=kernel, strides=1, padding="same")
+        return zero_pad(call, tensor, margins)
     if not call.layers_only:
-        lowest = float(np.finfo(np.dtype(call.dtype)).min) if call.is_float else int(torch.iinfo(torch.int32).min)
+        lowest = float(np.finfo(np.dtype(call.dtype)).min) if call.is_float else int(np.iinfo("int32").min)
         widths = [(0, 0), *margins, (0, 0)]
-        padded = call.op(keras.ops.pad, tensor, widths, mode="constant", constant_values=lowest)
-        return padded, stride, None
-    return tensor, stride, _every_window(call, value, tensor, margins, kernel, stride)
-
-
-def _every_window(
-    call: Call,
-    value: Value,
-    tensor: object,
-    margins: list[tuple[int, int]],
-    kernel: Sequence[int],
-    stride: Sequence[int],
-) -> object:
-    """In layers: all windows that "same" gives, then those that PyTorch's padding and strides mean."""
-    rank = len(kernel)
-    sizes = _sizes(call, value, rank, "padding a maximum in layers")
-    skipped, kept = [], []
-    for size, (left, right), k, s in zip(sizes, margins, kernel, stride, strict=True):
-        first = (k - 1) // 2 - left
-        count = (size + left + right - k) // s + 1
-        if first < 0 or first + (count - 1) * s >= size:
-            raise call.unsupported("HDF5 files cannot hold this padding of a maximum: convert to .keras instead")
-        skipped.append((first, size - (first + (count - 1) * s + 1)))
-        kept.append(s)
-    tensor = call.layer(_MAX[rank], tensor, pool_size=kernel, strides=1, padding="same")
-    return call.layer(_MAX[rank], crop(call, tensor, skipped), pool_size=1, strides=tuple(kept))
+        return call.op(keras.ops.pad, tensor, widths, mode="constant", constant_values=lowest)
+    stored = Value(tensor, value.shape, channels_last(len(value.shape)))
+    for axis, (left, right) in enumerate(margins, 2):
+        if left or right:
+            size = _sizes(call, stored, len(margins), "padding a maximum in an HDF5 file")[axis - 2]
+            stored = take_axis(call, stored, axis, np.pad(np.arange(size), (left, right), mode="edge"))
+    return stored.tensor
 
 
 @converts("max_pool2d_with_indices.default", "max_pool3d_with_indices.default", "max_pool1d_with_indices.default")

@@ -41,19 +41,30 @@ def matrix_transpose(call: Call, value: Value) -> Value:
 
 
 @converts("clone.default", "contiguous.default", "alias.default", "detach.default", "lift_fresh_copy.default")
-def copy(call: Call, value: Value) -> Value:
-    """Nothing, unless it is what is left of a Dropout: a rate for further training, inactive in inference."""
+def copy(call: Call, value: Value, *_: object) -> Value:
+    """Nothing, unless it is what decomposing leaves of a Dropout."""
     path, module = innermost_module(call.node)
-    rate = call.conversion.dropouts.get(path, 0.0) if module.startswith("torch.nn.modules.dropout.") else 0.0
-    kind, rank = module.rpartition(".")[2], len(value.shape)
+    if not module.startswith("torch.nn.modules.dropout."):
+        return value
+    return _dropout(call, value, call.conversion.dropouts.get(path, 0.0), per_channel=not module.endswith(".Dropout"))
+
+
+@converts("dropout.default", "feature_dropout.default")
+def dropout(call: Call, value: Value, rate: float, *_: object) -> Value:
+    return _dropout(call, value, rate, per_channel=call.operator.startswith("aten.feature_dropout"))
+
+
+def _dropout(call: Call, value: Value, rate: float, *, per_channel: bool) -> Value:
+    """A rate for further training, inactive in inference."""
     if not 0.0 < rate < 1.0 or not value.is_float:
         return value
     # A fixed seed, because Keras stores its random state in the file and files should not vary.
-    config = {"rate": rate, "seed": len(call.conversion.shared_layers)}
-    if kind == "Dropout":
+    config = {"rate": rate, "seed": len(call.conversion.known)}
+    if not per_channel:
         return value.like(call.layer(layers.Dropout, value.tensor, **config), nonnegative=value.nonnegative)
+    rank = len(value.shape)
     cls = {3: layers.SpatialDropout1D, 4: layers.SpatialDropout2D, 5: layers.SpatialDropout3D}.get(rank)
-    if cls is None or kind not in ("Dropout1d", "Dropout2d", "Dropout3d"):
+    if cls is None:
         return value
     tensor = call.layer(cls, channels_last_tensor(call, value), **config)
     return Value(tensor, value.shape, channels_last(rank), value.nonnegative)

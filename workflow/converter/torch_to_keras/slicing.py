@@ -111,6 +111,14 @@ def split(call: Call, value: Value, size: int, dim: int) -> tuple[Value, ...]:
     )
 
 
+@converts("chunk.default")
+def chunk(call: Call, value: Value, count: int, dim: int) -> tuple[Value, ...]:
+    total = static(value.shape[dim])
+    if total is None:
+        raise call.unsupported("it splits an axis of unknown size")
+    return split(call, value, -(-total // count), dim)
+
+
 @converts("split_with_sizes.default")
 def split_with_sizes(call: Call, value: Value, sizes: list[int], dim: int) -> tuple[Value, ...]:
     parts, start = [], 0
