@@ -26,7 +26,7 @@ def converted(tmp_path, name, shape, layout="nhwc", **arguments):
 def test_image_network_is_channels_last_with_a_free_batch(tmp_path):
     result, path = converted(tmp_path, "UNet", "1,3,16,16")
     assert result.verification.passed
-    assert result.route == ["export_tflite", "litert-torch"]
+    assert result.route == ["torch_to_keras", "export_tflite"]
     assert "input x is channels-last: its axes are axes [0, 2, 3, 1] of the source's" in result.notes
     assert [(spec.name, spec.shape) for spec in result.inputs] == [("x", (None, 16, 16, 3))]
     assert [(spec.name, spec.shape) for spec in result.outputs] == [("output", (None, 16, 16, 2))]
@@ -54,27 +54,48 @@ def test_two_inputs_keep_their_names_and_order(tmp_path):
 
 
 @pytest.mark.parametrize(("name", "shape", "arguments"), [("Tokens", "1,7", {"rnn": "GRU"}), ("Encoder", "1,7,16", {})])
-def test_what_binds_the_batch_goes_by_keras(tmp_path, name, shape, arguments):
+def test_sequence_networks_keep_a_free_batch(tmp_path, name, shape, arguments):
     result, _ = converted(tmp_path, name, shape, **arguments)
     assert result.verification.passed
-    assert result.route[0] == "torch_to_keras"
     assert result.inputs[0].shape[0] is None
 
 
-def test_recurrent_network_by_litert_has_a_batch_of_one(tmp_path, monkeypatch):
-    def refused(*args):
-        args[-1].append("by Keras, refused in this test")
-        return iter(())
+@pytest.fixture
+def only_litert(monkeypatch):
+    monkeypatch.setattr(tflite_export, "_routes", lambda: [tflite_export._by_litert])
 
-    refused.__name__ = "_by_keras"
-    monkeypatch.setattr(tflite_export, "_by_keras", refused)
+
+def test_by_litert_the_batch_is_freed_again(tmp_path, only_litert):
+    result, path = converted(tmp_path, "UNet", "1,3,16,16")
+    assert result.verification.passed
+    assert result.route == ["export_tflite", "litert-torch"]
+    assert result.inputs[0].shape == (None, 16, 16, 3)
+    x = torch.randn(5, 3, 16, 16, generator=torch.Generator().manual_seed(3))
+    (actual,) = TFLiteModel(path).run([x.permute(0, 2, 3, 1).contiguous().numpy()])
+    expected = network("UNet")(x).permute(0, 2, 3, 1).detach().numpy()
+    np.testing.assert_allclose(actual, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_by_litert_a_recurrent_network_has_a_batch_of_one(tmp_path, only_litert):
     result, _ = converted(tmp_path, "Tokens", "1,7")
     assert result.verification.passed
     assert result.verification.samples == 4
-    assert result.route == ["export_tflite", "litert-torch"]
     assert result.inputs[0].shape == (1, 7)
     assert result.inputs[0].dtype == "int64"
     assert any("the batch is fixed at 1" in note for note in result.notes)
+
+
+def test_what_keras_refuses_goes_by_litert(tmp_path, monkeypatch):
+    from converter.torch import keras_route
+
+    def refuse(*args, **kwargs):
+        raise UnsupportedError("aten.odd in forward (net.py line 3) has no Keras counterpart")
+
+    monkeypatch.setattr(keras_route, "tensorflow_hub", refuse)
+    result, _ = converted(tmp_path, "Net", "1,3,16,16")
+    assert result.verification.passed
+    assert result.route == ["export_tflite", "litert-torch"]
+    assert any("not made by Keras: aten.odd in forward (net.py line 3)" in note for note in result.notes)
 
 
 def test_integer_shift(tmp_path):
@@ -110,7 +131,7 @@ def test_no_route_names_the_operator_and_its_line(tmp_path):
     assert not list(tmp_path.glob("model.tflite*"))
 
 
-def test_a_batch_freed_wrongly_is_found_out(tmp_path, monkeypatch):
+def test_a_batch_freed_wrongly_is_found_out(tmp_path, monkeypatch, only_litert):
     """Freed in a place that does not hold the batch, the file is wrong: the one with a batch of 1 is taken."""
     right = tflite_batch.with_free_batch
 
@@ -123,7 +144,6 @@ def test_a_batch_freed_wrongly_is_found_out(tmp_path, monkeypatch):
         return freed
 
     monkeypatch.setattr(tflite_export, "with_free_batch", wrong)
-    monkeypatch.setattr(tflite_export, "_routes", lambda hub: [tflite_export._by_litert])
     result, _ = converted(tmp_path, "UNet", "1,3,16,16")
     assert result.inputs[0].shape[0] == 1
 

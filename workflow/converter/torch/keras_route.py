@@ -32,7 +32,8 @@ def tensorflow_hub(hub: Hub, program: torch.export.ExportedProgram, folder: Path
     @tf.function
     def call(*tensors: tf.Tensor) -> list[tf.Tensor]:
         # Identities keep the outputs apart where two of them are one tensor, or an input.
-        return [tf.identity(y) for y in keras.tree.flatten(model(list(tensors), training=False))]
+        results = model(list(tensors) if len(tensors) > 1 else tensors[0], training=False)
+        return [tf.identity(y) for y in keras.tree.flatten(results)]
 
     signature = [
         tf.TensorSpec(_reordered(spec, orders).shape, spec.dtype, name=f"input_{index}")
