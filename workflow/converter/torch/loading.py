@@ -108,6 +108,8 @@ def complete_old_modules(module: torch.nn.Module) -> None:
     for part in module.modules():
         if not type(part).__module__.startswith(("torch.nn.", "torchvision.")):
             continue
+        if isinstance(part, torch.nn.TransformerEncoder) and not hasattr(part, "use_nested_tensor"):
+            part.use_nested_tensor = False  # no constructor argument, but computed from them (torch 2.1)
         try:
             parameters = inspect.signature(type(part).__init__).parameters.values()
         except (TypeError, ValueError):

@@ -46,8 +46,9 @@ _INERT = {
     "torch.nn.utils.spectral_norm.SpectralNormLoadStateDictPreHook",
 }
 
-# Classes that moved or were renamed after the file was written (torchvision before 0.9, 0.12 and 0.13).
+# Classes that moved or were renamed after the file was written (torch before 1.9; torchvision before 0.9, 0.12, 0.13).
 _MOVED = {
+    "torch.nn.modules.linear._LinearWithBias": "torch.nn.modules.linear.NonDynamicallyQuantizableLinear",
     "torchvision.models.mobilenet.ConvBNReLU": "torchvision.ops.misc.Conv2dNormActivation",
     "torchvision.models.mobilenetv2.ConvBNReLU": "torchvision.ops.misc.Conv2dNormActivation",
     "torchvision.models.mobilenetv2.ConvBNActivation": "torchvision.ops.misc.Conv2dNormActivation",
