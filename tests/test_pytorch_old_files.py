@@ -12,7 +12,7 @@ from pytorch_hub import SCRIPT, import_file
 
 from converter.errors import UntrustedError
 from converter.step import ExportJob
-from converter.torch.inputs import Call, Slot
+from converter.torch.flat import Call, Slot
 from converter.torch.loading import load_source
 from converter.torch.onnx_export import export
 from converter.torch.tracing import run_flat

@@ -13,7 +13,9 @@ import torch
 from converter.errors import ConverterError, ParameterError, SourceError, UnsupportedError
 from converter.hub import Hub, Run, TensorSpec
 from converter.reference import make_reference
-from converter.torch.inputs import Inputs, flat_outputs, to_arrays, to_tensors, vocabulary
+from converter.torch.dtypes import vocabulary
+from converter.torch.flat import flat_outputs, to_arrays, to_tensors
+from converter.torch.inputs import Inputs
 from converter.torch.loading import Source, fold_parametrizations
 from converter.torch.tracing import TraceError, export_program, reason, run_flat, to_torchscript
 

@@ -1,8 +1,4 @@
-"""What a model is called with: names from the forward signature, shapes and dtypes from input_shape or example inputs.
-
-A model's arguments may nest (a tuple of states) and mix tensors with constants; the hub knows flat lists of tensors. A
-`Call` translates: it holds the arguments as a tree in which each tensor is a slot.
-"""
+"""What a model is called with: names from the forward signature, shapes and dtypes from input_shape or example inputs."""
 
 from __future__ import annotations
 
@@ -17,46 +13,19 @@ from torch.utils import _pytree as pytree
 
 from converter.errors import ParameterError, nearest
 from converter.hub import TensorSpec
+from converter.torch.dtypes import with_dtypes
+from converter.torch.flat import Call, Slot, key_text, numpy_name
 from converter.torch.loading import Source
 
 if TYPE_CHECKING:
     from converter.step import ImportSpec, InputShape
 
-__all__ = ["Call", "Inputs", "find_inputs", "flat_outputs", "to_arrays", "to_tensors"]
-
-
-@dataclass(frozen=True)
-class Slot:
-    """Stands for the tensor at `index` of the flat inputs."""
-
-    index: int
-
-
-@dataclass
-class Call:
-    """How to call a module with a flat list of tensors. `plain`: all arguments are tensors, given by position."""
-
-    args: tuple
-    kwargs: dict
-
-    @property
-    def plain(self) -> bool:
-        return not self.kwargs and self.args == tuple(Slot(index) for index in range(len(self.args)))
-
-    def arguments(self, tensors: Sequence[torch.Tensor]) -> tuple[tuple, dict]:
-        def fill(node: object) -> object:
-            return tensors[node.index] if isinstance(node, Slot) else node
-
-        return pytree.tree_map(fill, self.args), pytree.tree_map(fill, self.kwargs)
-
-    def __call__(self, module: torch.nn.Module, tensors: Sequence[torch.Tensor]) -> object:
-        args, kwargs = self.arguments(tensors)
-        return module(*args, **kwargs)
+__all__ = ["Inputs", "find_inputs"]
 
 
 @dataclass
 class Inputs:
-    """specs: one per tensor, None for dimensions that may vary. `batch_known`: the user asked for an unknown batch."""
+    """specs: one per tensor, None for dimensions that may vary. `batch_asked`: the user asked for an unknown batch."""
 
     call: Call
     specs: list[TensorSpec]
@@ -138,7 +107,7 @@ def _inputs_of_shapes(
         for name, shape in zip(chosen, shapes, strict=True)
     ]
     asked = all(shape.dims and shape.dims[0] is None for shape in shapes)
-    return Inputs(call, _with_dtypes(source, call, specs, shapes), asked)
+    return Inputs(call, with_dtypes(source, call, specs, shapes), asked)
 
 
 def _unknown_batch(dims: tuple[int | None, ...], shapes: Sequence[InputShape]) -> tuple[int | None, ...]:
@@ -167,63 +136,6 @@ def _bind(named: list[inspect.Parameter], chosen: list[str], constants: Mapping)
             args.append(value)
     args += [Slot(position) for position in range(index, len(chosen))]
     return Call(tuple(args), kwargs)
-
-
-def _with_dtypes(source: Source, call: Call, specs: list[TensorSpec], shapes: Sequence[InputShape]) -> list[TensorSpec]:
-    """Fill in dtypes that were not given: float32, or whatever the model turns out to need (token numbers: int64).
-
-    Raises ParameterError with the model's own words when no combination of dtypes works.
-    """
-    open_positions = [position for position, spec in enumerate(specs) if not spec.dtype]
-    own = {p.dtype for p in source.module.parameters() if p.is_floating_point()}
-    first = _numpy_name(own.pop()) if len(own) == 1 else "float32"
-    failures = []
-    for choice in _dtype_choices(len(open_positions), first):
-        trial = list(specs)
-        for position, dtype in zip(open_positions, choice, strict=True):
-            trial[position] = TensorSpec(specs[position].name, specs[position].shape, dtype)
-        failure = None
-        for batch, size in ((1, 7), (1, 64), (1, 224), (2, 32)):
-            failure = _try_call(source, call, trial, batch, size)
-            if failure is None:
-                return trial
-            if not any(dim is None for spec in specs for dim in spec.shape[1:]):
-                break
-        failures.append(failure)
-    given = ";".join(",".join("-1" if dim is None else str(dim) for dim in shape.dims) for shape in shapes)
-    varies = any(dim is None for shape in shapes for dim in shape.dims[1:])
-    raise ParameterError(
-        f"input_shape: forward of {source.name} does not take inputs of shape {given} "
-        f"({', '.join(spec.name for spec in specs)}{'; unknown sizes tried: 7 to 224' if varies else ''}): "
-        f"{_message(failures[0])}"
-    )
-
-
-def _dtype_choices(count: int, first: str) -> list[tuple[str, ...]]:
-    """float32 for all, then int64 for all, for one, for all but one, and bool for the last."""
-    choices = [(first,) * count, ("int64",) * count]
-    for position in range(count):
-        choices.append(tuple("int64" if p == position else first for p in range(count)))
-    for position in range(count):
-        choices.append(tuple(first if p == position else "int64" for p in range(count)))
-    for position in range(count):
-        for other in (first, "int64"):
-            choices.append(tuple("bool" if p == position else other for p in range(count)))
-    return list(dict.fromkeys(choices))
-
-
-def _try_call(source: Source, call: Call, specs: list[TensorSpec], batch: int, size: int) -> Exception | None:
-    tensors = []
-    for spec in specs:
-        dims = [dim if dim is not None else (batch if axis == 0 else size) for axis, dim in enumerate(spec.shape)]
-        # Zeros are in every vocabulary.
-        tensors.append(torch.zeros(dims, dtype=getattr(torch, spec.dtype)))
-    try:
-        with torch.no_grad():
-            call(source.module, tensors)
-    except Exception as error:  # anything that a forward method may raise
-        return error
-    return None
 
 
 def _inputs_of_example(source: Source, parameters: list[inspect.Parameter], example: object, constants: dict) -> Inputs:
@@ -258,7 +170,7 @@ def _inputs_of_example(source: Source, parameters: list[inspect.Parameter], exam
             if isinstance(leaf, torch.Tensor):
                 slots.append(Slot(len(tensors)))
                 tensors.append(leaf)
-                names.append("_".join([name, *map(_key_text, path)]))
+                names.append("_".join([name, *map(key_text, path)]))
             else:
                 slots.append(leaf)
         trees[name] = pytree.tree_unflatten(slots, tree)
@@ -273,7 +185,7 @@ def _inputs_of_example(source: Source, parameters: list[inspect.Parameter], exam
     leading = {tensor.shape[0] if tensor.dim() else None for tensor in tensors}
     shared = len(leading) == 1 and None not in leading
     specs = [
-        TensorSpec(name, (None, *tensor.shape[1:]) if shared else tuple(tensor.shape), _numpy_name(tensor.dtype))
+        TensorSpec(name, (None, *tensor.shape[1:]) if shared else tuple(tensor.shape), numpy_name(tensor.dtype))
         for name, tensor in zip(names, tensors, strict=True)
     ]
     return Inputs(call, specs, False, tensors)
@@ -291,7 +203,7 @@ def _program_inputs(source: Source, spec: ImportSpec) -> Inputs:
         TensorSpec(
             name,
             tuple(int(size) if isinstance(size, int) else None for size in values[name].shape),
-            _numpy_name(values[name].dtype),
+            numpy_name(values[name].dtype),
         )
         for name in tensors
     ]
@@ -304,112 +216,3 @@ def _program_inputs(source: Source, spec: ImportSpec) -> Inputs:
                 f"input_shape: {source.path} was exported for {shapes}; leave input_shape out, or export it anew"
             )
     return Inputs(Call(tuple(args), dict(kwargs)), specs)
-
-
-def vocabulary(source: Source, inputs: Inputs) -> dict[str, int]:
-    """Bounds of the integer inputs: the number of embeddings of the first table that each is looked up in.
-
-    Found by watching one call; an integer input that no table takes gets the smallest table's bound, if there is a table.
-    """
-    integers = [
-        i for i, spec in enumerate(inputs.specs) if spec.dtype.startswith(("int", "uint")) and spec.dtype != "uint8"
-    ]
-    if not integers:
-        return {}
-    tables = [
-        (part, int(part.weight.shape[0]))
-        for part in source.module.modules()
-        if getattr(part, "original_name", type(part).__name__) in ("Embedding", "EmbeddingBag")
-        and hasattr(part, "weight")
-    ]
-    bounds = _watched_bounds(source, inputs)
-    smallest = min([count for _, count in tables] + list(bounds.values()), default=None)
-    found = {}
-    for index in integers:
-        bound = bounds.get(index, smallest)
-        if bound is None and inputs.example is not None and inputs.example[index].numel():
-            bound = int(inputs.example[index].max()) + 1
-        if bound is not None:
-            found[inputs.specs[index].name] = bound
-    return found
-
-
-def _watched_bounds(source: Source, inputs: Inputs) -> dict[int, int]:
-    """{index of an input: rows of the table it is looked up in}, by the tensors' storage; TorchScript cannot be watched."""
-    bounds: dict[int, int] = {}
-    if source.kind == "torchscript":
-        return bounds
-    tensors = [
-        torch.zeros([8 if dim is None else dim for dim in spec.shape], dtype=getattr(torch, spec.dtype))
-        for spec in inputs.specs
-    ]
-    pointers = {tensor.untyped_storage().data_ptr(): index for index, tensor in enumerate(tensors)}
-
-    class Watch(torch.utils._python_dispatch.TorchDispatchMode):
-        def __torch_dispatch__(
-            self, function: object, types: object, args: tuple = (), kwargs: dict | None = None
-        ) -> object:
-            if function is torch.ops.aten.embedding.default:
-                index = pointers.get(args[1].untyped_storage().data_ptr())
-                if index is not None:
-                    bounds[index] = min(bounds.get(index, args[0].shape[0]), args[0].shape[0])
-            return function(*args, **(kwargs or {}))
-
-    try:
-        with torch.no_grad(), Watch():
-            inputs.call(source.module, tensors)
-    except Exception:
-        return bounds  # sizes of 8 need not suit the model: what was seen until then still holds
-    return bounds
-
-
-def flat_outputs(result: object, input_names: Sequence[str] = ()) -> tuple[list[str], list[torch.Tensor]]:
-    """Names and tensors of a result: "output" of a tensor, "output_0" of a tuple, the keys of a dict."""
-    leaves, _ = pytree.tree_flatten_with_path(result)
-    names, tensors = [], []
-    for path, leaf in leaves:
-        if not isinstance(leaf, torch.Tensor):
-            continue
-        keys = [_key_text(key) for key in path]
-        name = "_".join(keys)
-        names.append("output" if not keys else f"output_{name}" if name[0].isdigit() else name)
-        tensors.append(leaf)
-    taken = set(input_names)
-    unique = []
-    for name in names:
-        while name in taken:
-            name += "_output"
-        taken.add(name)
-        unique.append(name)
-    return unique, tensors
-
-
-def _key_text(key: object) -> str:
-    for attribute in ("key", "idx", "name"):
-        if hasattr(key, attribute):
-            return str(getattr(key, attribute))
-    return str(key)
-
-
-def to_tensors(arrays: Sequence[np.ndarray]) -> list[torch.Tensor]:
-    """Copies, since a model may write into its inputs."""
-    return [
-        torch.from_numpy(array.astype(np.float32)).to(torch.bfloat16)
-        if array.dtype.name == "bfloat16"
-        else torch.from_numpy(np.array(array))
-        for array in arrays
-    ]
-
-
-def to_arrays(tensors: Sequence[torch.Tensor]) -> list[np.ndarray]:
-    plain = [tensor.detach().resolve_conj().resolve_neg() for tensor in tensors]
-    return [(tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy() for tensor in plain]
-
-
-def _numpy_name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
-
-
-def _message(error: Exception | None) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[-1] if lines and "Traceback" in lines[0] else lines[0] if lines else type(error).__name__)[:300]

@@ -11,7 +11,7 @@ import torch
 from converter.errors import UnsupportedError
 from converter.tf.tflite_signature import reorder_by_signature, set_signature
 from converter.tflite_file import read, schema
-from converter.torch.inputs import flat_outputs
+from converter.torch.flat import flat_outputs
 from converter.torch.tracing import quiet, reason
 
 __all__ = ["LitertFailure", "convert_program"]

@@ -20,7 +20,7 @@ from converter.hub import Hub, Run, TensorSpec
 from converter.runtimes import OnnxModel
 from converter.step import ExportJob, ExportResult
 from converter.torch.eager_program import EagerProgram
-from converter.torch.inputs import to_tensors
+from converter.torch.flat import to_tensors
 from converter.torch.onnx_model import dynamic_axes, finish_model, model_opset, save
 from converter.torch.tracing import quiet, reason
 from converter.verify import Verification, verify
@@ -145,6 +145,8 @@ class _Exporter:
         if self._eager is None:
             self._eager = EagerProgram(self._program) if self._program is not None else self._script
         buffer = io.BytesIO()
+        # Its C++ part prints the whole graph to stdout before it raises.
+        torch._C._jit_set_onnx_log_enabled(False)
         try:
             with quiet(), torch.no_grad():
                 torch.onnx.export(

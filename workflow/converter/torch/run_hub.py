@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from converter.hub import Hub
-from converter.torch.inputs import to_arrays, to_tensors
+from converter.torch.flat import flat_outputs, to_arrays, to_tensors
 
 __all__ = ["runner"]
 
@@ -16,13 +16,12 @@ __all__ = ["runner"]
 def runner(hub: Hub) -> Callable[[Sequence[np.ndarray]], list[np.ndarray]]:
     """A function of arrays in the order of the hub's inputs."""
     if hub.extra["form"] == "exported":
-        module = torch.export.load(hub.path / "program.pt2").module()
+        module = torch.export.load(hub.path / "program.pt2").module(check_guards=False)
     else:
         module = torch.jit.load(hub.path / "module.pt")
 
     def run(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         with torch.no_grad():
-            result = module(*to_tensors(arrays))
-        return to_arrays([result] if isinstance(result, torch.Tensor) else list(result))
+            return to_arrays(flat_outputs(module(*to_tensors(arrays)))[1])
 
     return run

@@ -19,7 +19,7 @@ from converter.runtimes import TFLiteModel
 from converter.step import ExportJob, ExportResult
 from converter.tflite_check import RuntimeRefusal, in_order, runs_for
 from converter.tflite_file import write
-from converter.torch.inputs import to_tensors
+from converter.torch.flat import to_tensors
 from converter.torch.integer_shifts import replace_shifts
 from converter.torch.litert import LitertFailure, convert_program
 from converter.torch.tflite_batch import with_free_batch

@@ -19,7 +19,8 @@ import numpy as np
 import torch
 
 from converter.hub import Run, TensorSpec
-from converter.torch.inputs import Call, Inputs, flat_outputs, to_arrays, to_tensors
+from converter.torch.flat import Call, flat_outputs, to_arrays, to_tensors
+from converter.torch.inputs import Inputs
 from converter.torch.loading import Source
 from converter.torch.script_graph import ScriptGraphModule
 from converter.verify import Tolerance, verify
