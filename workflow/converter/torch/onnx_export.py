@@ -145,8 +145,8 @@ class _Exporter:
         if self._eager is None:
             self._eager = EagerProgram(self._program) if self._program is not None else self._script
         buffer = io.BytesIO()
-        # Its C++ part prints the whole graph to stdout before it raises.
-        torch._C._jit_set_onnx_log_enabled(False)
+        # It prints the whole graph before it raises, and enables that again if told not to (torch 2.13): to the log then.
+        torch._C._jit_set_onnx_log_output_stream("stderr")
         try:
             with quiet(), torch.no_grad():
                 torch.onnx.export(
@@ -234,6 +234,9 @@ def _torchscript_failure(error: Exception) -> _Failure:
         if needed:
             return _Failure(f"operator {name} cannot be expressed, it needs opset {needed[1]}", int(needed[1]))
         return _Failure(f"operator {name} cannot be expressed", hopeless="is not supported" in text)
+    translating = re.search(r"Occurred when translating (\w+)", text)
+    if translating:  # a symbolic function met a case that it was not written for
+        return _Failure(f"operator {translating[1]} cannot be expressed ({reason(error)})")
     return _Failure(f"it cannot be expressed: {reason(error)}")
 
 
