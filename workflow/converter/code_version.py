@@ -44,7 +44,7 @@ def step_files(script: str) -> list[Path]:
 
 @functools.cache
 def _read(path: Path) -> tuple[str, frozenset[Path]]:
-    """The text of a file, and this project's files that it imports; all of a package whose files register themselves."""
+    """The text of a file, and this project's files that it imports; all of a package, templates too."""
     text = path.read_text(encoding="utf-8") if path.is_file() else ""
     found: set[Path] = set()
     for module, names, plain in _IMPORT.findall(_TYPES_ONLY.sub("", text)):
@@ -56,5 +56,5 @@ def _read(path: Path) -> tuple[str, frozenset[Path]]:
             found |= {base.with_name(f"{base.name}.py"), base / "__init__.py", *submodules}
             found |= {base / word / "__init__.py" for word in re.findall(r"\w+", names)}
             if name.count(".") and base.is_dir():
-                found |= set(base.glob("*.py"))
+                found |= {*base.glob("*.py"), *base.glob("*.j2")}
     return text, frozenset(path for path in found - {_FACADE} if path.is_file())

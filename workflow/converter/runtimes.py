@@ -90,8 +90,8 @@ class TFLiteModel:
             }
         self._inputs = self._ordered(signature["inputs"], inputs)
         self._outputs = self._ordered(signature["outputs"], outputs)
-        self.inputs = [self._spec(name, entry) for name, entry in self._inputs]
-        self.outputs = [self._spec(name, entry) for name, entry in self._outputs]
+        self.inputs = [self.spec(name, entry) for name, entry in self._inputs]
+        self.outputs = [self.spec(name, entry) for name, entry in self._outputs]
         self.input_quantization = [entry["quantization"] for _, entry in self._inputs]
         self.output_quantization = [entry["quantization"] for _, entry in self._outputs]
 
@@ -102,7 +102,8 @@ class TFLiteModel:
         return [(name, details[index]) for name, index in sorted(names.items(), key=lambda item: position[item[1]])]
 
     @staticmethod
-    def _spec(name: str, entry: dict) -> TensorSpec:
+    def spec(name: str, entry: dict) -> TensorSpec:
+        """Of an entry of LiteRT's `get_input_details()`."""
         shape = entry["shape_signature"] if len(entry["shape_signature"]) else entry["shape"]
         dtype = "string" if entry["dtype"] in (np.bytes_, np.str_, object) else np.dtype(entry["dtype"]).name
         return TensorSpec(name, tuple(None if dim == -1 else int(dim) for dim in shape), dtype)

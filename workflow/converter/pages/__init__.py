@@ -1,0 +1,1 @@
+"""Pages for people: one self-contained HTML file each, readable without network and on a phone."""
