@@ -20,6 +20,8 @@ __all__ = ["RuleInputs"]
 
 # Interpreter with TensorFlow or torch, before any model is loaded.
 _BASE_MB = 900
+# The step behind each kind of recipe in configs/zoo.yaml.
+_RECIPE_STEPS = {"application": "zoo_keras", "recurrent": "zoo_keras", "torchvision": "zoo_torchvision"}
 
 
 class RuleInputs:
@@ -158,12 +160,14 @@ class RuleInputs:
     def recipe_options(self, wildcards: object) -> str:
         zoo = self.planner.config.zoo
         recipe = zoo["recipes"][wildcards.model]
-        return shlex.join([f"--recipe={recipe['recipe']}", f"--name={wildcards.model}", f"--weights={zoo['weights']}"])
+        options = [f"--recipe={recipe['recipe']}", f"--name={wildcards.model}", f"--weights={zoo['weights']}"]
+        shape = recipe.get("parameters", {}).get("input_shape")
+        return shlex.join([*options, *([f"--shape={shape}"] if shape else [])])
 
     def recipe_version(self, file: str) -> str:
         recipes = self.planner.config.zoo["recipes"]
         recipe = next(recipe for recipe in recipes.values() if recipe["file"] == file)
-        code = code_version("zoo_keras")
+        code = code_version(_RECIPE_STEPS[recipe["recipe"]])
         return json.dumps([recipe, self.planner.config.zoo["weights"], code], sort_keys=True)
 
     # --- inspection
