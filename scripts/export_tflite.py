@@ -10,7 +10,8 @@ from converter.step import ExportJob, ExportResult, run_export  # noqa: E402
 
 
 def export_model(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
-    from converter.quantized_export import export_quantized, kind_of
+    from converter.quantized_export import export_quantized
+    from converter.quantized_model import kind_of
 
     kind = kind_of(job.quantization)
     if hub.framework == "tensorflow":
@@ -20,8 +21,9 @@ def export_model(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
     if kind is not None:
         return export_quantized(hub, job, staged, kind, export)
     result = export(hub, job, staged)
-    if "load" in job.quantization:
-        result.notes.append("quantization.load is not used for float32")
+    for key in ("load", "keep_float"):
+        if key in job.quantization:
+            result.notes.append(f"quantization.{key} is not used for float32")
     return result
 
 

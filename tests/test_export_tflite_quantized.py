@@ -21,7 +21,7 @@ from converter.representative import RepresentativeData
 from converter.runtimes import TFLiteModel
 from converter.step import ExportJob, ExportResult
 from converter.tflite_file import TENSOR_DTYPES, is_constant, operators, read, schema, write
-from converter.tflite_integer import quantize_to_integers
+from converter.tflite_integer import calibrate, to_integers
 from converter.tflite_quantized_check import composition
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -317,5 +317,5 @@ def test_weights_marked_as_stablehlo_constants_are_quantized_all_the_same(hub, l
     model.metadata.append(mark)
     write(path, model)
     samples = RepresentativeData(load, hub.inputs, by_row=True)
-    (tmp_path / "x.tflite").write_bytes(quantize_to_integers(path, samples.calibration, "int8"))
+    (tmp_path / "x.tflite").write_bytes(to_integers(calibrate(path, samples.calibration), "int8"))
     assert constants(tmp_path / "x.tflite") == {"int8"}

@@ -57,6 +57,15 @@ class RepresentativeData:
             return []
         return [f"{self.path} has {self.count} samples; {FEW_SAMPLES} or more give safer ranges for quantization"]
 
+    @property
+    def holds_out(self) -> bool:
+        return self.count >= _MIN_FOR_HOLDING_OUT
+
+    @property
+    def calibration_count(self) -> int:
+        """How many samples `calibration` gives."""
+        return self.count - self.count // _HELD_OUT if self.holds_out else self.count
+
     def calibration(self) -> Iterator[Sample]:
         """The samples to calibrate on: all but every fifth, or all where there are fewer than ten."""
         for index, sample in enumerate(self._samples()):
@@ -65,17 +74,16 @@ class RepresentativeData:
 
     def evaluation(self, limit: int = 200) -> Iterator[Sample]:
         """The samples held out from calibration, at most `limit`; where none are, those of calibration."""
-        holding_out = self.count >= _MIN_FOR_HOLDING_OUT
         taken = 0
         for index, sample in enumerate(self._samples()):
             if taken == limit:
                 return
-            if self._is_held_out(index) or not holding_out:
+            if self._is_held_out(index) or not self.holds_out:
                 taken += 1
                 yield sample
 
     def _is_held_out(self, index: int) -> bool:
-        return self.count >= _MIN_FOR_HOLDING_OUT and index % _HELD_OUT == _HELD_OUT - 1
+        return self.holds_out and index % _HELD_OUT == _HELD_OUT - 1
 
     def _samples(self) -> Iterator[Sample]:
         for index, yielded in enumerate(self._source.samples()):

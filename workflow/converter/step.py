@@ -62,7 +62,10 @@ class ImportSpec:
 
 @dataclass(frozen=True)
 class ExportJob:
-    """What an export step is asked for. `onnx_opset` None: not set by the user, the default 10 may be raised."""
+    """What an export step is asked for. `onnx_opset` None: not set by the user, the default 10 may be raised.
+
+    `reference_inputs`: the file of `verify.inputs`, on which the hub's reference was made, if there is one.
+    """
 
     target: str
     onnx_opset: int | None = None
@@ -71,6 +74,7 @@ class ExportJob:
     input_layout: str = "nhwc"
     backend: str = "default"
     tolerance: Tolerance = field(default_factory=Tolerance)
+    reference_inputs: Path | None = None
 
 
 @dataclass
@@ -248,4 +252,5 @@ def _export_job(target: str, parameters: dict) -> ExportJob:
     verify = parameters.get("verify", {})
     values = {name: value for name, value in parameters.items() if name != "verify"}
     tolerance = Tolerance(**{key: verify[key] for key in ("rtol", "atol") if key in verify})
-    return ExportJob(target, **values, tolerance=tolerance)
+    reference = verify.get("inputs")
+    return ExportJob(target, **values, tolerance=tolerance, reference_inputs=Path(reference) if reference else None)

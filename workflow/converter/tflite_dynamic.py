@@ -21,27 +21,24 @@ def quantize_weights(path: Path, keep_float: Sequence[str] = ()) -> schema.Model
 
     By ai-edge-quantizer (0.10), on the file: TensorFlow's converter does it on the graph, with all weights inside. It
     knows no GATHER, so embedding tables are done here.
-    `keep_float`: types of operators ("CONV_2D") or names of tensors, whose operators keep float weights.
+    `keep_float`: names of the (first) outputs of operators that keep float weights.
     """
     import re
 
     from ai_edge_quantizer import qtyping, quantizer, recipe
 
-    known = {name.value for name in qtyping.TFLOperationName}
     quantizing = quantizer.Quantizer(str(path))
     quantizing.load_quantization_recipe(recipe.dynamic_wi8_afp32())
     for name in keep_float:
-        operation = qtyping.TFLOperationName(name) if name in known else qtyping.TFLOperationName.ALL_SUPPORTED
         quantizing.update_quantization_recipe(
-            regex=".*" if name in known else re.escape(name),
-            operation_name=operation,
+            regex=f"^{re.escape(name)};",  # it searches the outputs' names, each with a semicolon behind it
+            operation_name=qtyping.TFLOperationName.ALL_SUPPORTED,
             algorithm_key=quantizer.AlgorithmName.NO_QUANTIZE,
         )
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):  # progress bars
         model = read(bytes(quantizing.quantize().quantized_model))
-    if "GATHER" not in keep_float:
-        for subgraph in model.subgraphs:
-            _quantize_tables(model, subgraph, set(keep_float))
+    for subgraph in model.subgraphs:
+        _quantize_tables(model, subgraph, set(keep_float))
     return model
 
 
@@ -57,7 +54,7 @@ def _quantize_tables(model: schema.ModelT, subgraph: schema.SubGraphT, kept: set
             or not is_constant(model, table)
             or np.prod(table.shape) < _SMALL
             or len(users) > 1
-            or table.name.decode() in kept
+            or subgraph.tensors[operator.outputs[0]].name.decode() in kept
         ):
             continue
         value = constant(model, table)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 
 from converter.tflite_file import TENSOR_DTYPES, constant, dequantize_code, is_constant, schema
@@ -12,8 +14,10 @@ _VERSION = 3  # of DEQUANTIZE, the first that takes float16
 _LARGEST = float(np.finfo(np.float16).max)
 
 
-def to_float16(model: schema.ModelT) -> int:
+def to_float16(model: schema.ModelT, keep_float: Collection[str] = ()) -> int:
     """Store the float32 constants as float16, each with a DEQUANTIZE before its users, in place. Returns how many.
+
+    `keep_float`: names of the (first) outputs of operators whose constants stay as they are.
 
     This is the form that TensorFlow's converter writes, and that LiteRT and its delegates unfold when they load it.
     Scalars stay (an epsilon of 1e-12 would become 0), and so do arrays with values beyond float16's range.
@@ -22,7 +26,7 @@ def to_float16(model: schema.ModelT) -> int:
     converted = 0
     for subgraph in model.subgraphs:
         operators = []
-        for index in _constants_in_use(model, subgraph):
+        for index in _constants_in_use(model, subgraph, keep_float):
             tensor = subgraph.tensors[index]
             value = constant(model, tensor)
             if value.size < 2 or np.abs(value).max() > _LARGEST:
@@ -34,9 +38,12 @@ def to_float16(model: schema.ModelT) -> int:
     return converted
 
 
-def _constants_in_use(model: schema.ModelT, subgraph: schema.SubGraphT) -> list[int]:
-    used = {int(index) for operator in subgraph.operators or [] for index in operator.inputs if index >= 0}
-    used |= {int(index) for index in subgraph.outputs}
+def _constants_in_use(model: schema.ModelT, subgraph: schema.SubGraphT, keep_float: Collection[str]) -> list[int]:
+    used, kept = {int(index) for index in subgraph.outputs}, set()
+    for operator in subgraph.operators or []:
+        is_kept = subgraph.tensors[operator.outputs[0]].name.decode() in keep_float if len(operator.outputs) else False
+        (kept if is_kept else used).update(int(index) for index in operator.inputs if index >= 0)
+    used -= kept
     tensors = subgraph.tensors
     return [
         index

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,26 +10,21 @@ import numpy as np
 from converter.errors import ParameterError, UnsupportedError
 from converter.tflite_file import read, write
 
-__all__ = ["quantize_to_integers"]
+__all__ = ["calibrate", "to_integers"]
 
 
-def quantize_to_integers(
-    path: Path, samples: Callable[[], Iterable[Sequence[np.ndarray]]], boundary: str, keep_float: Sequence[str] = ()
-) -> bytes:
-    """The float model at `path` with int8 weights and activations; its float inputs and outputs become `boundary`.
+def calibrate(path: Path, samples: Callable[[], Iterable[Sequence[np.ndarray]]]) -> bytes:
+    """The float model at `path` with the range of each tensor over the samples.
 
-    `boundary` is float32, int8 or uint8. `samples()` yields the arrays of one invocation each, in the order of the
-    file's inputs and of one size. `keep_float`: types of operators ("SOFTMAX") or names of tensors that stay float.
-    Raises UnsupportedError where the calibrator cannot run the model or the quantizer refuses it.
+    `samples()` yields the arrays of one invocation each, in the order of the file's inputs and of one size. Raises
+    UnsupportedError where the calibrator cannot run the model.
     """
-    import tensorflow as tf
-    from tensorflow.lite.python import convert
     from tensorflow.lite.python.optimize import calibrator
 
     _import_constants_as_constants(path)
     calibrating = calibrator.Calibrator(calibrator.add_intermediate_tensors(path.read_bytes()))
     try:
-        calibrated = calibrating.calibrate(lambda: (list(sample) for sample in samples()))
+        return calibrating.calibrate(lambda: (list(sample) for sample in samples()))
     except ParameterError:
         raise
     except (RuntimeError, ValueError) as error:
@@ -37,15 +32,28 @@ def quantize_to_integers(
             f"the model cannot be run for calibration ({_first_line(error)}): ask for a .float16.tflite or "
             ".dynamic.tflite file"
         ) from error
+
+
+def to_integers(
+    calibrated: bytes, boundary: str, keep_float: Collection[str] = (), *, compare_layers: bool = False
+) -> bytes:
+    """The calibrated model with int8 weights and activations; its float inputs and outputs become `boundary`.
+
+    `boundary` is float32, int8 or uint8. `keep_float`: names of the (first) outputs of operators that stay float.
+    `compare_layers`: let each operator run a second time in float, on the same values, with an operator NumericVerify
+    behind both (for measuring, with boundary float32). Raises UnsupportedError where the quantizer refuses the model.
+    """
+    import tensorflow as tf
+    from tensorflow.lite.python import convert
+
     dtype = tf.as_dtype(boundary)
-    operators = {name for name in keep_float if name.isupper()}
     try:
         return convert.mlir_quantize(
             calibrated,
             input_data_type=dtype,
             output_data_type=dtype,
-            denylisted_ops=operators or None,
-            denylisted_nodes=set(keep_float) - operators or None,
+            denylisted_nodes=set(keep_float) or None,
+            enable_numeric_verify=compare_layers,
         )
     except Exception as error:  # the bindings raise plain Exception, with MLIR's text
         raise UnsupportedError(
