@@ -28,7 +28,7 @@ def _scaled(call: Call, operand: _Operand, factor: float) -> _Operand:
     if factor == 1:
         return operand
     if isinstance(operand, Constant):
-        return Constant(operand.array * factor, operand.shape, None, operand.trainable)
+        return Constant(operand.array * factor, operand.shape, operand.name, operand.trainable)
     if isinstance(operand, Value):
         if operand.is_float:
             return rescale(call, operand, factor)
@@ -143,7 +143,7 @@ def multiply(call: Call, a: _Operand, b: _Operand) -> Value:
 @converts("div.Tensor", "div.Scalar")
 def divide(call: Call, a: _Operand, b: _Operand) -> Value:
     if isinstance(b, Constant) and isinstance(a, Value) and bool((b.array != 0).all()):
-        b = Constant(1 / b.array.to(getattr(torch, call.dtype)), b.shape, None, b.trainable)
+        b = Constant(1 / b.array.to(getattr(torch, call.dtype)), b.shape, b.name, b.trainable)
         return _multiply(call, _cast(call, a), b)
     if not isinstance(b, Value | Constant | torch.SymInt | torch.SymFloat) and b != 0:
         return _multiply(call, _cast(call, a), 1 / b)

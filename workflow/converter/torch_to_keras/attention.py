@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 
 import keras
+import torch
 from keras import layers
 
 from converter.torch_to_keras.activations import rescale
 from converter.torch_to_keras.call import Call
 from converter.torch_to_keras.layout import ordered, view
+from converter.torch_to_keras.parameter_layers import affine
 from converter.torch_to_keras.registry import converts
 from converter.torch_to_keras.slicing import select_axis
-from converter.torch_to_keras.values import Constant, Value, static
+from converter.torch_to_keras.values import Constant, Dim, Value, static
 
 _STORED = (0, 2, 1, 3)  # (N, length, heads, size), as Keras wants it and as projections leave it
 
@@ -71,16 +73,48 @@ def _by_heads(
     causal: bool,
     scale: float,
 ) -> Value:
-    """One Attention layer per head, for files that hold layers only."""
-    if mask is not None:
-        raise call.unsupported("HDF5 files cannot hold attention with a mask: convert to .keras instead")
+    """Dot, Softmax and Dot for each head, for files that hold layers only.
+
+    No Attention layer: Keras 3.15 takes its score_mode "dot" in an HDF5 file for the function of that name, and fails.
+    """
     heads = static(query.shape[1])
+    biases = _biases(call, query.shape, key.shape, mask, causal)
+    scaled = rescale(call, query, scale)
     outputs = []
     for head in range(heads):
-        parts = [select_axis(call, x, 1, head) for x in (rescale(call, query, scale), value, key)]
-        tensors = [ordered(call, part, (0, 1, 2)) for part in parts]
-        outputs.append(call.layer(layers.Attention, tensors, call={"use_causal_mask": True} if causal else None))
+        q, k, v = (ordered(call, select_axis(call, x, 1, head), (0, 1, 2)) for x in (scaled, key, value))
+        scores = Value(call.layer(layers.Dot, [q, k], axes=(2, 2)), (*query.shape[::2], key.shape[2]), (0, 1, 2))
+        if biases is not None:
+            masked = affine(call, scores, shift=Constant(biases[head], tuple(biases[head].shape)))
+            if masked is None:
+                raise call.unsupported("a mask of one element")
+            scores = masked
+        weights = call.layer(layers.Softmax, scores.tensor, axis=-1)
+        outputs.append(call.layer(layers.Dot, [weights, v], axes=(2, 1)))
     shape = (query.shape[0], query.shape[2], heads * static(value.shape[3]))
     tensor = outputs[0] if heads == 1 else call.layer(layers.Concatenate, outputs, axis=-1)
     split = view(call, Value(tensor, shape, (0, 1, 2)), (*shape[:2], heads, static(value.shape[3])))
     return Value(split.tensor, (*query.shape[:3], value.shape[3]), _STORED)
+
+
+def _biases(
+    call: Call, query: tuple[Dim, ...], key: tuple[Dim, ...], mask: Value | Constant | None, causal: bool
+) -> torch.Tensor | None:
+    """What is added to the scores, as (heads, T, S): the mask, large and negative where nothing is to be seen."""
+    if mask is None and not causal:
+        return None
+    sizes = [static(dim) for dim in (query[1], query[2], key[2])]
+    if isinstance(mask, Value) or None in sizes:
+        raise call.unsupported("HDF5 files cannot hold a mask that depends on the inputs: convert to .keras instead")
+    if causal:
+        array = torch.ones(sizes[1:], dtype=torch.bool).tril()
+    else:
+        array = mask.array
+        if array.dim() > 2 and array.shape[0] != 1:
+            raise call.unsupported(
+                "HDF5 files cannot hold a mask that differs within a batch: convert to .keras instead"
+            )
+        array = array[0] if array.dim() == 4 or (array.dim() == 3 and sizes[0] == 1) else array
+    if array.dtype == torch.bool:
+        array = torch.where(array, 0.0, -math.inf)
+    return array.clamp(min=torch.finfo(torch.float32).min / 2).expand(sizes)

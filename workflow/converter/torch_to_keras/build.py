@@ -18,7 +18,8 @@ from converter.torch_to_keras.functional import functional_program
 from converter.torch_to_keras.layout import ordered
 from converter.torch_to_keras.materialize import materialize
 from converter.torch_to_keras.naming import Names, innermost_module, source_line
-from converter.torch_to_keras.registry import converter_of
+from converter.torch_to_keras.pending import Pending, carried_out
+from converter.torch_to_keras.registry import converter_of, takes_pending
 from converter.torch_to_keras.values import Constant, Value, channels_last, keras_shape
 
 __all__ = ["Conversion", "KerasConversion", "build_keras_model"]
@@ -60,6 +61,8 @@ class Conversion:
     known: set = field(default_factory=set)  # layers and operations that have their names
     shared_layers: dict[tuple, object] = field(default_factory=dict)
     permutations: dict[tuple, tuple] = field(default_factory=dict)
+    reshaped: dict[int, tuple] = field(default_factory=dict)  # by id of the tensor: (it, what it is made of, its shape)
+    carried_out: dict[Pending, Value] = field(default_factory=dict)
     batch_zeros: dict[str, object] = field(default_factory=dict)  # by batch size
     inputs: list[Value] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -125,11 +128,10 @@ def _storage_order(rank: int, last: bool) -> tuple[int, ...]:
 
 def _make_inputs(conversion: Conversion, names: Sequence[str], last: bool) -> dict[str, tuple[int, ...]]:
     program = conversion.program
-    nodes = {node.name: node for node in conversion.graph.nodes if node.op == "placeholder"}
+    nodes = [node for node in conversion.graph.nodes if node.op == "placeholder"]
     permutations = {}
     remaining = list(names)
-    for spec in program.graph_signature.input_specs:
-        node = nodes[spec.arg.name]
+    for spec, node in zip(program.graph_signature.input_specs, nodes, strict=True):
         if spec.kind != InputKind.USER_INPUT:
             tensor = program.state_dict.get(spec.target, program.constants.get(spec.target))
             conversion.values[node] = Constant(
@@ -164,7 +166,17 @@ def _convert(conversion: Conversion, node: torch.fx.Node) -> object:
     convert = converter_of(node.target)
     if convert is None:
         raise UnsupportedError(f"{node.target} {source_line(node)} has no Keras counterpart here")
-    return convert(Call(conversion, node), *_arguments(conversion, node))
+    call = Call(conversion, node)
+    arguments = _arguments(conversion, node)
+    if not takes_pending(node.target):
+        arguments = [_without_pending(call, argument) for argument in arguments]
+    return convert(call, *arguments)
+
+
+def _without_pending(call: Call, argument: object) -> object:
+    if isinstance(argument, list):
+        return [_without_pending(call, item) for item in argument]
+    return carried_out(call, argument)
 
 
 def _arguments(conversion: Conversion, node: torch.fx.Node) -> list[object]:
@@ -196,7 +208,7 @@ def _make_outputs(
         if not isinstance(result, torch.fx.Node) or not isinstance(result.meta.get("val"), torch.Tensor):
             continue
         call, name = Call(conversion, result), remaining.pop(0)
-        value = materialize(call, conversion.values[result])
+        value = materialize(call, carried_out(call, conversion.values[result]))
         order = _storage_order(len(value.shape), last)
         if order != tuple(range(len(order))):
             permutations[name] = order

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from converter.torch_to_keras.pending import Pending
 from converter.torch_to_keras.values import Constant, Value, static
 
 if TYPE_CHECKING:
@@ -37,18 +38,22 @@ def fold(conversion: Conversion, node: torch.fx.Node) -> object | None:
     if node.target in _CREATE:
         return _created(conversion, node)
     tensors = [argument for argument in arguments if isinstance(argument, Constant)]
-    if not isinstance(node.target, torch._ops.OpOverload) or any(isinstance(a, Value | tuple) for a in arguments):
+    if not isinstance(node.target, torch._ops.OpOverload) or any(
+        isinstance(a, Value | Pending | tuple) for a in arguments
+    ):
         return None
     if torch.Tag.nondeterministic_seeded in node.target.tags:
         return None
     trainable = any(tensor.trainable for tensor in tensors)
+    names = {tensor.name for tensor in tensors} - {None}
+    name = names.pop() if len(names) == 1 else None  # a transposed or sliced parameter still bears its name
     symbolic = any(isinstance(argument, torch.SymInt) for argument in arguments)
     if all(tensor.is_whole for tensor in tensors) and not symbolic:
-        return _evaluated(conversion, node, trainable)
+        return _evaluated(conversion, node, name, trainable)
     if node.target in _KEEP_UNIFORM and tensors[0].uniform is not None:
-        return _like_result(node, tensors[0].array.reshape(-1)[0], trainable)
+        return _like_result(node, tensors[0].array.reshape(-1)[0], name, trainable)
     if node.target is aten.expand.default:
-        return _like_result(node, tensors[0].array, trainable)
+        return _like_result(node, tensors[0].array, name, trainable)
     return None
 
 
@@ -59,20 +64,22 @@ def _created(conversion: Conversion, node: torch.fx.Node) -> Constant:
         value = value.array.item() if isinstance(value, Constant) else value
     else:
         value = 1 if "ones" in name else 0
-    return _like_result(node, torch.tensor(value).to(node.meta["val"].dtype), False)
+    return _like_result(node, torch.tensor(value).to(node.meta["val"].dtype), None, False)
 
 
-def _like_result(node: torch.fx.Node, array: torch.Tensor, trainable: bool) -> Constant | tuple[Constant, ...]:
+def _like_result(
+    node: torch.fx.Node, array: torch.Tensor, name: str | None, trainable: bool
+) -> Constant | tuple[Constant, ...]:
     results = node.meta["val"]
     if isinstance(results, list | tuple):
-        return tuple(Constant(array, tuple(result.shape), None, trainable) for result in results)
+        return tuple(Constant(array, tuple(result.shape), name, trainable) for result in results)
     shape = tuple(results.shape)
     if all(static(dim) is not None for dim in shape) and array.numel() == 1:
         array = array.reshape(()).expand([static(dim) for dim in shape])
-    return Constant(array, shape, None, trainable)
+    return Constant(array, shape, name, trainable)
 
 
-def _evaluated(conversion: Conversion, node: torch.fx.Node, trainable: bool) -> object:
+def _evaluated(conversion: Conversion, node: torch.fx.Node, name: str | None, trainable: bool) -> object:
     def plain(argument: object) -> object:
         if isinstance(argument, torch.fx.Node):
             value = conversion.values[argument]
@@ -82,9 +89,9 @@ def _evaluated(conversion: Conversion, node: torch.fx.Node, trainable: bool) -> 
     with torch.no_grad():
         results = node.target(*map(plain, node.args), **{key: plain(value) for key, value in node.kwargs.items()})
     if isinstance(results, list | tuple):
-        return tuple(_folded(result, trainable) for result in results)
-    return _folded(results, trainable)
+        return tuple(_folded(result, name, trainable) for result in results)
+    return _folded(results, name, trainable)
 
 
-def _folded(array: torch.Tensor, trainable: bool) -> Constant:
-    return Constant(array, tuple(array.shape), None, trainable)
+def _folded(array: torch.Tensor, name: str | None, trainable: bool) -> Constant:
+    return Constant(array, tuple(array.shape), name, trainable)

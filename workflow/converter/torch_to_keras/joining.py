@@ -11,6 +11,7 @@ from keras import layers
 from converter.torch_to_keras.call import Call
 from converter.torch_to_keras.layout import ordered, view
 from converter.torch_to_keras.materialize import materialize
+from converter.torch_to_keras.pending import Pending
 from converter.torch_to_keras.registry import converts
 from converter.torch_to_keras.values import Constant, Value, magnitude, same, same_shape, static
 
@@ -87,7 +88,7 @@ def _broadcasts(call: Call, user: object) -> bool:
     """Whether the operation broadcasts the tensor against another that has the result's shape already."""
     others = [argument for argument in user.all_input_nodes if argument is not call.node]
     shapes = [getattr(other.meta.get("val"), "shape", ()) for other in others]
-    others_are_values = all(isinstance(call.conversion.values.get(other), Value) for other in others)
+    others_are_values = all(isinstance(call.conversion.values.get(other), Value | Pending) for other in others)
     name = str(user.target).removeprefix("aten.").split(".")[0]
     return name in _BROADCASTING and others_are_values and any(same_shape(s, user.meta["val"].shape) for s in shapes)
 

@@ -10,7 +10,16 @@ import keras
 from converter.torch_to_keras.call import Call
 from converter.torch_to_keras.values import Dim, Value, channels_last, keras_shape, magnitude, same, same_shape, static
 
-__all__ = ["axis_last", "channels_last_tensor", "ordered", "permuted", "reshape_tensor", "torch_tensor", "view"]
+__all__ = [
+    "axis_last",
+    "channels_last_tensor",
+    "ordered",
+    "permuted",
+    "reshape_tensor",
+    "shape_groups",
+    "torch_tensor",
+    "view",
+]
 
 
 def ordered(call: Call, value: Value, order: Sequence[int]) -> object:
@@ -69,8 +78,17 @@ def permuted(value: Value, dims: Sequence[int]) -> Value:
 
 def reshape_tensor(call: Call, tensor: object, old: Sequence[Dim], new: Sequence[Dim]) -> object:
     """Reshape the Keras tensor of shape `old` to `new`. At most one size beside the batch may be unknown."""
+    before = call.conversion.reshaped.get(id(tensor))
+    if before is not None:
+        _, tensor, old = before  # a reshape of a reshape is one
     if same_shape(old, new):
         return tensor
+    reshaped = _reshaped(call, tensor, old, new)
+    call.conversion.reshaped[id(reshaped)] = (reshaped, tensor, old)
+    return reshaped
+
+
+def _reshaped(call: Call, tensor: object, old: Sequence[Dim], new: Sequence[Dim]) -> object:
     target = keras_shape(new)
     if old and new and same(old[0], new[0]):
         rest = target[1:]
@@ -92,7 +110,7 @@ def view(call: Call, value: Value, new: Sequence[Dim]) -> Value:
     new = tuple(new)
     if same_shape(value.shape, new):
         return value
-    groups = _groups(value.shape, new)
+    groups = shape_groups(value.shape, new)
     order = _contiguous_order(groups, value)
     tensor = ordered(call, value, order)
     blocks = _blocks_in_storage(groups, order)
@@ -102,7 +120,7 @@ def view(call: Call, value: Value, new: Sequence[Dim]) -> Value:
     return Value(tensor, new, new_order, value.nonnegative)
 
 
-def _groups(old: Sequence[Dim], new: Sequence[Dim]) -> list[tuple[list[int], list[int]]]:
+def shape_groups(old: Sequence[Dim], new: Sequence[Dim]) -> list[tuple[list[int], list[int]]]:
     """The finest partition into (old axes, new axes) of equal numbers of elements; axes of size 1 have their own."""
     groups: list[tuple[list[int], list[int]]] = []
     i = j = 0

@@ -9,6 +9,7 @@ from keras import layers
 from converter.torch_to_keras.arithmetic import add
 from converter.torch_to_keras.call import Call
 from converter.torch_to_keras.layout import axis_last, torch_tensor, view
+from converter.torch_to_keras.pending import Pending, carried_out, lazily_viewed, on_last_axis
 from converter.torch_to_keras.registry import converts
 from converter.torch_to_keras.values import Constant, Value, same, same_shape
 
@@ -32,14 +33,36 @@ def dense(call: Call, value: Value, kernel: np.ndarray, bias: Constant | None, n
     return Value(tensor, (*value.shape[:axis], kernel.shape[1], *value.shape[axis + 1 :]), value.order)
 
 
-@converts("linear.default")
-def linear(call: Call, value: Value, weight: Value | Constant, bias: Value | Constant | None) -> Value:
-    if not isinstance(weight, Constant) or not isinstance(value, Value) or isinstance(bias, Value):
+@converts("linear.default", lazy=True)
+def linear(
+    call: Call, value: Value | Pending, weight: Value | Constant, bias: Value | Constant | None
+) -> Value | Pending:
+    if not isinstance(weight, Constant) or isinstance(value, Constant) or not isinstance(bias, Constant | None):
         raise call.unsupported("its weights depend on the inputs")
+
+    def along_last_axis(tensor: Value) -> Value:
+        return dense(call, tensor, weight.numpy.T, bias, weight.name, -1)
+
+    if isinstance(value, Pending) and value.merges:
+        result = on_last_axis(call, value, along_last_axis)
+        if result is not None and _is_taken_apart(call, result):
+            return result
+    value = carried_out(call, value)
     if len(value.shape) == 1:
-        return view(call, dense(call, view(call, value, (1, *value.shape)), weight.numpy.T, bias, weight.name, -1),
-                    call.shape)  # fmt: skip
-    return dense(call, value, weight.numpy.T, bias, weight.name, -1)
+        return view(call, along_last_axis(view(call, value, (1, *value.shape))), call.shape)
+    return along_last_axis(value)
+
+
+def _is_taken_apart(call: Call, result: Pending) -> bool:
+    """Whether the views that follow undo what was merged, so that it never need be carried out."""
+    for user in call.node.users:
+        shape = getattr(user.meta.get("val"), "shape", None)
+        if not str(user.target).startswith(("aten.view.", "aten.reshape.", "aten.unflatten.", "aten._unsafe_view.")):
+            return False
+        viewed = lazily_viewed(call, result, shape)
+        if isinstance(viewed, Pending) and viewed.merges:
+            return False
+    return True
 
 
 @converts("addmm.default")

@@ -6,23 +6,27 @@ from collections.abc import Callable
 
 import torch
 
-__all__ = ["converter_of", "converts", "decompositions"]
+__all__ = ["converter_of", "converts", "decompositions", "takes_pending"]
 
 _CONVERTERS: dict[object, Callable] = {}
+_LAZY: set[object] = set()
 
 
-def converts(*names: str) -> Callable[[Callable], Callable]:
+def converts(*names: str, lazy: bool = False) -> Callable[[Callable], Callable]:
     """Register a function for ATen operators, named as in ``conv2d.default``.
 
     The function takes the `Call` and the operator's positional arguments in the order of its schema, defaults filled in
     (keyword-only ones are at ``call.option``): tensors are `Value` or `Constant`, the rest plain Python. It returns a
-    `Value`, or a tuple of them for an operator with several results.
+    `Value`, or a tuple of them for an operator with several results. lazy: it takes `Pending` views too.
     """
 
     def register(function: Callable) -> Callable:
         for name in names:
             packet, overload = name.split(".")
-            _CONVERTERS[getattr(getattr(torch.ops.aten, packet), overload)] = function
+            target = getattr(getattr(torch.ops.aten, packet), overload)
+            _CONVERTERS[target] = function
+            if lazy:
+                _LAZY.add(target)
         return function
 
     return register
@@ -30,6 +34,10 @@ def converts(*names: str) -> Callable[[Callable], Callable]:
 
 def converter_of(target: object) -> Callable | None:
     return _CONVERTERS.get(target)
+
+
+def takes_pending(target: object) -> bool:
+    return target in _LAZY
 
 
 def decompositions() -> object:

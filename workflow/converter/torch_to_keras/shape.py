@@ -7,46 +7,51 @@ from keras import layers
 
 from converter.torch_to_keras.call import Call
 from converter.torch_to_keras.flatten import flatten_for_linear
-from converter.torch_to_keras.layout import channels_last_tensor, permuted, view
+from converter.torch_to_keras.layout import channels_last_tensor
 from converter.torch_to_keras.naming import innermost_module
+from converter.torch_to_keras.pending import Pending, carried_out, lazily_permuted, lazily_viewed
 from converter.torch_to_keras.registry import converts
 from converter.torch_to_keras.values import Value, channels_last
 
 
-@converts("view.default", "_unsafe_view.default", "reshape.default", "unflatten.int", "flatten.using_ints")
-def reshape(call: Call, value: Value, *_: object) -> Value:
-    return flatten_for_linear(call, value) or view(call, value, call.shape)
+@converts("view.default", "_unsafe_view.default", "reshape.default", "unflatten.int", "flatten.using_ints", lazy=True)
+def reshape(call: Call, value: Value | Pending, *_: object) -> Value | Pending:
+    flat = flatten_for_linear(call, value) if isinstance(value, Value) else None
+    return flat or lazily_viewed(call, value, call.shape)
 
 
-@converts("unsqueeze.default", "squeeze.default", "squeeze.dim", "squeeze.dims")
-def squeeze(call: Call, value: Value, *_: object) -> Value:
-    return view(call, value, call.shape)
+@converts("unsqueeze.default", "squeeze.default", "squeeze.dim", "squeeze.dims", lazy=True)
+def squeeze(call: Call, value: Value | Pending, *_: object) -> Value | Pending:
+    return lazily_viewed(call, value, call.shape)
 
 
-@converts("permute.default")
-def permute(call: Call, value: Value, dims: list[int]) -> Value:
-    return permuted(value, dims)
+@converts("permute.default", lazy=True)
+def permute(call: Call, value: Value | Pending, dims: list[int]) -> Value | Pending:
+    return lazily_permuted(value, dims)
 
 
-@converts("transpose.int")
-def transpose(call: Call, value: Value, first: int, second: int) -> Value:
+@converts("transpose.int", lazy=True)
+def transpose(call: Call, value: Value | Pending, first: int, second: int) -> Value | Pending:
     dims = list(range(len(value.shape)))
     dims[first], dims[second] = dims[second], dims[first]
-    return permuted(value, dims)
+    return lazily_permuted(value, dims)
 
 
-@converts("t.default")
-def matrix_transpose(call: Call, value: Value) -> Value:
-    return permuted(value, range(len(value.shape) - 1, -1, -1))
+@converts("t.default", lazy=True)
+def matrix_transpose(call: Call, value: Value | Pending) -> Value | Pending:
+    return lazily_permuted(value, range(len(value.shape) - 1, -1, -1))
 
 
-@converts("clone.default", "contiguous.default", "alias.default", "detach.default", "lift_fresh_copy.default")
-def copy(call: Call, value: Value, *_: object) -> Value:
+@converts(
+    "clone.default", "contiguous.default", "alias.default", "detach.default", "lift_fresh_copy.default", lazy=True
+)  # fmt: skip
+def copy(call: Call, value: Value | Pending, *_: object) -> Value | Pending:
     """Nothing, unless it is what decomposing leaves of a Dropout."""
     path, module = innermost_module(call.node)
     if not module.startswith("torch.nn.modules.dropout."):
         return value
-    return _dropout(call, value, call.conversion.dropouts.get(path, 0.0), per_channel=not module.endswith(".Dropout"))
+    rate = call.conversion.dropouts.get(path, 0.0)
+    return _dropout(call, carried_out(call, value), rate, per_channel=not module.endswith(".Dropout"))
 
 
 @converts("dropout.default", "feature_dropout.default")

@@ -9,7 +9,18 @@ from functools import cached_property
 import numpy as np
 import torch
 
-__all__ = ["Constant", "Dim", "Value", "channels_last", "keras_shape", "magnitude", "same", "same_shape", "static"]
+__all__ = [
+    "Constant",
+    "Dim",
+    "Value",
+    "channels_last",
+    "keras_shape",
+    "magnitude",
+    "quotient",
+    "same",
+    "same_shape",
+    "static",
+]
 
 Dim = int | torch.SymInt  # a size, known or symbolic
 
@@ -53,8 +64,8 @@ class Value:
 class Constant:
     """A tensor that does not depend on the inputs: a parameter, a buffer, or what was computed from them alone.
 
-    `array` is broadcast to `shape` where that has symbolic sizes. `name` is the parameter's or buffer's own, if it is
-    one; `trainable` tells whether a parameter went into it.
+    `array` is broadcast to `shape` where that has symbolic sizes. `name` is that of the one parameter or buffer it
+    was made from, if it was one; `trainable` tells whether a parameter went into it.
     """
 
     array: torch.Tensor
@@ -112,6 +123,14 @@ def same(a: Dim, b: Dim) -> bool:
 
 def same_shape(a: Sequence[Dim], b: Sequence[Dim]) -> bool:
     return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
+
+
+def quotient(a: Dim, b: Dim) -> int | None:
+    """a / b where that is a whole number for every value of the symbols, else None."""
+    import sympy
+
+    ratio = sympy.simplify(sympy.sympify(_expression(a)) / _expression(b))
+    return int(ratio) if ratio.is_Integer else None
 
 
 def magnitude(dim: Dim) -> int:
