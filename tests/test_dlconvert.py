@@ -1,11 +1,18 @@
-"""The original's command line on real jobs: files, table and exit status; one test per defect of the original's."""
+"""The original's command line on real jobs: files, table and exit status."""
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
+import pty
+import re
+import struct
 import subprocess
 import sys
+import termios
+import threading
 from pathlib import Path
 
 import pytest
@@ -35,15 +42,40 @@ class Workspace:
             {"convert_from": source, "convert_to": str(self.deep), "skip": "False", "onnx_opset": "13"},
         ]
 
-    def run(self, *arguments: str, module: str = "aup.dlconvert") -> subprocess.CompletedProcess:
+    def run(
+        self, *arguments: str, module: str = "aup.dlconvert", stderr: int = subprocess.PIPE
+    ) -> subprocess.CompletedProcess:
         return subprocess.run(
             [sys.executable, "-m", module, *arguments],
             cwd=self.folder,
-            env={**os.environ, "PYTHONPATH": str(ROOT / "workflow")},
-            capture_output=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT / "workflow"), "TERM": "xterm"},
+            stdout=subprocess.PIPE,
+            stderr=stderr,
             text=True,
             timeout=900,
         )
+
+    def run_on_terminal(self, *arguments: str, module: str) -> subprocess.CompletedProcess:
+        """With a terminal of 100 columns as stderr; what it was sent is the result's `stderr`."""
+        leader, follower = pty.openpty()
+        fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
+        sent = bytearray()
+
+        def read() -> None:
+            with contextlib.suppress(OSError):  # EIO: the last process has closed it
+                while data := os.read(leader, 4096):
+                    sent.extend(data)
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        try:
+            run = self.run(*arguments, module=module, stderr=follower)
+        finally:
+            os.close(follower)
+            reader.join()
+            os.close(leader)
+        run.stderr = sent.decode()
+        return run
 
     def listed(self, jobs: object, *arguments: str) -> subprocess.CompletedProcess:
         (self.folder / "jobs.json").write_text(jobs if isinstance(jobs, str) else json.dumps(jobs))
@@ -155,24 +187,38 @@ def test_a_dry_run_says_what_would_be_made(workspace: Workspace, first: subproce
     assert not (workspace.folder / "new.onnx").exists()
 
 
-def test_log_levels(workspace: Workspace, first: subprocess.CompletedProcess):
+def test_log_levels_and_a_profile(workspace: Workspace, first: subprocess.CompletedProcess):
     warn = workspace.listed(workspace.jobs, "--log", "warn")
     assert warn.stderr == "" and len(rows(warn)) == 5
     error = workspace.listed(workspace.jobs, "--log", "error", "--cores", "1")
     assert error.stderr == "" and list(rows(error)) == ["converted/bad.onnx"]
-    debug = workspace.listed(workspace.jobs, "--log", "debug")
+    (workspace.folder / "my profile").mkdir()
+    (workspace.folder / "my profile" / "config.yaml").write_text("cores: 2\nresources: [mem_mb=5432]\n")
+    debug = workspace.listed(workspace.jobs, "--log", "debug", "--profile", "my profile")
     assert "step publish" in debug.stderr
+    assert "5432" in next(line for line in debug.stderr.splitlines() if line.startswith("Provided resources: "))
     assert {warn.returncode, error.returncode, debug.returncode} == {1}
 
 
-def test_one_conversion_by_its_own_command(workspace: Workspace, first: subprocess.CompletedProcess):
+def test_one_conversion_by_its_own_command_with_a_bar_on_a_terminal(
+    workspace: Workspace, first: subprocess.CompletedProcess
+):
     source, target = "my models; 1/tiny.pb", "by hand/tiny.onnx"
-    run = workspace.run(
+    run = workspace.run_on_terminal(
         *("-i", source, "-o", target, "--input_nodes", "x:0", "--output_nodes", "y:0", "--opset", "12"),
         module="aup.dlconvert.pb_to_onnx",
     )
     assert run.returncode == 0, run.stdout + run.stderr
     assert rows(run)[target].startswith("verified")
+    before, *drawn = run.stderr.split("\r\x1b[K")
+    assert before == "" and drawn.pop() == ""  # nothing but the bar, which is taken away in the end
+    assert all(len(line) < 100 and "\n" not in line for line in drawn)
+    bar = r"\[#*\.*\] (\d)/\d  \d:\d\d  (.*)"
+    seen = [re.fullmatch(bar, line).groups() for line in drawn]
+    steps = dict.fromkeys(step for _, step in seen if step)
+    assert list(steps) == ["planning", f"read '{source}'", f"write {target}", f"publish {target}"]
+    assert [number for number, _ in seen] == sorted(number for number, _ in seen)
+    assert drawn[-1].startswith("[" + "#" * 20 + "] 3/3 ")
     report = json.loads((workspace.folder / "reports" / f"{target}.json").read_text())
     assert report["opset"] == 12 and report["parameters"]["input_nodes"] == ["x"]
 

@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
+from aup.dlconvert import __main__ as dlconvert
 from aup.dlconvert import one_conversion
 from aup.dlconvert.job_list import parse_jobs, read_jobs
 from aup.dlconvert.progress import Progress
 from converter.errors import ParameterError
-from converter.jobs import configure, run
+from converter.jobs import configure
 from converter.plan import Planner
 
 COMMANDS = {
@@ -201,10 +202,14 @@ def test_flags_become_a_job(monkeypatch: pytest.MonkeyPatch):
     }
 
 
-@pytest.mark.parametrize(("flag", "value"), [("", None), ("--frozen", True), ("--nofrozen", False)])
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    [("", None), ("--frozen", "true"), ("--nofrozen", "false"), ("--frozen=False", "False"), ("--frozen=true", "true")],
+)
 def test_frozen_flags(monkeypatch: pytest.MonkeyPatch, flag: str, value: object):
+    """--frozen=False too: the original's flags were those of absl."""
     (job,) = flags(monkeypatch, "keras", "pb", f"-i a.h5 -o b.pb {flag}")
-    assert job.get("frozen") is value
+    assert job.get("frozen") == value
 
 
 @pytest.mark.parametrize(
@@ -217,6 +222,26 @@ def test_frozen_flags(monkeypatch: pytest.MonkeyPatch, flag: str, value: object)
 def test_the_wrong_command(argv: str, sentence: str, capsys: pytest.CaptureFixture):
     assert one_conversion.main("protobuf", "onnx", argv.split()) == 1
     assert capsys.readouterr().err.strip() == sentence
+
+
+# --- how to run
+
+
+def test_cores_reach_snakemake(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    called = []
+    monkeypatch.setattr("converter.jobs._call", lambda command, *_: called.append(command) or (1, "stopped", False))
+    line = ["-d", '{"convert_from": "a.h5", "convert_to": "a.onnx"}']
+    assert dlconvert.main([*line, "--cores", "3"]) == 1
+    assert dlconvert.main(line) == 1
+    cores = [command[command.index("--cores") + 1] if "--cores" in command else None for command in called]
+    assert cores == ["3", None]  # without it the profile's: all
+
+
+@pytest.mark.parametrize("cores", ["0", "-1", "two"])
+def test_cores_are_a_number(cores: str, capsys: pytest.CaptureFixture):
+    with pytest.raises(SystemExit, match="2"):
+        dlconvert.main(["-d", "{}", f"--cores={cores}"])
+    assert f"{cores!r} is not a number of cores; write 1 or more" in capsys.readouterr().err
 
 
 # --- progress on a terminal
@@ -277,17 +302,9 @@ def test_all_ten_lists_are_there():
     assert sum(len(json.loads(path.read_text())) for path in LISTS) == 84
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        pytest.param(path, marks=[] if path.stem in ("pytorch_to_onnx", "savedmodel_to_tflite") else pytest.mark.slow)
-        for path in LISTS
-    ],
-    ids=lambda path: path.stem,
-)
-def test_example_lists_in_a_dry_run(path: Path, folder: Path):
-    jobs = json.loads(path.read_text())
-    make_sources(jobs, folder)
-    outcome = run(configure(jobs), dry_run=True)
-    assert outcome.problem is None
-    assert [row.status for row in outcome.rows] == ["skipped" if job.get("skip") else "planned" for job in jobs]
+@pytest.mark.parametrize("path", LISTS, ids=lambda path: path.stem)
+def test_example_lists_in_a_dry_run(path: Path, folder: Path, capsys: pytest.CaptureFixture):
+    make_sources(json.loads(path.read_text()), folder)
+    assert dlconvert.main(["-f", str(path), "--dry-run"]) == 0
+    statuses = [line.split()[1] for line in capsys.readouterr().out.splitlines()[1:]]
+    assert statuses == ["skipped" if job.get("skip") else "planned" for job in json.loads(path.read_text())]

@@ -73,8 +73,13 @@ def _add_parameter(parser: argparse.ArgumentParser, name: str) -> None:
         for key, (flags, text) in _QUANTIZATION.items():
             parser.add_argument(*flags, dest=f"quantization_{key}", metavar="VALUE", help=text)
     elif name == "frozen":
-        parser.add_argument("--frozen", dest=name, action="store_true", default=None, help="with weights (the default)")
-        parser.add_argument("--nofrozen", dest=name, action="store_false", help="with variables and no weights")
+        # As absl took them: --frozen, --frozen=false, --nofrozen.
+        parser.add_argument(
+            "--frozen", dest=name, nargs="?", const="true", metavar="VALUE", help="with weights (the default)"
+        )
+        parser.add_argument(
+            "--nofrozen", dest=name, action="store_const", const="false", help="with variables and no weights"
+        )
     else:
         parser.add_argument(*_FLAGS.get(name, ()), f"--{name}", dest=name, metavar="VALUE", help=PARAMETERS[name].help)
 
