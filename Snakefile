@@ -3,6 +3,8 @@
 #   converted/{model}[.{variant}].{ext}     what you ask for: onnx, tflite (float16, dynamic, int8, uint8), pb, h5, keras
 #   reports/{model}[.{variant}].{ext}.json  how it was made and verified, whether it succeeded or not
 #   reports/{model}.inspect.json            what the source holds, and what it can become
+#   reports/{model}.int8.layers.json        what quantization costs each layer, and which to keep in float
+#   reports/{model}.quantization.html       size, latency and accuracy of all quantized files of a model, on one page
 #   intermediate/{model}-{key}/             the source, read once for all its targets
 #   rejected/                               files that did not compute what their source computes
 import os
@@ -45,6 +47,7 @@ include: "rules/protobuf.smk"
 include: "rules/pytorch.smk"
 include: "rules/onnx.smk"
 include: "rules/tflite.smk"
+include: "rules/quantization.smk"
 include: "rules/report.smk"
 include: "rules/zoo.smk"
 include: "rules/toolchains.smk"

@@ -170,6 +170,23 @@ class RuleInputs:
         code = code_version(_RECIPE_STEPS[recipe["recipe"]])
         return json.dumps([recipe, self.planner.config.zoo["weights"], code], sort_keys=True)
 
+    # --- what is measured of a .tflite target: wildcards.name is its name without that extension
+
+    def layers_hub(self, wildcards: object) -> str:
+        return self.hub(_tflite(wildcards))
+
+    def layers_target(self, wildcards: object) -> str:
+        return self.target(_tflite(wildcards))
+
+    def layers_options(self, wildcards: object) -> str:
+        return self.export_options(_tflite(wildcards))
+
+    def layers_data(self, wildcards: object) -> str:
+        return self.data_version(_tflite(wildcards))
+
+    def layers_memory(self, wildcards: object, attempt: int = 1) -> int:
+        return self.export_memory(_tflite(wildcards), attempt)
+
     # --- inspection
 
     def inspect_hub(self, wildcards: object) -> str:
@@ -185,6 +202,10 @@ class RuleInputs:
 class _Named:
     def __init__(self, name: str) -> None:
         self.name = name
+
+
+def _tflite(wildcards: object) -> _Named:
+    return _Named(f"{wildcards.name}.tflite")
 
 
 def _environment(toolchain: str) -> list[str]:

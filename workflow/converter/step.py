@@ -32,7 +32,10 @@ from converter.run_lock import end_with_run
 from converter.verify import Tolerance, Verification
 from converter.versions import step_versions
 
-__all__ = ["ExportJob", "ExportResult", "ImportSpec", "import_spec", "measure", "run_export", "run_import"]
+__all__ = [
+    *("ExportJob", "ExportResult", "ImportSpec", "add_parameters", "export_job", "given_parameters", "import_spec"),
+    *("measure", "run_export", "run_import", "sentence"),
+]
 
 # Another try may succeed when there is memory or disk again.
 _TRANSIENT = {errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EIO, errno.EROFS}
@@ -125,28 +128,28 @@ def _peak_memory_mb() -> int:
     return peak // (1024 * 1024 if sys.platform == "darwin" else 1024)
 
 
-def _add_parameters(parser: argparse.ArgumentParser, names: Sequence[str]) -> None:
+def add_parameters(parser: argparse.ArgumentParser, names: Sequence[str]) -> None:
     for name in names:
         parser.add_argument(f"--{name}", help=PARAMETERS[name].help)
 
 
-def _parameters(args: argparse.Namespace, names: Sequence[str]) -> dict:
+def given_parameters(args: argparse.Namespace, names: Sequence[str]) -> dict:
     return {name: normalize(name, value) for name in names if (value := getattr(args, name)) is not None}
 
 
 def _describe(error: Exception, step: str, subject: str) -> dict:
     """{"kind", "message"} of a failed step; an unexpected exception's traceback goes to stderr, which is the log."""
     if isinstance(error, ConverterError):
-        return {"kind": type(error).__name__, "message": _sentence(str(error))}
+        return {"kind": type(error).__name__, "message": sentence(str(error))}
     traceback.print_exc()
     lines = [line.strip() for line in f"{type(error).__name__}: {error}".splitlines() if line.strip()]
     return {
         "kind": "InternalError",
-        "message": _sentence(f"{step} failed on {subject}: {lines[0][:300]} (see the log)"),
+        "message": sentence(f"{step} failed on {subject}: {lines[0][:300]} (see the log)"),
     }
 
 
-def _sentence(text: str) -> str:
+def sentence(text: str) -> str:
     return " ".join(text.split())
 
 
@@ -160,7 +163,7 @@ def run_import(name: str, import_model: Callable[[ImportSpec, Path], Hub], argv:
     parser.add_argument("source", help=PARAMETERS["convert_from"].help)
     parser.add_argument("hub", type=Path, help="directory to write")
     parser.add_argument("--error", help="write this sentence as the import's failure")
-    _add_parameters(parser, IMPORT_PARAMETERS)
+    add_parameters(parser, IMPORT_PARAMETERS)
     args = parser.parse_args(argv)
     end_with_run()
     args.hub.mkdir(parents=True, exist_ok=True)
@@ -172,7 +175,7 @@ def run_import(name: str, import_model: Callable[[ImportSpec, Path], Hub], argv:
             raise ConverterError(args.error)
         from converter.source_files import source_bytes, source_sha256, source_stat
 
-        parameters = _parameters(args, IMPORT_PARAMETERS)
+        parameters = given_parameters(args, IMPORT_PARAMETERS)
         path = Path(args.source)
         stat = source_stat(path)
         source |= {"sha256": source_sha256(path), "bytes": source_bytes(path), "stat": stat}
@@ -219,7 +222,7 @@ def run_export(
     parser.add_argument("staged", type=Path, help="file to write")
     parser.add_argument("--report", type=Path, required=True, help="report to write")
     parser.add_argument("--target", required=True, help="what the file will be named in the end")
-    _add_parameters(parser, EXPORT_PARAMETERS)
+    add_parameters(parser, EXPORT_PARAMETERS)
     args = parser.parse_args(argv)
     end_with_run()
     args.staged.parent.mkdir(parents=True, exist_ok=True)
@@ -227,9 +230,9 @@ def run_export(
     hub = Hub.read(args.hub)
     result, error, parameters = None, hub.error, {}
     try:
-        parameters = _parameters(args, EXPORT_PARAMETERS)
+        parameters = given_parameters(args, EXPORT_PARAMETERS)
         if error is None:
-            result = export_model(hub, _export_job(args.target, parameters), args.staged)
+            result = export_model(hub, export_job(args.target, parameters), args.staged)
             if not args.staged.is_file():
                 raise RuntimeError(f"{name} wrote no file")
     except Exception as caught:
@@ -248,7 +251,7 @@ def run_export(
     return 0
 
 
-def _export_job(target: str, parameters: dict) -> ExportJob:
+def export_job(target: str, parameters: dict) -> ExportJob:
     verify = parameters.get("verify", {})
     values = {name: value for name, value in parameters.items() if name != "verify"}
     tolerance = Tolerance(**{key: verify[key] for key in ("rtol", "atol") if key in verify})

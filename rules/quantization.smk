@@ -1,0 +1,25 @@
+# What quantization costs: layer by layer, and one page that compares a model's quantized files.
+
+
+rule quantization_layers:
+    """Rank the layers of an integer file by what quantization costs them, and propose which to keep in float."""
+    input:
+        hub=planned.layers_hub,
+    output:
+        "reports/{name}.layers.json",
+    log:
+        "logs/{name}.layers.log",
+    conda:
+        "../environment.yml"
+    resources:
+        mem_mb=planned.layers_memory,
+    params:
+        target=planned.layers_target,
+        options=planned.layers_options,
+        data=planned.layers_data,
+        code=planned.code("quantization_layers"),
+        versions=planned.versions("export_tflite"),
+    message:
+        "rank the layers of {wildcards.name}"
+    shell:
+        "step quantization_layers {params.options} --target={params.target} -- {input.hub:q} {output:q} 2> {log:q}"

@@ -1,0 +1,30 @@
+"""Rank the layers of an integer TensorFlow Lite file by what quantization costs them, and propose which to keep in float."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "workflow"))
+
+from converter import report  # noqa: E402
+from converter.analysis import run_analysis  # noqa: E402
+from converter.hub import Hub  # noqa: E402
+from converter.step import ExportJob, measure  # noqa: E402
+from converter.versions import step_versions  # noqa: E402
+
+
+def analyse(hub: Hub, job: ExportJob, output: Path) -> None:
+    from converter.quantized_layers import rank_layers
+
+    if hub.framework == "tensorflow":
+        from converter.tf.tflite_export import export
+    else:
+        from converter.torch.tflite_export import export
+    ranking = rank_layers(hub, job, export, output.parent)
+    versions = step_versions(report.versions_step("export_tflite", hub.framework))
+    ranking |= {"steps": [measure("quantization_layers")], "versions": versions}
+    report.write(output, ranking)
+    print(f"{output}  {ranking['proposal']['reason']}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(run_analysis("quantization_layers", analyse))

@@ -1,0 +1,46 @@
+"""The frame around scripts that examine a model, and write a page or a JSON file instead of a model."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from converter import failures
+from converter.errors import ConverterError
+from converter.hub import Hub
+from converter.parameters import EXPORT_PARAMETERS
+from converter.run_lock import end_with_run
+from converter.step import ExportJob, add_parameters, export_job, given_parameters, sentence
+
+__all__ = ["run_analysis"]
+
+
+def run_analysis(name: str, analyse: Callable[[Hub, ExportJob, Path], None], argv: Sequence[str] | None = None) -> int:
+    """Run `analyse(hub, job, output)`, which writes `output`. Returns the exit status.
+
+    Why it failed becomes the sentence that ends the run; the traceback of what was not foreseen goes to stderr.
+    """
+    parser = argparse.ArgumentParser(prog=name, description=sys.modules[analyse.__module__].__doc__)
+    parser.add_argument("hub", type=Path, help="directory that an import script wrote")
+    parser.add_argument("output", type=Path, help="file to write")
+    parser.add_argument("--target", required=True, help="the converted file that it is about")
+    add_parameters(parser, EXPORT_PARAMETERS)
+    args = parser.parse_args(argv)
+    end_with_run()
+    hub = Hub.read(args.hub)
+    try:
+        if hub.error is not None:
+            raise ConverterError(hub.error["message"])
+        analyse(hub, export_job(args.target, given_parameters(args, EXPORT_PARAMETERS)), args.output)
+    except Exception as error:
+        if isinstance(error, ConverterError):
+            text = sentence(str(error))
+        else:
+            traceback.print_exc()
+            text = sentence(f"{name} failed: {type(error).__name__}: {error}"[:300]) + " (see the log)"
+        failures.remember(str(args.output), f"{args.output}: {text}")
+        return 1
+    return 0
