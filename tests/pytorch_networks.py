@@ -54,6 +54,19 @@ class Tokens(nn.Module):
         return self.fc(output[:, -1] + output.mean(1))
 
 
+class Sequence(nn.Module):
+    """(N, T, 8) -> (N, 3): two recurrent layers and a Linear on the last output."""
+
+    def __init__(self, rnn="LSTM", bidirectional=False):
+        super().__init__()
+        self.rnn = getattr(nn, rnn)(8, 12, 2, batch_first=True, bidirectional=bidirectional)
+        self.fc = nn.Linear(24 if bidirectional else 12, 3)
+
+    def forward(self, sequence):
+        output, _ = self.rnn(sequence)
+        return self.fc(output[:, -1])
+
+
 class TwoInputs(nn.Module):
     """(N, 4) and (N, 6) -> a dict of two outputs."""
 

