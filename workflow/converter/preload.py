@@ -32,6 +32,7 @@ __all__ = ["KINDS", "serve"]
 KINDS = {
     "tensorflow": ("tensorflow", "keras", "tf2onnx", "tf2onnx.tfonnx", "onnx", "onnxruntime"),
     "torch": ("torch", "torch.export", "torch.onnx", "onnx", "onnxruntime"),
+    "torch+tensorflow": ("tensorflow", "keras", "torch", "torch.export"),
 }
 _SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 _PR_SET_PDEATHSIG = 1

@@ -18,14 +18,16 @@ from converter.preload import KINDS
 __all__ = ["start"]
 
 _PACKAGES = Path(__file__).resolve().parents[1]
-_TORCH_RULES = ("import_pytorch", "export_keras")
 
 
 def kind_of(rule: str, key: str) -> str | None:
     """Which preloaded process a job would use: by its rule and the hub it reads or writes; None for short steps."""
     if not rule.startswith(("import_", "export_")):
         return None
-    return "torch" if rule in _TORCH_RULES or "-pytorch-" in key else "tensorflow"
+    torch = rule == "import_pytorch" or "-pytorch-" in key
+    if rule == "export_keras" or (torch and rule == "export_tflite"):
+        return "torch+tensorflow"
+    return "torch" if torch else "tensorflow"
 
 
 def start(jobs: Iterable[tuple[str, str]]) -> list[subprocess.Popen]:
