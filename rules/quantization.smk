@@ -23,3 +23,29 @@ rule quantization_layers:
         "rank the layers of {wildcards.name}"
     shell:
         "step quantization_layers {params.options} --target={params.target} -- {input.hub:q} {output:q} 2> {log:q}"
+
+
+rule quantization_page:
+    """One page on a model's quantized files: size, latency on this machine, accuracy or agreement."""
+    input:
+        hub=planned.page_hub,
+    output:
+        "reports/{name}.quantization.html",
+    log:
+        "logs/{name}.quantization.log",
+    conda:
+        "../environment.yml"
+    resources:
+        mem_mb=planned.page_memory,
+    params:
+        target=planned.page_target,
+        options=planned.page_options,
+        blocks=planned.page_blocks,
+        data=planned.page_data,
+        code=planned.code("quantization_page"),
+        versions=planned.versions("export_tflite"),
+    message:
+        "compare the quantized files of {wildcards.name}"
+    shell:
+        "step quantization_page {params.options} --blocks={params.blocks} --target={params.target} "
+        "-- {input.hub:q} {output:q} 2> {log:q}"

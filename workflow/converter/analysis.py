@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from converter import failures
@@ -13,14 +13,20 @@ from converter.errors import ConverterError
 from converter.hub import Hub
 from converter.parameters import EXPORT_PARAMETERS
 from converter.run_lock import end_with_run
-from converter.step import ExportJob, add_parameters, export_job, given_parameters, sentence
+from converter.step import add_parameters, export_job, given_parameters, sentence
 
 __all__ = ["run_analysis"]
 
 
-def run_analysis(name: str, analyse: Callable[[Hub, ExportJob, Path], None], argv: Sequence[str] | None = None) -> int:
+def run_analysis(
+    name: str,
+    analyse: Callable[..., None],
+    argv: Sequence[str] | None = None,
+    options: Mapping[str, str] | None = None,
+) -> int:
     """Run `analyse(hub, job, output)`, which writes `output`. Returns the exit status.
 
+    `options`: names and help of further flags, whose texts `analyse` takes by keyword.
     Why it failed becomes the sentence that ends the run; the traceback of what was not foreseen goes to stderr.
     """
     parser = argparse.ArgumentParser(prog=name, description=sys.modules[analyse.__module__].__doc__)
@@ -28,13 +34,16 @@ def run_analysis(name: str, analyse: Callable[[Hub, ExportJob, Path], None], arg
     parser.add_argument("output", type=Path, help="file to write")
     parser.add_argument("--target", required=True, help="the converted file that it is about")
     add_parameters(parser, EXPORT_PARAMETERS)
+    for option, text in (options or {}).items():
+        parser.add_argument(f"--{option}", required=True, help=text)
     args = parser.parse_args(argv)
     end_with_run()
     hub = Hub.read(args.hub)
     try:
         if hub.error is not None:
             raise ConverterError(hub.error["message"])
-        analyse(hub, export_job(args.target, given_parameters(args, EXPORT_PARAMETERS)), args.output)
+        job = export_job(args.target, given_parameters(args, EXPORT_PARAMETERS))
+        analyse(hub, job, args.output, **{option: getattr(args, option) for option in options or {}})
     except Exception as error:
         if isinstance(error, ConverterError):
             text = sentence(str(error))

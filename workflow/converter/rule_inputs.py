@@ -12,6 +12,7 @@ from converter.code_version import code_version
 from converter.errors import ConverterError
 from converter.parameters import flags
 from converter.plan import Plan, Planner, backend_toolchain
+from converter.quantization_rules import VARIANTS
 from converter.source_files import file_sha256, source_bytes, source_files, source_sha256, source_stat
 from converter.toolchains import toolchain_version
 from converter.versions import step_versions
@@ -187,6 +188,43 @@ class RuleInputs:
     def layers_memory(self, wildcards: object, attempt: int = 1) -> int:
         return self.export_memory(_tflite(wildcards), attempt)
 
+    # --- the page that compares a model's quantized files: wildcards.name is the model's
+
+    def page_hub(self, wildcards: object) -> str:
+        return self.hub(_float16(wildcards))
+
+    def page_target(self, wildcards: object) -> str:
+        return self.target(_tflite(wildcards))
+
+    def page_options(self, wildcards: object) -> str:
+        """Those of one of the files without its quantization, which `page_blocks` gives for each."""
+        parameters = self._plan(_float16(wildcards)).parameters
+        return flags({name: value for name, value in parameters.items() if name != "quantization"})
+
+    def page_blocks(self, wildcards: object) -> str:
+        return shlex.quote(json.dumps(self._blocks(wildcards), sort_keys=True))
+
+    def page_data(self, wildcards: object) -> str:
+        """Hashes of the representative data of all files."""
+        blocks = [block for block in self._blocks(wildcards).values() if isinstance(block, dict)]
+        return json.dumps([_hash_if_file(path) for path in sorted({block.get("load", "") for block in blocks})])
+
+    def page_memory(self, wildcards: object, attempt: int = 1) -> int:
+        return self.export_memory(_float16(wildcards), attempt)
+
+    def _blocks(self, wildcards: object) -> dict[str, dict | str]:
+        """The quantization block of the float32 file and of each variant, or why there is no such file."""
+        common = self._plan(_float16(wildcards))
+        opsset = common.parameters.get("quantization", {}).get("opsset", "tflite")
+        plain = {"optimization": "none", "opsset": "tflite" if opsset == "int8" else opsset, "type": "float32"}
+        blocks: dict[str, dict | str] = {"float32": plain}
+        for variant in VARIANTS:
+            plan = self.planner.plan(f"{wildcards.name}.{variant}.tflite")
+            blocks[variant] = plan.error or plan.parameters["quantization"]
+            if plan.source and common.source and plan.source != common.source:
+                blocks[variant] = f"its job makes it from {plan.source.source}, or reads that otherwise"
+        return blocks
+
     # --- inspection
 
     def inspect_hub(self, wildcards: object) -> str:
@@ -206,6 +244,11 @@ class _Named:
 
 def _tflite(wildcards: object) -> _Named:
     return _Named(f"{wildcards.name}.tflite")
+
+
+def _float16(wildcards: object) -> _Named:
+    """The variant that every model may have: it needs no data."""
+    return _Named(f"{wildcards.name}.float16.tflite")
 
 
 def _environment(toolchain: str) -> list[str]:

@@ -44,7 +44,8 @@ def svg(figure: Figure, name: str) -> Markup:
     text = io.StringIO()
     with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}):
         figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
-    return Markup(_without_unused_ids(text.getvalue()[text.getvalue().index("<svg") :], name))
+    element = text.getvalue()[text.getvalue().index("<svg") :]
+    return Markup(_without_unused_ids(re.sub(r"<metadata>.*?</metadata>\s*", "", element, flags=re.DOTALL), name))
 
 
 def _without_unused_ids(text: str, name: str) -> str:

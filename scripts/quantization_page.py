@@ -1,0 +1,33 @@
+"""Make a model's float32, float16, dynamic, int8 and uint8 files, and one HTML page that compares them."""
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "workflow"))
+
+from converter.analysis import run_analysis  # noqa: E402
+from converter.hub import Hub  # noqa: E402
+from converter.step import ExportJob  # noqa: E402
+
+
+def analyse(hub: Hub, job: ExportJob, output: Path, blocks: str) -> None:
+    from converter.pages.page import write
+    from converter.pages.quantization import quantization_page
+    from converter.quantized_comparison import compare
+
+    if hub.framework == "tensorflow":
+        from converter.tf.tflite_export import export
+    else:
+        from converter.torch.tflite_export import export
+    with tempfile.TemporaryDirectory(dir=output.parent) as folder:
+        variants = compare(hub, job, json.loads(blocks), export, Path(folder))
+    name = output.name.removesuffix(".quantization.html")
+    write(output, quantization_page(name, hub, variants))
+    print(f"{output}  " + ", ".join(f"{variant.name} {variant.status}" for variant in variants), flush=True)
+
+
+if __name__ == "__main__":
+    blocks_help = "by kind of file, as JSON, its quantization block, or why there is none"
+    sys.exit(run_analysis("quantization_page", analyse, options={"blocks": blocks_help}))
