@@ -142,7 +142,7 @@ def test_one_sample_calibrates(hub, tmp_path):
     np.savez(tmp_path / "one.npz", np.random.default_rng(0).standard_normal((1, 12, 12, 3)).astype(np.float32))
     result = convert(hub, tmp_path / "x.tflite", tmp_path / "one.npz", type="int8")
     assert boundary(tmp_path / "x.tflite") == (["int8"], ["int8"])
-    assert any("1 samples" in note for note in result.notes)
+    assert any("1 sample;" in note for note in result.notes)
 
 
 COMBINATIONS = list(
@@ -152,15 +152,40 @@ COMBINATIONS = list(
 )
 
 
+def table() -> list[list[str]]:
+    """The rows of the table in docs/parameters.md: optimization, type, load, result."""
+    lines = (ROOT / "docs" / "parameters.md").read_text(encoding="utf-8").splitlines()
+    start = lines.index("| optimization | type | `load` | result |") + 2
+    rows = itertools.takewhile(lambda line: line.startswith("|"), lines[start:])
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+
+
 def expected_of(optimization: str, dtype: str, opsset: str, with_load: bool) -> tuple[str, str] | None:
     """(dtype of inputs and outputs, dtype of the weights) by the table of the interface; None for an error."""
-    if optimization == "none":
-        return ("float32", "float32") if dtype == "float32" and opsset != "int8" else None
-    if dtype == "float16":
-        return ("float32", "float16") if opsset != "int8" else None
-    if dtype == "float32":
-        return ("float32", "int8") if with_load or opsset != "int8" else None
-    return (dtype, "int8") if with_load else None
+    (result,) = [
+        result
+        for option, types, load, result in table()
+        if option == optimization
+        and (dtype in types.split(", ") or (types == "any other" and dtype != "float32"))
+        and load in ("ignored", "", "with" if with_load else "without")
+    ]
+    if opsset == "int8" and "integer arithmetic" not in result:
+        return None  # integer kernels only
+    if result == "float32":
+        return "float32", "float32"
+    if result.startswith("error"):
+        return None
+    weights = "float16" if "weights float16" in result else "int8"
+    if result.endswith("float in and out"):
+        return "float32", weights
+    assert result == "integer arithmetic, inputs and outputs of exactly that type"
+    return dtype, weights
+
+
+def test_the_table_has_what_the_combinations_need():
+    assert len(COMBINATIONS) == 48 and len(table()) == 7
+    allowed = [combination for combination in COMBINATIONS if expected_of(*combination)]
+    assert len(allowed) == 19
 
 
 @pytest.mark.parametrize("optimization, dtype, opsset, with_load", COMBINATIONS)

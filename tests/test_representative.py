@@ -81,7 +81,7 @@ def test_get_dataset_is_called_afresh_for_each_pass_and_every_fifth_sample_is_he
 def test_few_samples_all_calibrate_and_the_report_warns(tmp_path):
     representative = data(script(tmp_path, dataset("x * i", 1)))
     assert len(arrays(representative)) == len(list(representative.evaluation())) == 1
-    assert "1 samples; 100 or more" in representative.notes[0]
+    assert "1 sample; 100 or more" in representative.notes[0]
     assert data(script(tmp_path, dataset("x * i", 100))).notes == []
 
 
@@ -158,3 +158,18 @@ def test_npz(tmp_path):
         data(path)
     with pytest.raises(ParameterError, match="there is no file"):
         data(tmp_path / "missing.py")
+
+
+@pytest.mark.parametrize(
+    ("shape", "dims", "hint"),
+    [
+        ((1, 8, 6, 3), (None, 3, 8, 6), "look channels-last: load is in the source's layout, channels first"),
+        ((1, 3, 8, 6), (None, 8, 6, 3), "look channels-first: load is in the source's layout, channels last"),
+        ((1, 4, 8, 6, 3), (None, 3, 4, 8, 6), "look channels-last"),
+        ((1, 9, 9, 3), (None, 3, 8, 6), "found float32 \\[1,9,9,3\\]$"),
+    ],
+)
+def test_images_in_another_layout_than_the_sources(tmp_path, shape, dims, hint):
+    np.savez(tmp_path / "x.npz", x=np.zeros(shape, np.float32))
+    with pytest.raises(ParameterError, match=hint):
+        data(tmp_path / "x.npz", TensorSpec("x", dims, "float32"))

@@ -55,7 +55,8 @@ class RepresentativeData:
     def notes(self) -> list[str]:
         if self.count >= FEW_SAMPLES:
             return []
-        return [f"{self.path} has {self.count} samples; {FEW_SAMPLES} or more give safer ranges for quantization"]
+        count = f"{self.count} sample" + ("s" if self.count > 1 else "")
+        return [f"{self.path} has {count}; {FEW_SAMPLES} or more give safer ranges for quantization"]
 
     @property
     def holds_out(self) -> bool:
@@ -121,13 +122,12 @@ class RepresentativeData:
         if array is None or array.dtype.kind not in "biufc":
             raise self._error(index, f"input {spec.name} is {type(value).__name__}, expected an array")
         dims = spec.shape or ()
-        fits = array.ndim == len(dims) and all(
-            dim is None or dim == size for dim, size in zip(dims, array.shape, strict=True)
-        )
+        fits = _fit(dims, array.shape)
         expected = f"{spec.dtype} {_shape_text(dims)}"
         found = f"{array.dtype} {_shape_text(array.shape)}"
         if not fits or 0 in array.shape:
             hint = "; a batch of 1 needs its own leading dimension" if array.ndim == len(dims) - 1 else ""
+            hint = hint or _layout_hint(dims, array.shape)
             raise self._error(index, f"input {spec.name}: expected {expected}, found {found}{hint}")
         if not np.can_cast(array.dtype, np.dtype(spec.dtype), "same_kind"):
             raise self._error(index, f"input {spec.name}: expected {expected}, found {found}")
@@ -247,6 +247,22 @@ def _to_numpy(value: object) -> np.ndarray | None:
         return np.asarray(value.numpy() if hasattr(value, "numpy") else value)
     except ValueError:  # a ragged list
         return None
+
+
+def _fit(dims: Sequence[int | None], shape: Sequence[int]) -> bool:
+    return len(dims) == len(shape) and all(d is None or d == size for d, size in zip(dims, shape, strict=True))
+
+
+def _layout_hint(dims: Sequence[int | None], shape: Sequence[int]) -> str:
+    """Where images would fit with their channels elsewhere: it is the source's layout that counts, not the file's."""
+    if len(shape) not in (4, 5):
+        return ""
+    batch, first, *middle, last = shape
+    if _fit(dims, [batch, last, first, *middle]):
+        return "; these look channels-last: load is in the source's layout, channels first"
+    if _fit(dims, [batch, *middle, last, first]):
+        return "; these look channels-first: load is in the source's layout, channels last"
+    return ""
 
 
 def _shape_text(shape: Sequence[int | None]) -> str:
