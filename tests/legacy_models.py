@@ -94,6 +94,9 @@ def torch_modules(folder):
     torch.manual_seed(SEED)
     torch.save(legacy_network.Net(7), os.path.join(folder, "net.pt"))
     torch.save(legacy_network.Net(7).state_dict(), os.path.join(folder, "weights.pt"))
+    # A class that is gone from later releases.
+    gone = torchvision.ops.misc.ConvTranspose2d(3, 4, 2, stride=2)
+    torch.save(torch.nn.Sequential(gone, torch.nn.ReLU()), os.path.join(folder, "gone.pt"))
     # A class that later releases moved: torchvision.models.mobilenet.ConvBNReLU.
     module = torchvision.models.mobilenet.ConvBNReLU(3, 4, stride=2)
     for parameter in module.parameters():

@@ -132,6 +132,54 @@ def test_pytorch_sources(tmp_path: Path):
     assert check(program, script, {"input_shape": "1,3,6,8"})["status"] == "verified"
 
 
+def every_other_format(folder: Path) -> dict[str, str]:
+    """softmax(x @ W) as a Keras 2 and a Keras 3 file, a SavedModel, a checkpoint, a TFLite file and an int8 one."""
+    import keras
+    import tensorflow as tf
+    import tf_keras
+
+    paths = {name: str(folder / name) for name in ("a.h5", "b.keras", "c", "d.meta", "e.tflite", "f.tflite")}
+    for name, package in (("a.h5", tf_keras), ("b.keras", keras)):
+        layer = package.layers.Dense(3, use_bias=False, activation="softmax")
+        model = package.Sequential([package.layers.Input((4,)), layer])
+        layer.set_weights([WEIGHTS])
+        model.save(paths[name])
+    module = tf.Module()
+    module.weights = tf.Variable(WEIGHTS)
+    function = tf.function(lambda x: {"y": tf.nn.softmax(x @ module.weights)})
+    concrete = function.get_concrete_function(tf.TensorSpec([None, 4], tf.float32, "x"))
+    tf.saved_model.save(module, paths["c"], signatures=concrete)
+    v1 = tf.compat.v1
+    with tf.Graph().as_default(), v1.Session() as session:
+        variable = v1.get_variable("W", initializer=WEIGHTS)
+        tf.nn.softmax(v1.placeholder(tf.float32, [None, 4], name="x") @ variable, name="y")
+        session.run(v1.global_variables_initializer())
+        v1.train.Saver().save(session, paths["d.meta"].removesuffix(".meta"))
+    converter = tf.lite.TFLiteConverter.from_saved_model(paths["c"])
+    Path(paths["e.tflite"]).write_bytes(converter.convert())
+    rows = np.random.default_rng(0).standard_normal((200, 1, 4)).astype(np.float32)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = lambda: ([row] for row in rows)
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    converter.inference_input_type = converter.inference_output_type = tf.int8
+    Path(paths["f.tflite"]).write_bytes(converter.convert())
+    return paths
+
+
+def test_any_two_formats(tmp_path: Path):
+    """Protobuf and the forms of PyTorch are above."""
+    paths = every_other_format(tmp_path)
+    wrong = dense(tmp_path / "wrong.onnx", WEIGHTS * 1.02)
+    for first, second in (("a.h5", "e.tflite"), ("b.keras", "c"), ("e.tflite", "d.meta")):
+        result = check(paths[first], paths[second])
+        assert result["status"] == "verified", result["reason"]
+        assert not result["verification"]["weak_evidence"]
+    # Steps of 1/256 in the output, and of the calibrated range in the input.
+    assert check(paths["e.tflite"], paths["f.tflite"])["status"] == "inaccurate"
+    assert check(paths["f.tflite"], paths["d.meta"], tolerance=Tolerance(rtol=0.05))["status"] == "verified"
+    assert check(paths["e.tflite"], wrong)["status"] == "inaccurate"
+
+
 @pytest.mark.parametrize(
     ("argv", "part"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import re
 import subprocess
@@ -11,15 +12,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import ROOT, last_line
+from imports import refused
 
 from converter import toolchains
 from converter.config import read_config
 from converter.errors import ParameterError, SourceError, UnsupportedError, UntrustedError
 from converter.hub import Run
 from converter.legacy import _chosen, call, read_arrays, write_arrays
+from converter.legacy_hints import toolchain_hint
 from converter.plan import Planner
 from converter.rule_inputs import RuleInputs
+from converter.torch.vision import import_torchvision
 
 _FIND = toolchains.find_python  # itself, whatever a test puts in its place
 LEGACY_SCRIPTS = [ROOT / "scripts" / "legacy_import.py", *sorted((ROOT / "scripts" / "legacy").glob("*.py"))]
@@ -102,8 +107,9 @@ def test_without_an_interpreter_the_error_says_how_to_get_one(monkeypatch):
     monkeypatch.setattr(toolchains.shutil, "which", lambda name: None)
     with pytest.raises(UnsupportedError, match=r"needs Python 3\.7.*pip install uv.*pyenv install 3\.7.*conda create"):
         toolchains.check_available("tf1.15")
+    assert not toolchains.is_available("tf1.15")
     fake_environment("tf1.15", "exit 0")
-    toolchains.check_available("tf1.15")  # built, so that nothing is needed
+    assert toolchains.is_available("tf1.15")  # built, so that nothing is needed
 
 
 def test_uv_is_used_where_it_is_and_fetches_the_interpreter(tmp_path, monkeypatch):
@@ -165,6 +171,15 @@ def test_only_what_needs_an_environment_waits_for_it(models):
     assert inputs.source(Other) == ["models/new.h5"]
 
 
+def test_a_toolchain_for_a_job_a_model_or_everything(models):
+    for toolchain in toolchains.PYTHONS:
+        fake_environment(toolchain, "exit 0")
+    job = {"convert_from": "models/old.h5", "convert_to": "converted/job.onnx", "toolchain": "tf1.15"}
+    made = planner(defaults={"toolchain": "tf2.3"}, models={"old": {"toolchain": "default"}}, jobs=[job])
+    chosen = {name: made.plan(name).source.toolchain for name in ("new.onnx", "net.onnx", "old.onnx", "job.onnx")}
+    assert chosen == {"new.onnx": "tf2.3", "net.onnx": "tf2.3", "old.onnx": "default", "job.onnx": "tf1.15"}
+
+
 def test_a_missing_interpreter_fails_its_own_targets_only(models, monkeypatch):
     monkeypatch.setattr(toolchains, "find_python", lambda version: None)
     monkeypatch.setattr(toolchains.shutil, "which", lambda name: None)
@@ -187,6 +202,11 @@ def test_backends_convert_what_they_are_for(models):
     job = {"convert_from": "models/net.pt", "convert_to": "converted/x.onnx", "backend": "keras2onnx"}
     error = planner(jobs=[job]).plan("x.onnx").error
     assert error == "backend keras2onnx converts keras to .onnx only, not pytorch to .onnx: leave backend out"
+    job = {"convert_from": "models/net.pt", "convert_to": "converted/x.keras", "backend": "pytorch2keras"}
+    error = planner(jobs=[job]).plan("x.keras").error
+    assert error == (
+        "backend pytorch2keras converts pytorch to .h5 and .hdf5 only, not pytorch to .keras: leave backend out"
+    )
 
 
 ANSWER = """
@@ -279,3 +299,73 @@ def test_outputs_of_a_keras_model_are_chosen_by_name_or_tensor():
         _chosen("output_nodes", ["other"], entries)
     with pytest.raises(ParameterError, match="name all of them"):
         _chosen("input_nodes", ["level"], entries)
+
+
+# --- which toolchain cures a modern failure
+
+OLD_CODE = {
+    "import tensorflow.contrib.slim": "; if TensorFlow 1.15 had it, set toolchain: tf1.15",
+    "import tensorflow as tf; tf.placeholder": "; if TensorFlow 1.15 had it, set toolchain: tf1.15",
+    "from tensorflow.keras.layers.experimental.preprocessing import Rescaling": (
+        "; if TensorFlow 2.3 had it, set toolchain: tf2.3"
+    ),
+    "from keras.layers.merge import concatenate": "; if Keras 2.3 had it, set toolchain: tf1.15",
+    "import torch; torch.rfft": "; if torch 1.6 had it, set toolchain: tf2.3",
+    "from torchvision.models.utils import load_state_dict_from_url": (
+        "; if torchvision 0.7 had it, set toolchain: tf2.3"
+    ),
+    "import nowhere_at_all": "",
+    "[].missing": "",
+    "1 / 0": "",
+}
+
+
+@pytest.mark.parametrize("code", OLD_CODE)
+def test_code_of_an_old_framework_is_told_from_other_mistakes(code):
+    import_torchvision()
+    with pytest.raises(Exception) as raised:  # noqa: B017, PT011
+        exec(code, {})
+    try:
+        raise ParameterError("network_script: old.py raised something") from raised.value
+    except ParameterError as error:
+        assert toolchain_hint(error) == OLD_CODE[code]
+
+
+def test_the_import_says_which_toolchain_runs_an_old_network_script(tmp_path):
+    (tmp_path / "loss.py").write_text(
+        "import torch\n\n\nclass Net(torch.nn.Linear):\n    def forward(self, x):\n        return torch.rfft(x, 1)\n"
+    )
+    (tmp_path / "layers.py").write_text("from torchvision.models.utils import load_state_dict_from_url\n")
+    torch.save(torch.nn.Linear(4, 3).state_dict(), tmp_path / "a.pt")
+    for script, part in (("loss.py", "has no attribute 'rfft'"), ("layers.py", "No module named 'torchvision.models.")):
+        sentence = refused(
+            "import_pytorch",
+            tmp_path / "a.pt",
+            tmp_path / "hub",
+            network_script=str(tmp_path / script),
+            network_name="Net",
+            network_args="[4, 3]",
+            input_shape="1,4",
+        )
+        assert part in sentence and sentence.endswith("had it, set toolchain: tf2.3")
+
+
+@pytest.mark.parametrize("old", [True, False])
+@pytest.mark.parametrize("trusted", [True, False])
+def test_a_module_of_a_class_that_is_gone(tmp_path, old, trusted):
+    """Not a question of trust: it cannot be loaded here at all."""
+    import torchvision
+
+    gone = type("ConvTranspose2d", (torch.nn.ConvTranspose2d,), {"__module__": "torchvision.ops.misc"})
+    torchvision.ops.misc.ConvTranspose2d = gone
+    try:
+        # The format of releases before 1.6; later ones write zip files, and from 2.1 their byte order into these.
+        torch.save(gone(3, 4, 2), tmp_path / "gone.pt", _use_new_zipfile_serialization=not old)
+    finally:
+        del torchvision.ops.misc.ConvTranspose2d
+    sentence = refused(
+        "import_pytorch", tmp_path / "gone.pt", tmp_path / "hub", input_shape="1,3,8,8", trusted=json.dumps(trusted)
+    )
+    assert "gone.pt names torchvision.ops.misc.ConvTranspose2d, which torch 2." in sentence
+    assert ("set toolchain: tf2.3" in sentence) == old
+    assert ("a newer release wrote it" in sentence) != old

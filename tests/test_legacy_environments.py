@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 
 import numpy as np
 import pytest
-from conftest import ROOT, Project, last_line
+from conftest import ROOT, Project
 
+from converter import __main__ as command
 from converter import toolchains
 from converter.errors import ConverterError
 from converter.hub import Hub
@@ -24,9 +24,12 @@ import tensorflow as tf
 source, inputs, outputs = sys.argv[1:]
 keras = tf.keras
 model = keras.models.load_model(source, compile=False)
+results = {}
 with np.load(inputs) as stored:
-    results = model.predict([stored["0"], stored["1"]])
-np.savez(outputs, *results)
+    for run in sorted({name.split("_")[0] for name in stored.files}):
+        answers = model.predict([stored[run + "_0"], stored[run + "_1"]])
+        results.update({"%s_%d" % (run, at): answer for at, answer in enumerate(answers)})
+np.savez(outputs, **results)
 """
 
 
@@ -50,9 +53,9 @@ def written(toolchain, tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def folder(written, tmp_path):
-    project = Project(tmp_path)
+def project(written, tmp_path_factory) -> Project:
+    """A new folder with these models."""
+    project = Project(tmp_path_factory.mktemp("project"))
     for path in written.iterdir():
         (project.folder / "models" / path.name).symlink_to(path)
     return project
@@ -69,6 +72,7 @@ def configuration(toolchain: str) -> dict:
             "net": {"input_shape": shape, **NETWORK},
             "weights": {"input_shape": shape, **NETWORK},
             "moved": {"input_shape": "-1,3,16,16"},
+            "gone": {"input_shape": shape},
         },
         "jobs": [
             {"convert_from": "models/lambda.h5", "convert_to": "converted/backend.onnx", "backend": "keras2onnx"},
@@ -77,92 +81,100 @@ def configuration(toolchain: str) -> dict:
     }
 
 
-def test_what_an_old_framework_wrote_becomes_verified_files(toolchain, folder):
-    models = ["lambda", "plain", "counts", "frozen", "saved", "net", "weights", "moved"]
+def expected_files(toolchain: str) -> list[str]:
+    models = ["lambda", "plain", "counts", "frozen", "saved", "net", "weights", "moved", "gone"]
     models += ["lambda_keras"] if toolchain == "tf1.15" else []
     names = [f"{model}.{extension}" for model in models for extension in ("onnx", "tflite")]
     # pytorch2keras needs tf.keras of TensorFlow 2.
-    names += ["backend.onnx", *(["backend.h5"] if toolchain == "tf2.3" else [])]
-    run = folder.snakemake(*(f"converted/{name}" for name in names), config=configuration(toolchain))
+    return sorted(names + ["backend.onnx", *(["backend.h5"] if toolchain == "tf2.3" else [])])
+
+
+@pytest.fixture(scope="session")
+def converted(toolchain, written, tmp_path_factory) -> Project:
+    """Everything that the environment wrote, converted in one run; the tests below look at what came of it."""
+    folder = project(written, tmp_path_factory)
+    names = [f"converted/{name}" for name in expected_files(toolchain)]
+    run = folder.snakemake(*names, config=configuration(toolchain))
     assert run.returncode == 0, run.stderr
-    assert folder.converted() == sorted(names)
-    for name in names:
-        report = folder.report(name)
+    return folder
+
+
+def test_what_an_old_framework_wrote_becomes_verified_files(toolchain, converted):
+    assert converted.converted() == expected_files(toolchain)
+    for name in converted.converted():
+        report = converted.report(name)
         assert report["status"] == "verified", report
         assert not report["verification"]["weak_evidence"], name
         assert all(np.isfinite(entry["max_abs_reference"]) for entry in report["verification"]["outputs"])
         assert any(key.startswith(f"{toolchain}/") for key in report["versions"])
-    assert folder.report("backend.onnx")["route"] == ["import_keras", "export_onnx", "keras2onnx"]
-    assert [entry["name"] for entry in folder.report("lambda.onnx")["inputs"]] == ["signal", "bias"]
-    assert [entry["name"] for entry in folder.report("net.onnx")["inputs"]] == ["x"]
-    _check_reference(toolchain, folder)
+    assert converted.report("backend.onnx")["route"] == ["import_keras", "export_onnx", "keras2onnx"]
+    assert [entry["name"] for entry in converted.report("lambda.onnx")["inputs"]] == ["signal", "bias"]
+    assert [entry["name"] for entry in converted.report("net.onnx")["inputs"]] == ["x"]
+    note = converted.report("plain.onnx")["notes"][0]
+    assert note.startswith(f"read in the environment of toolchain {toolchain}")
 
 
-def _check_reference(toolchain: str, folder: Project) -> None:
-    """What the files were compared with is what the old Keras says, asked here without any of this project's code."""
-    (path,) = (folder.folder / "intermediate").glob("lambda-keras-*")
-    for index, run in enumerate(Hub.read(path).reference()):
-        inputs, outputs = folder.folder / f"in{index}.npz", folder.folder / f"out{index}.npz"
-        np.savez(inputs, **{str(position): array for position, array in enumerate(run.inputs)})
-        command = [str(toolchains.python(toolchain)), "-W", "ignore", "-c", OUTPUTS_OF_KERAS]
-        source = folder.folder / "models" / "lambda.h5"
-        subprocess.run([*command, str(source), str(inputs), str(outputs)], check=True, capture_output=True, timeout=300)
-        with np.load(outputs) as stored:
-            for position, expected in enumerate(run.outputs):
-                np.testing.assert_allclose(stored[f"arr_{position}"], expected, rtol=1e-5, atol=1e-6)
-
-
-def test_the_modern_import_says_which_toolchain_to_set(toolchain, folder):
-    config = {"models": {"lambda": {"trusted": True}, "counts": {"output_nodes": "out"}}}
-    run = folder.snakemake("converted/lambda.onnx", config=config)
-    assert run.returncode != 0
-    assert f"set toolchain: {toolchain}" in last_line(run) or f"need toolchain: {toolchain}" in last_line(run)
-    if toolchain == "tf1.15":  # contrib's Resampler
-        run = folder.snakemake("converted/counts.onnx", config=config)
-        assert "(Resampler)" in last_line(run)
-        assert "toolchain: tf1.15" in last_line(run)
-
-
-def test_code_in_a_file_waits_for_trust(toolchain, folder):
-    config = configuration(toolchain)
-    config["models"] = {"net": {"input_shape": "1,3,8,8"}}
-    config["jobs"] = []
-    for name in ("lambda", "net"):
-        run = folder.snakemake(f"converted/{name}.onnx", config=config)
-        assert run.returncode != 0
-        assert "trusted: true" in last_line(run), run.stderr
-        assert not folder.converted()
-
-
-def test_the_same_source_gives_the_same_bytes(toolchain, folder, tmp_path):
-    first = json.loads(json.dumps(_made_alone(toolchain, folder, tmp_path / "a")))
-    assert first == _made_alone(toolchain, folder, tmp_path / "b")
-
-
-def _made_alone(toolchain: str, folder: Project, place) -> dict:
-    place.mkdir()
-    other = Project(place)
-    (other.folder / "models" / "lambda.h5").symlink_to(folder.folder / "models" / "lambda.h5")
-    config = configuration(toolchain)
-    config["jobs"] = config["jobs"][:1]
-    run = other.snakemake("converted/lambda.onnx", "converted/lambda.tflite", "converted/backend.onnx", config=config)
-    assert run.returncode == 0, run.stderr
-    return {name: other.report(name)["file"]["sha256"] for name in other.converted()}
-
-
-def test_a_script_alone_imports_too(toolchain, folder):
-    """Each step is usable from a shell, without Snakemake."""
-    command = [sys.executable, str(ROOT / "scripts" / "import_keras.py"), "--toolchain", toolchain]
-    run = subprocess.run(
-        [*command, "models/plain.h5", "hub"],
-        cwd=folder.folder,
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=300,
+def test_the_reference_is_what_the_old_keras_says(toolchain, converted):
+    """Asked here without any of this project's code."""
+    (path,) = (converted.folder / "intermediate").glob("lambda-keras-*")
+    runs = Hub.read(path).reference()
+    inputs, outputs = converted.folder / "inputs.npz", converted.folder / "outputs.npz"
+    np.savez(
+        inputs, **{f"{index}_{at}": array for index, run in enumerate(runs) for at, array in enumerate(run.inputs)}
     )
+    command = [str(toolchains.python(toolchain)), "-W", "ignore", "-c", OUTPUTS_OF_KERAS]
+    source = converted.folder / "models" / "lambda.h5"
+    subprocess.run([*command, str(source), str(inputs), str(outputs)], check=True, capture_output=True, timeout=300)
+    with np.load(outputs) as stored:
+        for index, run in enumerate(runs):
+            for at, expected in enumerate(run.outputs):
+                np.testing.assert_allclose(stored[f"{index}_{at}"], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_the_modern_import_says_which_toolchain_to_set(toolchain, written, tmp_path_factory):
+    """And, without `trusted`, that code in a file waits for that."""
+    folder = project(written, tmp_path_factory)
+    config = {"models": {name: configuration(toolchain)["models"][name] for name in ("lambda", "counts", "gone")}}
+    targets = [f"converted/{name}.onnx" for name in ("lambda", "gone", *(["counts"] if toolchain == "tf1.15" else []))]
+    run = folder.snakemake(*targets, config=config)
+    assert run.returncode != 0 and not folder.converted()
+    said = dict(line.split(": ", 1) for line in run.stderr.splitlines()[-len(targets) :])
+    assert sorted(said) == sorted(targets)
+    assert f"set toolchain: {toolchain}" in said["converted/lambda.onnx"] or (
+        f"need toolchain: {toolchain}" in said["converted/lambda.onnx"]
+    )
+    assert "torchvision.ops.misc.ConvTranspose2d" in said["converted/gone.onnx"]
+    assert "set toolchain: tf2.3" in said["converted/gone.onnx"]
+    if toolchain == "tf1.15":  # contrib's Resampler
+        assert "(Resampler)" in said["converted/counts.onnx"]
+        assert "toolchain: tf1.15" in said["converted/counts.onnx"]
+
+
+def test_code_in_a_file_waits_for_trust(toolchain, written, tmp_path_factory):
+    folder = project(written, tmp_path_factory)
+    config = {"defaults": {"toolchain": toolchain}, "models": {"net": {"input_shape": "1,3,8,8"}}}
+    run = folder.snakemake("converted/lambda.onnx", "converted/net.onnx", config=config)
+    assert run.returncode != 0 and not folder.converted()
+    assert all("trusted: true" in line for line in run.stderr.splitlines()[-2:]), run.stderr
+
+
+def test_the_same_source_gives_the_same_bytes(toolchain, written, converted, tmp_path_factory):
+    again = project(written, tmp_path_factory)
+    names = ["lambda.onnx", "lambda.tflite", "backend.onnx"]
+    run = again.snakemake(*(f"converted/{name}" for name in names), config=configuration(toolchain))
     assert run.returncode == 0, run.stderr
-    hub = Hub.read(folder.folder / "hub")
-    assert hub.error is None
-    assert hub.inputs[0].shape == (None, 8, 8, 3)
-    assert not hub.notes[0].startswith("tensorflow") and toolchain in hub.notes[0]
+    for name in names:
+        assert again.report(name)["file"] == converted.report(name)["file"], name
+
+
+def test_a_converted_file_is_checked_against_its_old_source(toolchain, converted, monkeypatch, capsys):
+    """The import script alone, without Snakemake: what `python -m converter check` runs for a source."""
+    monkeypatch.chdir(converted.folder)
+    flags = ["--toolchain", toolchain, "--trusted", "true"]
+    assert command.main(["check", "models/lambda.h5", "converted/backend.onnx", *flags]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert (result["status"], result["reference"]) == ("verified", "models/lambda.h5")
+    tensorflow = toolchain.removeprefix("tf")
+    assert result["verification"]["runtime"].endswith(
+        f"against tensorflow {tensorflow}.{'4' if tensorflow == '2.3' else '5'}"
+    )

@@ -11,7 +11,7 @@ from converter.errors import ConverterError
 from converter.parameters import IMPORT_PARAMETERS, PARAMETERS, normalize
 from converter.verify import Tolerance
 
-_FLAGS = [name for name in IMPORT_PARAMETERS if name not in ("verify", "toolchain")]
+_FLAGS = [name for name in IMPORT_PARAMETERS if name != "verify"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

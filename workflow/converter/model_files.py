@@ -85,8 +85,10 @@ def _source(path: str, parameters: Mapping[str, object], folder: Path) -> ModelF
     if hub.error is not None:
         kind = getattr(errors, hub.error["kind"], ConverterError)
         raise kind(hub.error["message"])
-    version = hub.versions.get("torch" if hub.framework == "pytorch" else "tensorflow", "")
-    runtime = f"{'torch' if hub.framework == 'pytorch' else 'tensorflow'} {version}".strip()
+    framework = "torch" if hub.framework == "pytorch" else "tensorflow"
+    # A legacy environment's outputs are its own framework's.
+    version = hub.versions.get(f"{parameters.get('toolchain')}/{framework}") or hub.versions.get(framework, "")
+    runtime = f"{framework} {version}".strip()
     vocabulary = hub.extra.get("vocabulary", {})
     return ModelFile(path, runtime, hub.inputs, hub.outputs, _Hub(hub), hub.batch_dynamic, hub.reference(), vocabulary)
 

@@ -261,7 +261,7 @@ def _fits(backend: str, source: str, extension: str) -> bool:
 
 
 def _misfit(backend: str, source: str, extension: str) -> str:
-    made_from, made = _BACKENDS[backend][0]
+    made_from, made = _BACKENDS[backend][0][0], " and .".join(made for _, made in _BACKENDS[backend])
     return f"backend {backend} converts {made_from} to .{made} only, not {source} to .{extension}: leave backend out"
 
 

@@ -187,6 +187,10 @@ def run_import(name: str, import_model: Callable[[ImportSpec, Path], Hub], argv:
             traceback.print_exc()
             return 1
         hub = Hub(args.hub, error=_describe(error, name, args.source))
+        if isinstance(error, ConverterError) and "toolchain" not in hub.error["message"]:
+            from converter.legacy_hints import toolchain_hint
+
+            hub.error["message"] += toolchain_hint(error)
     hub.source, hub.parameters = source, parameters
     hub.versions, hub.step = {**step_versions(name), **hub.versions}, measure(name)
     hub.write()

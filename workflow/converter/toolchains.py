@@ -25,6 +25,7 @@ __all__ = [
     "check_available",
     "ensure",
     "environment",
+    "is_available",
     "is_built",
     "python",
     "requirements",
@@ -74,6 +75,15 @@ def check_available(toolchain: str) -> None:
             f"install uv, which fetches it (pip install uv), or run `pyenv install {version}` "
             f"or `conda create -n py{version.replace('.', '')} python={version}`"
         )
+
+
+def is_available(toolchain: str) -> bool:
+    """Whether the environment is built, or can be."""
+    try:
+        check_available(toolchain)
+    except UnsupportedError:
+        return False
+    return True
 
 
 def toolchain_version(toolchain: str) -> str:

@@ -46,7 +46,7 @@ def with_dtypes(source: Source, call: Call, specs: list[TensorSpec], shapes: Seq
         f"input_shape: forward of {source.name} does not take inputs of shape {given} "
         f"({', '.join(spec.name for spec in specs)}{'; unknown sizes tried: 7 to 224' if varies else ''}): "
         f"{_message(failures[0])}"
-    )
+    ) from failures[0]
 
 
 def _dtype_choices(count: int, first: str) -> list[tuple[str, ...]]:

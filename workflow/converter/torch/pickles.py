@@ -249,6 +249,11 @@ def load_pickled(path: Path, script: NetworkScript | None, trusted: bool) -> obj
     Raises UntrustedError that names what the file would run, or SourceError for a damaged file.
     """
     refused, allowed = unsafe_globals(globals_in_file(path), script)
+    if gone := [name for name in refused if _is_gone(name)]:
+        raise SourceError(
+            f"{path} names {', '.join(gone[:5])}, which torch {torch.__version__.partition('+')[0]} and its torchvision do not "
+            f"have: {_way_out(path)}"
+        )
     if refused and not trusted:
         listed = ", ".join(refused[:5]) + (f" and {len(refused) - 5} more" if len(refused) > 5 else "")
         raise UntrustedError(
@@ -268,6 +273,20 @@ def load_pickled(path: Path, script: NetworkScript | None, trusted: bool) -> obj
                 "own protocol, or write `trusted: true` if you know where the file comes from"
             ) from error
         raise SourceError(f"{path} cannot be loaded: {text[:300]}") from error
+
+
+def _is_gone(name: str) -> bool:
+    """Whether a refused name is of a framework's module that is not there in today's release."""
+    return name.startswith(("torch.nn.modules.", "torchvision.")) and _import(name) is None
+
+
+def _way_out(path: Path) -> str:
+    state = "save the model's state_dict and give network_script"
+    if is_zip(path):
+        with zipfile.ZipFile(path) as archive:
+            if any(entry.endswith("/byteorder") for entry in archive.namelist()):  # recorded since torch 2.1
+                return f"{state}, since a newer release wrote it"
+    return f"set toolchain: tf2.3 (torch 1.6), with input_shape, or {state}"
 
 
 def _load_weights_only(path: Path, allowed: list[tuple[object, str]]) -> object:
