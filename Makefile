@@ -51,4 +51,4 @@ test-all: $(VENV)/.all
 
 # Builds both legacy environments on first use (docs/legacy.md); what has no interpreter here is skipped.
 test-legacy: $(VENV)/.all
-	$(BIN)/python -m pytest -m legacy
+	$(BIN)/python -m pytest -m legacy tests/test_legacy_environments.py
