@@ -12,7 +12,12 @@ from converter.step import ImportSpec, run_import
 def import_model(spec: ImportSpec, out: Path) -> Hub:
     if spec.toolchain != "default":
         from converter.legacy import import_tensorflow
+        from converter.tf.checkpoint import read_meta_graph
+        from converter.tf.refused_operators import refuse_unread
 
+        if not spec.trusted:
+            graph_def = read_meta_graph(spec.source)[0].graph_def
+            refuse_unread(spec.source, graph_def, spec.input_nodes, spec.output_nodes)
         return import_tensorflow(spec, out)
     from converter.tf.build_hub import Source, build_hub
     from converter.tf.checkpoint import checkpoint_values, read_meta_graph
@@ -25,7 +30,7 @@ def import_model(spec: ImportSpec, out: Path) -> Hub:
     scope = meta.saver_def.restore_op_name.rpartition("/")[0] or "save"
     values = checkpoint_values(meta.graph_def, prefix, source.variables(graph_def), scope)
     frozen = source.freeze(graph_def, values, out)
-    with restored_session(meta, prefix, source, values) as (session, restore):
+    with restored_session(meta, prefix, source, values, spec.trusted) as (session, restore):
 
         def run(arrays: list) -> list:
             if frozen.assigned:

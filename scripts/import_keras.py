@@ -11,13 +11,16 @@ from converter.step import ImportSpec, run_import
 
 
 def import_model(spec: ImportSpec, out: Path) -> Hub:
-    if spec.toolchain != "default":
-        from converter.legacy import import_tensorflow
-
-        return import_tensorflow(spec, out)
     from converter.tf.keras_file import read_keras_file
 
-    file = read_keras_file(spec.source)
+    file = read_keras_file(spec.source, spec.trusted)
+    if spec.toolchain != "default":
+        from converter.legacy import import_tensorflow
+        from converter.tf.keras_trust import refuse_untrusted
+
+        if not spec.trusted:
+            refuse_untrusted(file)
+        return import_tensorflow(spec, out)
     os.environ["KERAS_BACKEND"] = "tensorflow"  # before keras is first imported
 
     from converter.tf.build_hub import Source, build_hub
@@ -26,11 +29,14 @@ def import_model(spec: ImportSpec, out: Path) -> Hub:
     from converter.tf.keras_loading import open_keras
     from converter.tf.keras_signature import keras_call
     from converter.tf.keras_trace import trace
+    from converter.tf.refused_operators import refuse_trace
     from converter.tf.state import stateless
 
     with open_keras(spec, file) as (model, keras):
         call = keras_call(spec, model, keras)
         function, inputs, outputs = trace(spec, call)
+        if not spec.trusted:
+            refuse_trace(spec.source, function.graph.as_graph_def())
         frozen = freeze_function(function, inputs, outputs, out)
         direct = None
         if frozen.resources or has_fused_lstm(function.graph.as_graph_def()):

@@ -12,7 +12,11 @@ from converter.step import ImportSpec, run_import
 def import_model(spec: ImportSpec, out: Path) -> Hub:
     if spec.toolchain != "default":
         from converter.legacy import import_tensorflow
+        from converter.tf.graph_file import read_graph_file
+        from converter.tf.refused_operators import refuse_unread
 
+        if not spec.trusted:
+            refuse_unread(spec.source, read_graph_file(spec.source), spec.input_nodes, spec.output_nodes)
         return import_tensorflow(spec, out)
     import tensorflow as tf
 
@@ -21,8 +25,12 @@ def import_model(spec: ImportSpec, out: Path) -> Hub:
     from converter.tf.graph import clean
     from converter.tf.graph_file import read_graph_file, refuse_unfrozen
     from converter.tf.graph_source import import_graph, known_part, open_graph
+    from converter.tf.refused_operators import disarm
 
-    graph_def = known_part(read_graph_file(spec.source), spec.input_nodes, spec.output_nodes)
+    graph_def = read_graph_file(spec.source)
+    if not spec.trusted:
+        disarm(graph_def)
+    graph_def = known_part(graph_def, spec.input_nodes, spec.output_nodes)
     clean(graph_def)
     # The session that makes the reference gets the file's graph as it is; all else works without the weights.
     session = tf.compat.v1.Session(graph=import_graph(spec, graph_def))

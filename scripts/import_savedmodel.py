@@ -10,13 +10,17 @@ from converter.step import ImportSpec, run_import
 
 
 def import_model(spec: ImportSpec, out: Path) -> Hub:
+    from converter.tf.saved_model_file import choose_signature, meta_graph_of, read_saved_model
+    from converter.tf.saved_model_trust import refuse_links, refuse_untrusted
+
+    meta = meta_graph_of(spec.source, read_saved_model(spec.source), spec.savedmodel_tag)
+    if not spec.trusted:
+        refuse_links(spec.source)
+        refuse_untrusted(spec.source, meta)
     if spec.toolchain != "default":
         from converter.legacy import import_tensorflow
 
         return import_tensorflow(spec, out)
-    from converter.tf.saved_model_file import choose_signature, meta_graph_of, read_saved_model
-
-    meta = meta_graph_of(spec.source, read_saved_model(spec.source), spec.savedmodel_tag)
     signature = choose_signature(spec.source, meta, spec.savedmodel_signature)
     if meta.HasField("object_graph_def"):
         from converter.tf.saved_model_v2 import import_signature

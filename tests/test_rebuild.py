@@ -128,7 +128,7 @@ def test_a_killed_step_is_reported_and_a_killed_run_continues(made: Copy):
     run, steps = import_of_c(made)
     os.kill(steps[0], signal.SIGKILL)
     _, errors = run.communicate()
-    sentence = "converted/c.onnx: a step was ended before it finished (killed, or out of memory or disk): run it again"
+    sentence = "converted/c.onnx: a step was ended before it finished (killed, crashed, or out of memory or disk): run it again"
     assert run.returncode == 1 and errors.splitlines()[-1].startswith(sentence)
     assert made.report("c.onnx")["status"] == "failed"
 

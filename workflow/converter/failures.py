@@ -6,9 +6,19 @@ import hashlib
 import json
 from pathlib import Path
 
-__all__ = ["remember", "take"]
+from converter.run_lock import in_run
+
+__all__ = ["folders", "remember", "take"]
 
 _FOLDER = Path("intermediate", "failures")
+
+
+def folders() -> list[Path]:
+    """What must exist and be writable for `remember`; empty where no run keeps sentences."""
+    if not in_run():
+        return []
+    _FOLDER.mkdir(parents=True, exist_ok=True)
+    return [_FOLDER]
 
 
 def remember(name: str, sentence: str) -> None:

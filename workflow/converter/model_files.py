@@ -16,6 +16,7 @@ import numpy as np
 from converter import errors
 from converter.errors import ConverterError, SourceError, UnsupportedError
 from converter.hub import Hub, Run, TensorSpec
+from converter.onnx_external import refuse_external_data
 from converter.parameters import IMPORT_PARAMETERS
 from converter.plan import import_parameters_of
 from converter.runtimes import OnnxModel, TFLiteModel
@@ -62,6 +63,8 @@ def open_model(path: str, parameters: Mapping[str, object], hub: Path) -> ModelF
 def _converted(path: str) -> ModelFile:
     if not Path(path).is_file():
         raise SourceError(f"{path} does not exist: write the path of an existing file")
+    if Path(path).suffix == ".onnx":
+        refuse_external_data(Path(path))
     try:
         model = _RUNTIMES[Path(path).suffix](Path(path))
     except Exception as error:  # whatever the runtime raises for bytes that are no model, or operators it lacks

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from converter.arrays_file import read_arrays_file
 from converter.errors import ParameterError, nearest
 from converter.hub import TensorSpec
 
@@ -201,13 +202,8 @@ class _ArraysFile:
 
     def __init__(self, data: RepresentativeData) -> None:
         self.path, inputs = data.path, data._inputs
-        try:
-            with np.load(self.path, allow_pickle=False) as stored:
-                self.arrays = {name: stored[name] for name in stored.files if name != _RESERVED}
-        except Exception as error:  # zipfile, numpy and the operating system each have their own
-            raise ParameterError(
-                f"quantization.load: {self.path} is not an .npz file that NumPy reads ({type(error).__name__})"
-            ) from error
+        stored = read_arrays_file(self.path, "quantization.load")
+        self.arrays = {name: array for name, array in stored.items() if name != _RESERVED}
         names = [spec.name for spec in inputs]
         if len(names) == 1 and len(self.arrays) == 1:
             self.arrays = {names[0]: next(iter(self.arrays.values()))}

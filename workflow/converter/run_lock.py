@@ -12,7 +12,7 @@ import threading
 import time
 from pathlib import Path
 
-__all__ = ["end_with_run", "mark_run"]
+__all__ = ["end_with_run", "in_run", "mark_run"]
 
 _RUN = "CONVERTER_RUN"
 _SECONDS = 0.5
@@ -46,6 +46,11 @@ def end_with_run() -> None:
     """End this step when its run is gone, before the next run can start the same step. Alone at a shell it goes on."""
     if run := os.environ.get(_RUN):
         threading.Thread(target=_watch, args=(int(run),), daemon=True).start()
+
+
+def in_run() -> bool:
+    """Whether Snakemake started this step, and not somebody at a shell."""
+    return _RUN in os.environ
 
 
 def _watch(run: int) -> None:

@@ -53,8 +53,8 @@ class Session:
         sentences = failures.take(self._started - 1)
         targets = _targets(workflow.dag)
         sentences += self._unreported(targets, sentences)
-        # A legacy environment that could not be built has been said of each target that needs it.
-        sentences = [sentence for sentence in sentences if not sentence.startswith("toolchain ")]
+        # A legacy environment that could not be built, and a step that ended, have been said of each target.
+        sentences = [sentence for sentence in sentences if not sentence.startswith(("toolchain ", "step "))]
         events.send({"event": "unfinished", "targets": {target: _reason(target, sentences) for target in targets}})
         atexit.register(lambda: print(*sentences, sep="\n", file=sys.stderr, flush=True))
 
@@ -65,8 +65,11 @@ class Session:
             if _reason(target, known):
                 continue
             plan = self.planner.plan(self.planner.report_name(target))
-            reason = next(filter(None, (_reason(f"toolchain {name}", known) for name in toolchains(plan))), None) or (
-                "a step was ended before it finished (killed, or out of memory or disk): run it again; logs/ has more"
+            subjects = [*(f"toolchain {name}" for name in toolchains(plan)), f"step {target}"]
+            subjects += [f"step intermediate/{plan.source.key}"] if plan.source else []
+            reason = next(filter(None, (_reason(subject, known) for subject in subjects)), None) or (
+                "a step was ended before it finished (killed, crashed, or out of memory or disk): run it again; "
+                "logs/ has more"
             )
             path = Path("reports", f"{plan.name}.json")
             if not path.exists():

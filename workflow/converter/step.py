@@ -3,21 +3,25 @@
 A user's mistake or a model's limit (ConverterError) is a verdict: it is written to hub.json or to the report, and the
 step succeeds, so that Snakemake keeps what was written; `publish` then fails with the sentence. So is any unexpected
 exception, since the same source would raise it again, with its traceback in the log. Only what another try may cure (no
-memory, a full disk) ends the step with exit status 1.
+memory, no time, a full disk) ends the step with exit status 1. While a step works it is confined (confinement.py).
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
 import os
 import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from converter import failures
+from converter.confinement import Limits, confined, limits_for
 from converter.errors import ConverterError
 from converter.hub import Hub, TensorSpec
 from converter.parameters import (
@@ -28,7 +32,7 @@ from converter.parameters import (
     normalize,
     parse_input_shape,
 )
-from converter.run_lock import end_with_run
+from converter.run_lock import end_with_run, in_run
 from converter.verify import Tolerance, Verification
 from converter.versions import step_versions
 
@@ -157,8 +161,45 @@ def _is_transient(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _TRANSIENT)
 
 
+def _confined(
+    name: str, subject: Path | str, limits: Limits, folders: list[Path], runs_scripts: bool, toolchain: str
+) -> AbstractContextManager[None]:
+    """`runs_scripts`: the user's own code, or the file's with the user's consent, runs in the step and may write files."""
+    builds = False
+    if toolchain != "default":
+        from converter.toolchains import is_built
+
+        builds = not is_built(toolchain)  # a step alone at a shell builds the environment it needs
+    timeout = TimeoutError(f"{limits.seconds} s have passed")
+    writable = None if runs_scripts or builds else [*folders, *failures.folders()]
+    return confined(limits, lambda: _give_up(name, subject, timeout, limits), writable, network=builds)
+
+
+def _give_up(name: str, subject: Path | str, error: BaseException, limits: Limits) -> int:
+    """Leave a sentence for the end of the run (session.py), where there is one. Returns the exit status."""
+    traceback.print_exception(error)
+    if isinstance(error, TimeoutError):
+        reason = (
+            f"{name} did not end within {limits.seconds} s: CONVERTER_STEP_SECONDS in the environment gives it more"
+        )
+    elif isinstance(error, MemoryError):
+        reason = (
+            f"{name} needs more memory than there is or than the {limits.memory / 1e9:.0f} GB that a step may take: "
+            "CONVERTER_STEP_MEMORY_MB in the environment gives it more"
+        )
+    else:
+        reason = f"{name} could not go on ({_sentence(str(error))[:300]}): run it again when that is mended"
+    if in_run():
+        with contextlib.suppress(OSError):  # on a full disk
+            failures.remember(f"step {subject}", f"step {subject}: {reason}")
+    return 1
+
+
 def run_import(name: str, import_model: Callable[[ImportSpec, Path], Hub], argv: Sequence[str] | None = None) -> int:
-    """Run an import script: source file to hub directory. Returns the exit status."""
+    """Run an import script: source file to hub directory. Returns the exit status.
+
+    With `argv` it runs inside another program, which is not confined.
+    """
     parser = argparse.ArgumentParser(prog=name, description=sys.modules[import_model.__module__].__doc__)
     parser.add_argument("source", help=PARAMETERS["convert_from"].help)
     parser.add_argument("hub", type=Path, help="directory to write")
@@ -169,6 +210,7 @@ def run_import(name: str, import_model: Callable[[ImportSpec, Path], Hub], argv:
     args.hub.mkdir(parents=True, exist_ok=True)
     hub = Hub(args.hub)
     parameters: dict = {}
+    limits = limits_for(0)
     source: dict = {"path": args.source, "format": name.removeprefix("import_"), "sha256": None, "bytes": None}
     try:
         if args.error:
@@ -179,13 +221,17 @@ def run_import(name: str, import_model: Callable[[ImportSpec, Path], Hub], argv:
         path = Path(args.source)
         stat = source_stat(path)
         source |= {"sha256": source_sha256(path), "bytes": source_bytes(path), "stat": stat}
-        hub = import_model(import_spec(path, source["format"], parameters), args.hub)
+        spec = import_spec(path, source["format"], parameters)
+        runs_script = spec.network_script is not None or spec.trusted
+        limits = limits_for(source["bytes"])
+        confinement = _confined(name, args.hub, limits, [args.hub], runs_script, spec.toolchain)
+        with confinement if argv is None else nullcontext():
+            hub = import_model(spec, args.hub)
         if source_stat(path) != stat:
             raise OSError(errno.EIO, f"{path} changed while it was read")
     except Exception as error:
         if _is_transient(error):
-            traceback.print_exc()
-            return 1
+            return _give_up(name, args.hub, error, limits)
         hub = Hub(args.hub, error=_describe(error, name, args.source))
         if isinstance(error, ConverterError) and "toolchain" not in hub.error["message"]:
             from converter.legacy_hints import toolchain_hint
@@ -218,8 +264,12 @@ def import_spec(source: Path, format: str, parameters: dict) -> ImportSpec:
 def run_export(
     name: str, export_model: Callable[[Hub, ExportJob, Path], ExportResult], argv: Sequence[str] | None = None
 ) -> int:
-    """Run an export script: hub directory to a staged file, verified, and its report. Returns the exit status."""
+    """Run an export script: hub directory to a staged file, verified, and its report. Returns the exit status.
+
+    With `argv` it runs inside another program, which is not confined.
+    """
     from converter import report
+    from converter.source_files import source_bytes
 
     parser = argparse.ArgumentParser(prog=name, description=sys.modules[export_model.__module__].__doc__)
     parser.add_argument("hub", type=Path, help="directory that an import script wrote")
@@ -230,19 +280,26 @@ def run_export(
     args = parser.parse_args(argv)
     end_with_run()
     args.staged.parent.mkdir(parents=True, exist_ok=True)
+    args.report.parent.mkdir(parents=True, exist_ok=True)
     args.staged.unlink(missing_ok=True)
     hub = Hub.read(args.hub)
     result, error, parameters = None, hub.error, {}
+    limits = limits_for(source_bytes(args.hub))
     try:
         parameters = given_parameters(args, EXPORT_PARAMETERS)
         if error is None:
-            result = export_model(hub, export_job(args.target, parameters), args.staged)
+            job = export_job(args.target, parameters)
+            folders = [args.staged.parent, args.report.parent]
+            runs_script = bool(job.quantization.get("load"))
+            toolchain = "default" if job.backend == "default" else hub.parameters.get("toolchain", "tf2.3")
+            confinement = _confined(name, args.target, limits, folders, runs_script, toolchain)
+            with confinement if argv is None else nullcontext():
+                result = export_model(hub, job, args.staged)
             if not args.staged.is_file():
                 raise RuntimeError(f"{name} wrote no file")
     except Exception as caught:
         if _is_transient(caught):
-            traceback.print_exc()
-            return 1
+            return _give_up(name, args.target, caught, limits)
         error = _describe(caught, name, hub.source.get("path") or args.target)
     if error is not None:
         # Snakemake wants every declared output; `publish` never moves a file whose report says failed.

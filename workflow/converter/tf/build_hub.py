@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from converter.arrays_file import read_arrays_file
 from converter.errors import ConverterError, ParameterError, SourceError
 from converter.hub import Hub, Run, TensorSpec
 from converter.reference import make_reference
@@ -159,7 +160,7 @@ def _reference(spec: ImportSpec, frozen: Frozen, run: RunSource, vocabulary: dic
     """
     user_inputs = None
     if spec.reference_inputs is not None:
-        user_inputs = _user_inputs(spec.reference_inputs)
+        user_inputs = read_arrays_file(spec.reference_inputs, "verify.inputs")
     arguments = {"samples": spec.samples, "vocabulary": vocabulary, "user_inputs": user_inputs}
     failure = None
     try:
@@ -190,11 +191,3 @@ def _follows_batch(runs: Sequence[Run], position: int) -> bool:
     return all(
         run.outputs[position].ndim > 0 and run.outputs[position].shape[0] == run.inputs[0].shape[0] for run in runs
     )
-
-
-def _user_inputs(path: Path) -> dict[str, np.ndarray]:
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            return {name: stored[name] for name in stored.files}
-    except (OSError, ValueError) as error:
-        raise ParameterError(f"verify.inputs: {path} is no readable .npz of plain arrays ({error})") from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
 import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2
@@ -12,6 +13,7 @@ from converter.errors import SourceError
 from converter.tf.errors import reason
 from converter.tf.graph import GraphDef, node_name, prune
 from converter.tf.graph_source import GraphSource
+from converter.tf.refused_operators import refuse_restores
 from converter.tf.resources import VARIABLE_OPS
 from converter.tf.values import Value
 
@@ -22,7 +24,11 @@ _TABLES = ("InitializeTable", "LookupTableImport")
 
 @contextmanager
 def restored_session(
-    meta: meta_graph_pb2.MetaGraphDef, prefix: str, source: GraphSource, values: Mapping[str, Value]
+    meta: meta_graph_pb2.MetaGraphDef,
+    prefix: str,
+    source: GraphSource,
+    values: Mapping[str, Value],
+    trusted: bool = False,
 ) -> Iterator[tuple[tf.compat.v1.Session, Callable[[], None]]]:
     """(session, restore): a session on the part of the graph that the outputs need, its variables restored from `prefix`.
 
@@ -32,13 +38,16 @@ def restored_session(
     graph_def = source.graph_def
     variables = _variables(graph_def, source)
     assigns = _restore_assigns(graph_def, meta.saver_def, variables)
-    tables = [node.name for node in graph_def.node if node.op.startswith(_TABLES)]
+    used = {node.name for node in prune(graph_def, [spec.tensor for spec in source.outputs]).node}
+    tables = [node.name for node in graph_def.node if node.op.startswith(_TABLES) and node_name(node.input[0]) in used]
     wanted = [*(spec.tensor for spec in (*source.inputs, *source.outputs)), *assigns.values(), *tables]
     needed = prune(graph_def, wanted, list(source.constants))
+    filename = meta.saver_def.filename_tensor_name
+    if not trusted:
+        refuse_restores(Path(f"{prefix}.meta"), prune(graph_def, [*assigns.values(), *tables]), filename)
     graph = tf.Graph()
     with graph.as_default():
         tf.import_graph_def(needed, name="")
-    filename = meta.saver_def.filename_tensor_name
     with tf.compat.v1.Session(graph=graph) as session:
 
         def restore() -> None:

@@ -26,6 +26,7 @@ from converter.tf.endpoints import (
 from converter.tf.errors import reason
 from converter.tf.freeze import Frozen, freeze_graph
 from converter.tf.graph import GraphDef, NodeDef, clean, inline_functions, node_name, prune
+from converter.tf.refused_operators import disarm, refuse_needed
 from converter.tf.resources import VARIABLE_OPS
 from converter.tf.training_flags import PLACEHOLDERS, choose_constants, set_constants
 from converter.tf.values import Value
@@ -110,6 +111,8 @@ def open_graph(
     """
     weights = weights or {}
     clean(graph_def)
+    if not spec.trusted:
+        disarm(graph_def)
     given_inputs = spec.input_nodes or (signature[0] if signature else [])
     given_outputs = spec.output_nodes or (signature[1] if signature else [])
     graph_def = known_part(graph_def, given_inputs, given_outputs)
@@ -130,6 +133,8 @@ def open_graph(
         inputs, found = find_inputs(graph_def, graph, outputs, known)
         notes += found
     _check_types([*inputs, *outputs], graph)
+    if not spec.trusted:
+        refuse_needed(spec.source, graph_def, [entry.tensor for entry in inputs], [entry.tensor for entry in outputs])
     inputs = override_shapes(spec, inputs)
     used = {node.name for node in prune(graph_def, [entry.tensor for entry in outputs]).node}
     unused = [name for name in constants if name not in used]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Iterator
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from converter.errors import SourceError, UntrustedError
+from converter.containers import refuse_archive, refuse_hdf5
+from converter.errors import SourceError
 
-__all__ = ["KerasFile", "read_keras_file", "refuse_bytecode"]
+__all__ = ["KerasFile", "read_keras_file"]
 
 
 @dataclass(frozen=True)
@@ -31,23 +32,27 @@ class KerasFile:
         return self.version is None or int(self.version.split(".")[0]) < 3
 
 
-def read_keras_file(path: Path) -> KerasFile:
-    """Raises SourceError for a file that is empty, truncated, or no Keras file."""
+def read_keras_file(path: Path, trusted: bool = False) -> KerasFile:
+    """Raises SourceError for a file that is empty, truncated, or no Keras file, UntrustedError for what leads out of it."""
     if path.stat().st_size == 0:
         raise SourceError(f"{path} is empty: copy it again")
     with open(path, "rb") as file:
         start = file.read(8)
     if start == b"\x89HDF\r\n\x1a\n":
-        return _read_hdf5(path)
+        return _read_hdf5(path, trusted)
     if start.startswith(b"PK"):
-        return _read_zip(path)
+        if not trusted:
+            refuse_archive(path)
+        return _read_zip(path, trusted)
     raise SourceError(f"{path} is no Keras file, neither HDF5 nor a .keras archive: copy it again, or correct its name")
 
 
-def _read_hdf5(path: Path) -> KerasFile:
+def _read_hdf5(path: Path, trusted: bool) -> KerasFile:
     import h5py
 
     try:
+        if not trusted:
+            refuse_hdf5(path)
         with h5py.File(path, "r") as file:
             version = file.attrs.get("keras_version")
             config = file.attrs.get("model_config")
@@ -63,7 +68,7 @@ def _read_hdf5(path: Path) -> KerasFile:
                 )
             if version is None and "layer_names" not in file.attrs and config is None:
                 version = "3"  # Keras 3's own weights format has no attributes
-    except OSError as error:
+    except (OSError, RuntimeError, KeyError, ValueError, UnicodeDecodeError) as error:  # h5py raises all of them
         raise SourceError(f"{path} is damaged or truncated ({path.stat().st_size} bytes): copy it again") from error
     return KerasFile(path, _text(version), None if config is None else _json(path, _text(config)))
 
@@ -75,11 +80,11 @@ def _text(value: object) -> str | None:
 def _json(path: Path, text: str) -> dict:
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise SourceError(f"{path} is damaged: its configuration is no JSON ({error})") from None
 
 
-def _read_zip(path: Path) -> KerasFile:
+def _read_zip(path: Path, trusted: bool) -> KerasFile:
     try:
         with zipfile.ZipFile(path) as archive:
             names = set(archive.namelist())
@@ -87,44 +92,9 @@ def _read_zip(path: Path) -> KerasFile:
                 raise SourceError(f"{path} is an archive without a Keras model: it has no config.json")
             config = _json(path, archive.read("config.json").decode())
             metadata = _json(path, archive.read("metadata.json").decode()) if "metadata.json" in names else {}
-    except (zipfile.BadZipFile, EOFError, OSError) as error:
+        for name in () if trusted else names:
+            if name.endswith((".h5", ".hdf5")):
+                refuse_hdf5(path, within=name)
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, KeyError, ValueError) as error:
         raise SourceError(f"{path} is damaged or truncated ({path.stat().st_size} bytes): copy it again") from error
     return KerasFile(path, metadata.get("keras_version", "3"), config)
-
-
-def refuse_bytecode(file: KerasFile) -> None:
-    """Raise UntrustedError where the model holds Python bytecode, which opening it would run (a Lambda of a lambda)."""
-    names = [layer.get("config", {}).get("name", "lambda") for layer in _bytecode_layers(file.config)]
-    if names:
-        raise UntrustedError(
-            f"{file.path} carries Python code of its own in its Lambda layers ({', '.join(map(str, names[:5]))}), "
-            "and opening it would run that: set trusted: true if you know where the file comes from"
-        )
-
-
-def has_bytecode(file: KerasFile) -> bool:
-    return any(True for _ in _bytecode_layers(file.config))
-
-
-def _bytecode_layers(config: object) -> Iterator[dict]:
-    """Lambda layers whose function is stored as code, anywhere in a configuration, nested models and wrappers included."""
-    if isinstance(config, dict):
-        of_lambda = config.get("class_name") == "Lambda" and _is_bytecode(config.get("config", {}))
-        if of_lambda or config.get("class_name") == "__lambda__":
-            yield config
-        else:
-            for value in config.values():
-                yield from _bytecode_layers(value)
-    elif isinstance(config, list):
-        for value in config:
-            yield from _bytecode_layers(value)
-
-
-def _is_bytecode(config: dict) -> bool:
-    for key in ("function", "output_shape", "mask"):
-        value = config.get(key)
-        if config.get(f"{key}_type") == "lambda":  # Keras 1 and 2
-            return True
-        if isinstance(value, dict) and value.get("class_name") == "__lambda__":  # Keras 3
-            return True
-    return False

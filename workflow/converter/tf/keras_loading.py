@@ -5,14 +5,15 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import ModuleType
 
 from converter.errors import ConverterError, ParameterError, SourceError
 from converter.step import ImportSpec
 from converter.tf.errors import reason
-from converter.tf.keras_file import KerasFile, has_bytecode, refuse_bytecode
+from converter.tf.keras_file import KerasFile
 from converter.tf.keras_repairs import repaired
+from converter.tf.keras_trust import has_bytecode, keras_modules_only, refuse_untrusted
 from converter.tf.network_script import build_network, custom_objects, keras_names, load_script
 from converter.toolchains import toolchain_for_keras
 
@@ -33,9 +34,10 @@ def open_keras(spec: ImportSpec, file: KerasFile) -> Iterator[tuple[object, Modu
             "a Python file and the class or function in it that builds the model"
         )
     if not spec.trusted:
-        refuse_bytecode(file)
+        refuse_untrusted(file)
     keras = _keras_for(file)
-    with keras_names(keras), repaired(keras), _quiet():
+    own_modules = nullcontext() if spec.trusted else keras_modules_only(keras)
+    with keras_names(keras), repaired(keras), _quiet(), own_modules:
         script = load_script(spec.network_script) if spec.network_script else None
         if file.config is None or (script is not None and spec.network_name):
             model = _build_and_fill(spec, file, build_network(script, spec.network_name, spec.network_args))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from converter.arrays_file import read_arrays_file
 from converter.errors import ConverterError, ParameterError, SourceError, UnsupportedError
 from converter.hub import Hub, Run, TensorSpec
 from converter.reference import make_reference
@@ -94,8 +95,7 @@ def _reference(source: Source, inputs: Inputs, batch_dynamic: bool, spec: Import
 
     user_inputs = None
     if spec.reference_inputs is not None:
-        with np.load(spec.reference_inputs) as stored:
-            user_inputs = {name: stored[name] for name in stored.files}
+        user_inputs = read_arrays_file(spec.reference_inputs, "verify.inputs")
     try:
         runs = make_reference(
             inputs.specs,

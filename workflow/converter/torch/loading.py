@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from converter.containers import refuse_archive
 from converter.errors import ParameterError, SourceError
 from converter.network_script import NetworkScript, build, load_script
 from converter.torch.archives import file_kind, load_program, load_torchscript
 from converter.torch.checkpoints import find_state_dict, load_state
-from converter.torch.pickles import load_pickled
+from converter.torch.pickles import is_zip, load_pickled
 
 if TYPE_CHECKING:
     from converter.step import ImportSpec
@@ -45,6 +46,8 @@ def load_source(spec: ImportSpec) -> Source:
     if script is None and spec.network_name is not None:
         raise ParameterError(f"network_name is {spec.network_name!r}, but no network_script says where it is defined")
     kind = file_kind(path)
+    if is_zip(path) and not spec.trusted:
+        refuse_archive(path)
     if kind == "program":
         program = load_program(path, spec.trusted)
         # The guards of a program are Python text in the file: they are never run (torch 2.13 offers check_guards).

@@ -1,0 +1,82 @@
+"""Archives and HDF5 files from strangers: what in them leads out of the file, or grows beyond all measure when unpacked."""
+
+from __future__ import annotations
+
+import shutil
+import stat
+import tempfile
+import zipfile
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+from converter.errors import SourceError, UntrustedError
+
+__all__ = ["refuse_archive", "refuse_hdf5"]
+
+_TRUST = "write `trusted: true` if you know where the file comes from"
+# Weights hardly shrink when they are packed; a bomb holds a thousand times its size (the limit of deflate).
+_MOST_TIMES, _ALWAYS_ALLOWED = 100, 1 << 30
+
+
+def refuse_archive(path: Path, hint: str = _TRUST) -> None:
+    """Raise UntrustedError for a zip file with names that lead out of it, links, names twice, or a bomb in it.
+
+    A name twice: the libraries that read it may take either (Python the last, torch the first), so that one is checked
+    and the other is loaded. Raises SourceError for a damaged archive. Keras, PyTorch and NumPy files (.npz) are archives.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+    except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError, UnicodeDecodeError) as error:
+        raise SourceError(f"{path} is damaged ({error}): copy it again") from error
+    names = set()
+    for entry in entries:
+        name = entry.filename
+        if name.startswith(("/", "\\")) or "\\" in name or ".." in PurePosixPath(name).parts:
+            raise UntrustedError(f"{path} contains a name that leads out of it ({name!r}); {hint}")
+        if stat.S_ISLNK(entry.external_attr >> 16):
+            raise UntrustedError(f"{path} contains a symbolic link ({name!r}); {hint}")
+        if name in names:
+            raise UntrustedError(f"{path} contains the name {name!r} twice; {hint}")
+        names.add(name)
+    _refuse_size(path, sum(entry.file_size for entry in entries), hint)
+
+
+def refuse_hdf5(path: Path, within: str | None = None) -> None:
+    """Raise UntrustedError for links to other files, data kept in other files, and sizes out of proportion.
+
+    `within`: the name of an HDF5 file in the archive `path`. Raises OSError where the file is damaged.
+    """
+    if within is None:
+        with open(path, "rb") as file:
+            _refuse_in_hdf5(path, file)
+        return
+    with zipfile.ZipFile(path) as archive, archive.open(within) as packed, tempfile.TemporaryFile() as file:
+        shutil.copyfileobj(packed, file, 1 << 20)
+        file.seek(0)
+        _refuse_in_hdf5(path, file)
+
+
+def _refuse_in_hdf5(path: Path, stream: BinaryIO) -> None:
+    import h5py
+
+    total = 0
+    with h5py.File(stream, "r") as file:
+        links: list[tuple[str, object]] = []
+        file.visititems_links(lambda name, link: links.append((name, link)))
+        for name, link in links:
+            if isinstance(link, h5py.ExternalLink):
+                raise UntrustedError(f"{path} contains a link to another file ({name} to {link.filename}); {_TRUST}")
+        datasets: list[h5py.Dataset] = []
+        file.visititems(lambda _, entry: datasets.append(entry) if isinstance(entry, h5py.Dataset) else None)
+        for entry in datasets:
+            if entry.external or entry.is_virtual:
+                raise UntrustedError(f"{path} keeps the data of {entry.name} in another file; {_TRUST}")
+            total += entry.nbytes
+    _refuse_size(path, total, _TRUST)
+
+
+def _refuse_size(path: Path, unpacked: int, hint: str) -> None:
+    packed = path.stat().st_size
+    if unpacked > max(_ALWAYS_ALLOWED, _MOST_TIMES * packed):
+        raise UntrustedError(f"{path} holds {unpacked / 1e9:.1f} GB in {packed / 1e6:.3g} MB; {hint}")
