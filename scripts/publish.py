@@ -1,7 +1,7 @@
 """Give a staged file its final name if its report allows it: publish.py STAGED REPORT TARGET.
 
-The file is linked (or copied) beside its final place and moved, so that it appears whole or not at all. What did not
-compute the same is kept below rejected/. Prints one line; a failure's sentence is printed again when Snakemake ends.
+The file is linked and the link moved, so that it appears whole or not at all, and a kill leaves nothing beside it. What
+did not compute the same is kept below rejected/. Prints one line; a failure's sentence is printed again when Snakemake ends.
 """
 
 import os
@@ -23,12 +23,16 @@ def main(staged: Path, report_path: Path, target: Path) -> int:
             f"{target}: it would share {report_path} with {result['target']}: give that job another convert_to",
         )
         return 1
-    if not report.publishable(result):
-        if result["status"] == "inaccurate":
-            _place(staged, Path("rejected") / name)
-        failures.remember(str(name), report.line(result))
+    try:
+        if not report.publishable(result):
+            if result["status"] == "inaccurate":
+                _place(staged, Path("rejected") / name)
+            failures.remember(str(name), report.line(result))
+            return 1
+        _place(staged, target)
+    except OSError as error:
+        failures.remember(str(name), f"{target} cannot be written ({error.strerror}): make room or give rights, and run it again")
         return 1
-    _place(staged, target)
     print(report.line(result), flush=True)
     return 0
 
@@ -36,16 +40,21 @@ def main(staged: Path, report_path: Path, target: Path) -> int:
 def _place(staged: Path, target: Path) -> None:
     """Link or copy, then move; the new name gets the present time, so that it is younger than what it was made from."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        try:
-            os.link(staged, temporary)
-        except OSError:  # another file system, or one without links
-            shutil.copyfile(staged, temporary)
-        os.utime(temporary)
-        os.replace(temporary, target)
-    finally:
+    linked, copied = (path.with_name(f".{path.name}.tmp") for path in (staged, target))
+    for temporary in (linked, copied):  # of a killed step
         temporary.unlink(missing_ok=True)
+    try:
+        os.link(staged, linked)
+        os.utime(linked)
+        os.replace(linked, target)
+    except OSError:  # another file system, or one without links
+        try:
+            shutil.copyfile(staged, copied)
+            os.replace(copied, target)
+        finally:
+            copied.unlink(missing_ok=True)
+    finally:
+        linked.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ def refuse_archive(path: Path, hint: str = _TRUST) -> None:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
     except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError, UnicodeDecodeError) as error:
-        raise SourceError(f"{path} is damaged ({error}): copy it again") from error
+        raise SourceError(f"{path} is damaged or truncated ({error}): copy it again") from error
     names = set()
     for entry in entries:
         name = entry.filename

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from google.protobuf.message import DecodeError, Message
 
-from converter.errors import SourceError, UntrustedError
+from converter.errors import UnsupportedError, UntrustedError
 
 __all__ = ["refuse_external_data"]
 
@@ -23,7 +23,7 @@ def refuse_external_data(path: Path) -> None:
     try:
         model = onnx.load(str(path), load_external_data=False)
     except (DecodeError, OSError) as error:
-        raise SourceError(f"{path} is damaged or no ONNX file ({path.stat().st_size} bytes): copy it again") from error
+        raise UnsupportedError(f"{path} does not open: it is damaged or no ONNX file") from error
     folder = os.path.realpath(path.parent)
     for tensor in _tensors(model):
         for entry in tensor.external_data:

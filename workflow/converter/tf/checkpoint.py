@@ -58,9 +58,9 @@ def checkpoint_values(
     """
     try:
         reader = tf.train.load_checkpoint(prefix)
-    except (tf.errors.OpError, ValueError, RuntimeError) as error:
+        shapes, dtypes = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
+    except Exception as error:  # IndexError and more, for damaged bytes (2.21)
         raise SourceError(f"the checkpoint {prefix} cannot be read: {reason(error)}") from error
-    shapes, dtypes = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
     entries = _saved_entries(graph_def, saver_scope)
     nodes = {node.name: node for node in graph_def.node}
     values = {}
@@ -89,7 +89,9 @@ def _reader(reader: object, prefix: str, key: str, slices: tuple[slice, ...]):  
     def read() -> np.ndarray:
         try:
             return np.asarray(reader.get_tensor(key))[slices]
-        except (tf.errors.OpError, RuntimeError) as error:  # 2.21 raises RuntimeError for a short data file
+        except MemoryError:
+            raise
+        except Exception as error:  # RuntimeError for a short data file, IndexError for an empty one (2.21)
             raise SourceError(f"the checkpoint {prefix} is damaged at {key}: {reason(error)}") from error
 
     return read

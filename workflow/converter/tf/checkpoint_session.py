@@ -54,7 +54,7 @@ def restored_session(
             try:
                 session.run(list(assigns.values()), {filename: prefix} if assigns else {})
                 _assign(session, {name: values[name] for name in variables if name not in assigns and name in values})
-            except tf.errors.OpError as error:
+            except Exception as error:  # whatever TensorFlow raises for shapes and types that do not fit
                 raise SourceError(
                     f"the checkpoint {prefix} does not fit its graph or is damaged: {reason(error)}"
                 ) from error

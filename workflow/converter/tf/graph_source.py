@@ -218,6 +218,6 @@ def import_graph(spec: ImportSpec, graph_def: GraphDef) -> tf.Graph:
     with graph.as_default():
         try:
             tf.import_graph_def(graph_def, name="")
-        except (ValueError, tf.errors.OpError) as error:
+        except Exception as error:  # whatever its parts raise for a graph that is none
             raise SourceError(f"{spec.source}: TensorFlow cannot read its graph: {reason(error)}") from error
     return graph

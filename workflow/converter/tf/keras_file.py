@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 from converter.containers import refuse_archive, refuse_hdf5
-from converter.errors import SourceError
+from converter.errors import ConverterError, SourceError
 
 __all__ = ["KerasFile", "read_keras_file"]
 
@@ -68,7 +67,9 @@ def _read_hdf5(path: Path, trusted: bool) -> KerasFile:
                 )
             if version is None and "layer_names" not in file.attrs and config is None:
                 version = "3"  # Keras 3's own weights format has no attributes
-    except (OSError, RuntimeError, KeyError, ValueError, UnicodeDecodeError) as error:  # h5py raises all of them
+    except ConverterError:
+        raise
+    except Exception as error:  # h5py raises whatever the bytes lead it to
         raise SourceError(f"{path} is damaged or truncated ({path.stat().st_size} bytes): copy it again") from error
     return KerasFile(path, _text(version), None if config is None else _json(path, _text(config)))
 
@@ -95,6 +96,8 @@ def _read_zip(path: Path, trusted: bool) -> KerasFile:
         for name in () if trusted else names:
             if name.endswith((".h5", ".hdf5")):
                 refuse_hdf5(path, within=name)
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, KeyError, ValueError) as error:
+    except ConverterError:
+        raise
+    except Exception as error:  # zipfile, zlib and h5py raise whatever the bytes lead them to
         raise SourceError(f"{path} is damaged or truncated ({path.stat().st_size} bytes): copy it again") from error
     return KerasFile(path, metadata.get("keras_version", "3"), config)

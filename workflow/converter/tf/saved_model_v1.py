@@ -56,7 +56,9 @@ def _loader(spec: ImportSpec, session: tf.compat.v1.Session):  # noqa: ANN202 (a
     def load() -> None:
         try:
             tf.compat.v1.saved_model.load(session, list(spec.savedmodel_tag), str(spec.source))
-        except (tf.errors.OpError, OSError, ValueError, RuntimeError) as error:
+        except MemoryError:
+            raise
+        except Exception as error:  # whatever a damaged graph leads the loader to
             raise SourceError(f"{spec.source} cannot be loaded, is it complete? {reason(error)}") from error
 
     return load

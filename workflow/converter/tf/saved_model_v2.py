@@ -32,7 +32,9 @@ def import_signature(spec: ImportSpec, meta: meta_graph_pb2.MetaGraphDef, out: P
         )
     try:
         loaded = tf.saved_model.load(str(spec.source), tags=list(spec.savedmodel_tag))
-    except (tf.errors.OpError, OSError, ValueError, RuntimeError, KeyError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever a damaged object graph leads the loader to
         raise SourceError(f"{spec.source} cannot be loaded, is it complete? {reason(error)}") from error
     function = loaded.signatures[spec.savedmodel_signature]
     every_input = signature_inputs(function)

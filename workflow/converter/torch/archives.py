@@ -10,11 +10,13 @@ import re
 import tarfile
 import tempfile
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
-from converter.errors import SourceError, UntrustedError
+from converter.errors import ConverterError, SourceError, UntrustedError
 from converter.torch.pickles import globals_in_file, is_zip, unsafe_globals
 
 __all__ = ["file_kind", "load_program", "load_torchscript"]
@@ -63,8 +65,8 @@ def file_kind(path: Path) -> str:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-    except zipfile.BadZipFile as error:
-        raise SourceError(f"{path} is damaged: {error}") from None
+    except Exception as error:  # zipfile raises more than BadZipFile: for names, sizes and offsets that are none
+        raise SourceError(f"{path} is damaged or truncated ({error}): copy it again") from error
     if "serialized_exported_program.json" in names or any(name.endswith("/archive_format") for name in names):
         return "program"
     if any(name.endswith("/constants.pkl") for name in names):
@@ -77,7 +79,7 @@ def file_kind(path: Path) -> str:
 def load_torchscript(path: Path, trusted: bool) -> torch.jit.ScriptModule:
     """Load a TorchScript module on the CPU. Raises UntrustedError when its code reads or writes files."""
     if not trusted:
-        with zipfile.ZipFile(path) as archive:
+        with _sound(path), zipfile.ZipFile(path) as archive:
             for name in archive.namelist():
                 if name.endswith(".py") and (
                     found := _FILE_OPERATORS.search(archive.read(name).decode("utf-8", "replace"))
@@ -87,14 +89,14 @@ def load_torchscript(path: Path, trusted: bool) -> torch.jit.ScriptModule:
                     )
     try:
         return torch.jit.load(path, map_location="cpu")
-    except (RuntimeError, ValueError) as error:
+    except Exception as error:  # whatever the bytes lead its unpickler to
         raise SourceError(f"{path} cannot be loaded as TorchScript: {_last_line(error)}") from error
 
 
 def load_program(path: Path, trusted: bool) -> torch.export.ExportedProgram:
     """Load an exported program. Raises UntrustedError when the archive holds pickled code, native code or Python."""
     if not trusted:
-        with zipfile.ZipFile(path) as archive:
+        with _sound(path), zipfile.ZipFile(path) as archive:
             _check_program(path, archive)
     try:
         return torch.export.load(str(path))
@@ -103,6 +105,17 @@ def load_program(path: Path, trusted: bool) -> torch.export.ExportedProgram:
             f"{path} cannot be loaded as a torch.export program: {_last_line(error)}; "
             "save it again with this version of torch, or give the module itself"
         ) from error
+
+
+@contextmanager
+def _sound(path: Path) -> Iterator[None]:
+    """What zipfile, json and our own look at them raise for a damaged archive is the file's fault."""
+    try:
+        yield
+    except (ConverterError, MemoryError):
+        raise
+    except Exception as error:
+        raise SourceError(f"{path} is damaged or truncated ({_last_line(error)}): copy it again") from error
 
 
 def _check_program(path: Path, archive: zipfile.ZipFile) -> None:

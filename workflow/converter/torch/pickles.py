@@ -92,7 +92,9 @@ def globals_in_file(path: Path) -> list[str]:
         try:
             for name in _globals(stream):
                 names.setdefault(name)
-        except (ValueError, EOFError, IndexError, UnicodeDecodeError, OverflowError) as error:
+        except MemoryError:
+            raise
+        except Exception as error:  # zipfile's and pickletools's, whatever the bytes lead them to
             if not names:
                 raise SourceError(f"{path} is not a PyTorch file: it holds no pickle ({error})") from None
             raise SourceError(f"{path} is damaged: its pickle breaks off ({error})") from None
@@ -264,7 +266,9 @@ def load_pickled(path: Path, script: NetworkScript | None, trusted: bool) -> obj
         if refused:
             return torch.load(path, map_location="cpu", weights_only=False, pickle_module=_trusting_pickle(allowed))
         return _load_weights_only(path, allowed)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, AttributeError, ModuleNotFoundError, TypeError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever a damaged pickle leads the machine to
         text = (str(error).strip().splitlines() or [type(error).__name__])[0]
         # The weights-only unpickler knows the instructions of protocol 2 only (torch 2.13).
         if "Unsupported operand" in str(error):

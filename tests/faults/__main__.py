@@ -1,0 +1,41 @@
+"""python -m faults [--kills 200] [--each 20] [--seed 1]: what it did, and what went wrong (exit status 1)."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from faults.harness import Preloaded, Runs
+from faults.kills import PHASES, VICTIMS, kills
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="faults", description=__doc__)
+    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--each", type=int, default=20, help="at least so many in every phase")
+    parser.add_argument("--chain", type=int, default=1, help="kills in a row before the run that finishes the work")
+    parser.add_argument("--seed", type=int, default=1)
+    args = parser.parse_args()
+    os.environ |= {"TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": "-1"}
+    started, preloaded = time.monotonic(), Preloaded()
+    with tempfile.TemporaryDirectory(prefix="converter-faults-") as folder:
+        try:
+            fallen, wrong = kills(Runs(Path(folder), preloaded), args.kills, args.each, args.seed, args.chain)
+        finally:
+            preloaded.stop()
+    total = sum(fallen[phase] for phase in PHASES)
+    print(f"{total} kills in {time.monotonic() - started:.0f} s, {fallen['missed']} came too late")
+    print("  by phase: " + ", ".join(f"{phase} {fallen[phase]}" for phase in PHASES))
+    print("  by victim: " + ", ".join(f"{victim} {fallen[victim]}" for victim in VICTIMS))
+    print(f"  {fallen['plain runs']} plain runs finished the work afterwards")
+    print(*wrong, sep="\n")
+    print(f"{len(wrong)} times something was wrong, then or after the next run")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,103 @@
+"""One small sound model of every source format: what the fuzzer spoils."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+__all__ = ["write_seeds"]
+
+
+def write_seeds(folder: Path) -> dict[str, Path]:
+    """Source by kind; the kind's first word is the import script's."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return {**_keras(folder), **_tensorflow(folder), **_pytorch(folder)}
+
+
+def _keras(folder: Path) -> dict[str, Path]:
+    import keras
+    import tf_keras
+
+    paths = {}
+    for kind, package, name in (
+        ("keras h5 (2)", tf_keras, "legacy.h5"),
+        ("keras h5 (3)", keras, "modern.h5"),
+        ("keras archive", keras, "modern.keras"),
+    ):
+        package.utils.set_random_seed(1)
+        layers = package.layers
+        x = package.Input((6, 6, 2), name="image")
+        y = layers.Conv2D(3, 3, activation="relu", name="conv")(x)
+        y = layers.BatchNormalization(name="norm")(y)
+        y = layers.Flatten(name="flat")(y)
+        y = layers.Concatenate(name="join")([layers.Dense(3, name="a")(y), layers.Dense(2, name="b")(y)])
+        package.Model(x, y).save(folder / name)
+        paths[kind] = folder / name
+    return paths
+
+
+def _tensorflow(folder: Path) -> dict[str, Path]:
+    import tensorflow as tf
+    from google.protobuf import text_format
+
+    v1 = tf.compat.v1
+    weights = np.random.default_rng(1).standard_normal((4, 3)).astype(np.float32)
+
+    def network(weight):
+        x = v1.placeholder(tf.float32, (None, 4), name="x")
+        hidden = tf.nn.relu(x @ weight, name="hidden")
+        return x, tf.nn.softmax(hidden @ tf.constant(weights.T), name="y")
+
+    with tf.Graph().as_default() as graph:
+        network(tf.constant(weights))
+    (folder / "frozen.pb").write_bytes(graph.as_graph_def().SerializeToString())
+    (folder / "frozen.pbtxt").write_text(text_format.MessageToString(graph.as_graph_def()))
+    with tf.Graph().as_default(), v1.Session() as session:
+        x, y = network(v1.get_variable("weight", initializer=weights, use_resource=False))
+        session.run(v1.global_variables_initializer())
+        (folder / "checkpoint").mkdir(exist_ok=True)
+        v1.train.Saver().save(session, str(folder / "checkpoint" / "model"), write_state=False)
+        builder = v1.saved_model.Builder(str(folder / "saved_v1"))
+        signature = v1.saved_model.predict_signature_def({"x": x}, {"y": y})
+        builder.add_meta_graph_and_variables(session, ["serve"], {"serving_default": signature})
+        builder.save()
+
+    class Module(tf.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = tf.Variable(weights)
+
+        @tf.function(input_signature=[tf.TensorSpec((None, 4), tf.float32, name="x")])
+        def score(self, x):
+            return {"y": tf.nn.softmax(x @ self.weight)}
+
+    module = Module()
+    tf.saved_model.save(module, str(folder / "saved_v2"), signatures=module.score)
+    return {
+        "protobuf binary": folder / "frozen.pb",
+        "protobuf text": folder / "frozen.pbtxt",
+        "checkpoint": folder / "checkpoint" / "model.meta",
+        "savedmodel (1)": folder / "saved_v1",
+        "savedmodel (2)": folder / "saved_v2",
+    }
+
+
+def _pytorch(folder: Path) -> dict[str, Path]:
+    import torch
+
+    torch.manual_seed(1)
+    module = torch.nn.Sequential(
+        torch.nn.Conv2d(2, 3, 3), torch.nn.BatchNorm2d(3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(48, 3)
+    ).eval()
+    example = (torch.zeros(1, 2, 6, 6),)
+    torch.save(module, folder / "module.pt")
+    torch.save(module, folder / "old.pt", _use_new_zipfile_serialization=False)
+    torch.jit.trace(module, example).save(str(folder / "script.pt"))
+    torch.export.save(torch.export.export(module, example), str(folder / "program.pt2"))
+    return {
+        "pytorch module": folder / "module.pt",
+        "pytorch old format": folder / "old.pt",
+        "pytorch script": folder / "script.pt",
+        "pytorch program": folder / "program.pt2",
+    }
