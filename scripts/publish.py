@@ -31,7 +31,9 @@ def main(staged: Path, report_path: Path, target: Path) -> int:
             return 1
         _place(staged, target)
     except OSError as error:
-        failures.remember(str(name), f"{target} cannot be written ({error.strerror}): make room or give rights, and run it again")
+        failures.remember(
+            str(name), f"{target} cannot be written ({error.strerror}): make room or give rights, and run it again"
+        )
         return 1
     print(report.line(result), flush=True)
     return 0

@@ -16,7 +16,7 @@ from converter.parameters import EXPORT_PARAMETERS, IMPORT_PARAMETERS, PARAMETER
 from converter.plan import Planner
 from converter.rule_inputs import RuleInputs
 from converter.sources import ModelFolder
-from converter.step import _export_job, import_spec
+from converter.step import export_job, import_spec
 
 # Values that come near to right ones, besides the altogether random.
 near = st.one_of(
@@ -107,4 +107,4 @@ def _steps_take(parameters: dict) -> None:
             assert normalize(name, value) == value
     imported = {name: parameters[name] for name in IMPORT_PARAMETERS if name in parameters}
     import_spec("x", "keras", imported)
-    _export_job("x", {name: parameters[name] for name in EXPORT_PARAMETERS if name in parameters})
+    export_job("x", {name: parameters[name] for name in EXPORT_PARAMETERS if name in parameters})

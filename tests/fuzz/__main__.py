@@ -89,9 +89,8 @@ def summarize(results: Iterator[Result], verbose: bool) -> int:
         ways[kind].add(result.case.words.split(" in ")[0])
         if result.problems or result.outcome in ("hung", "crashed") or verbose:
             bad.append(result)
-            print(
-                f"{kind} {result.case.index} ({result.case.words}): {result.outcome} {result.problems} {result.part}\n    {result.message}"
-            )
+            where = f"{kind} {result.case.index} ({result.case.words})"
+            print(f"{where}: {result.outcome} {result.problems} {result.part}\n    {result.message}", flush=True)
     columns = ["refused", "verified", "unverified", "inaccurate", "read", "gave up", "crashed", "hung"]
     used = [column for column in columns if any(counts[column] for counts in outcomes.values())]
     print(f"{'kind':22}{'cases':>7}{'places':>8}{'ways':>6}" + "".join(f"{column:>12}" for column in used))

@@ -188,7 +188,7 @@ def _give_up(name: str, subject: Path | str, error: BaseException, limits: Limit
             "CONVERTER_STEP_MEMORY_MB in the environment gives it more"
         )
     else:
-        reason = f"{name} could not go on ({_sentence(str(error))[:300]}): run it again when that is mended"
+        reason = f"{name} could not go on ({sentence(str(error))[:300]}): run it again when that is mended"
     if in_run():
         with contextlib.suppress(OSError):  # on a full disk
             failures.remember(f"step {subject}", f"step {subject}: {reason}")
