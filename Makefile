@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 FILES := $(filter converted/% reports/% benchmarks/%.json zoo/%,$(MAKECMDGOALS))
 
-.PHONY: help convert lint test test-all test-legacy format $(FILES)
+.PHONY: help convert lint test test-all test-legacy test-slurm format $(FILES)
 .DEFAULT_GOAL := help
 
 help:
@@ -26,8 +26,8 @@ $(VENV)/.core: requirements.txt constraints.txt
 	echo "$(CURDIR)/workflow" > "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/converter.pth"
 	touch $@
 
-$(VENV)/.all: $(VENV)/.core requirements-torch.txt requirements-vision.txt requirements-dev.txt
-	$(PIP) --requirement requirements-torch.txt --requirement requirements-dev.txt
+$(VENV)/.all: $(VENV)/.core requirements-torch.txt requirements-vision.txt requirements-dev.txt requirements-cluster.txt
+	$(PIP) --requirement requirements-torch.txt --requirement requirements-dev.txt --requirement requirements-cluster.txt
 	$(PIP) --no-deps --requirement requirements-vision.txt
 	touch $@
 
@@ -52,3 +52,7 @@ test-all: $(VENV)/.all
 # Builds both legacy environments on first use (docs/legacy.md); what has no interpreter here is skipped.
 test-legacy: $(VENV)/.all
 	$(BIN)/python -m pytest -m legacy tests/test_legacy_environments.py
+
+# Starts a Slurm of four nodes on this machine (Debian's packages, as root) and ends it.
+test-slurm: $(VENV)/.all
+	$(BIN)/python -m pytest -m slurm tests/slurm
