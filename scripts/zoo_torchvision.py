@@ -20,6 +20,8 @@ from converter.torch.vision import import_torchvision
 
 _SEED = 7
 _SAMPLES = 4
+# Detectors hand out lists of whatever length; what a device runs is their backbone, whose answers are tensors.
+_BACKBONE = "_backbone"
 
 
 def build(name: str, weights: str) -> torch.nn.Module:
@@ -29,12 +31,14 @@ def build(name: str, weights: str) -> torch.nn.Module:
     from torchvision.models import get_model_builder
 
     torch.manual_seed(_SEED)
-    builder = get_model_builder(name)
+    builder = get_model_builder(name.removesuffix(_BACKBONE))
     if weights == "pretrained":
-        return builder(weights="DEFAULT").eval()
-    # Segmentation models download the weights of their backbone unless told not to.
-    backbone = {"weights_backbone": None} if "weights_backbone" in inspect.signature(builder).parameters else {}
-    return builder(weights=None, **backbone).eval()
+        model = builder(weights="DEFAULT")
+    else:
+        # Segmentation and detection models download the weights of their backbone unless told not to.
+        backbone = {"weights_backbone": None} if "weights_backbone" in inspect.signature(builder).parameters else {}
+        model = builder(weights=None, **backbone)
+    return (model.backbone if name.endswith(_BACKBONE) else model).eval()
 
 
 def spread(model: torch.nn.Module, shape: list[int]) -> None:

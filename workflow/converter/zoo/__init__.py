@@ -1,0 +1,1 @@
+"""Networks of the zoo's recipes (scripts/zoo_*.py)."""
