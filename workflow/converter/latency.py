@@ -28,7 +28,7 @@ __all__ = ["Latency", "Timings", "latencies", "latency", "random_inputs", "time_
 
 @dataclass(frozen=True)
 class Timings:
-    """What one process measured. run_ms: one entry per timed run, from arrays in to arrays out.
+    """What one process measured. run_ms: one entry per timed run, from arrays in to arrays out; warmup_ms: those before.
 
     init_ms: from the file's path to a model that is ready to run. Memory is resident MB, None on systems without /proc:
     `memory_before_mb` with the runtime imported and no file open, `peak_memory_mb` the highest until the end.
@@ -37,6 +37,7 @@ class Timings:
     runtime: str
     batch: int
     init_ms: float
+    warmup_ms: list[float]
     run_ms: list[float]
     memory_before_mb: float | None
     peak_memory_mb: float | None
@@ -44,7 +45,10 @@ class Timings:
 
 @dataclass(frozen=True)
 class Latency:
-    """The figures of one file. `batch`: leading dimension of the inputs; throughput: samples per second at the median."""
+    """The figures of one file. `batch`: leading dimension of the inputs; throughput: samples per second at the median.
+
+    first_ms: the first of the warm-up runs, None without any.
+    """
 
     runtime: str
     threads: int
@@ -52,6 +56,7 @@ class Latency:
     warmup: int
     batch: int
     init_ms: float
+    first_ms: float | None
     median_ms: float
     p90_ms: float
     p99_ms: float
@@ -91,6 +96,7 @@ def _summary(timings: Sequence[Timings], warmup: int, threads: int) -> Latency:
         warmup,
         batch,
         init_ms=round(float(np.median([timing.init_ms for timing in timings])), 3),
+        first_ms=round(float(np.median([timing.warmup_ms[0] for timing in timings])), 4) if warmup else None,
         median_ms=median,
         p90_ms=p90,
         p99_ms=p99,
@@ -126,15 +132,13 @@ def time_file(path: Path, *, runs: int, warmup: int, threads: int) -> Timings:
     start = time.perf_counter()
     runtime, inputs, run = opening(path, threads)
     init_ms = 1000 * (time.perf_counter() - start)
-    for _ in range(warmup):
-        run()
     run_ms = []
-    for _ in range(runs):
+    for _ in range(warmup + runs):
         start = time.perf_counter()
         run()
         run_ms.append(round(1000 * (time.perf_counter() - start), 5))
     batch = next((array.shape[0] for array in inputs if array.ndim), 1)
-    return Timings(runtime, batch, round(init_ms, 3), run_ms, before, _status_mb("VmHWM"))
+    return Timings(runtime, batch, round(init_ms, 3), run_ms[:warmup], run_ms[warmup:], before, _status_mb("VmHWM"))
 
 
 def random_inputs(specs: Sequence[TensorSpec], seed: int = 0) -> list[np.ndarray]:
