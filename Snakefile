@@ -6,6 +6,8 @@
 #   reports/{model}.int8.layers.json        what quantization costs each layer, and which to keep in float
 #   reports/{model}.quantization.html       size, latency and accuracy of all quantized files of a model, on one page
 #   intermediate/{model}-{key}/             the source, read once for all its targets
+#   benchmarks/{target}.json                how fast it runs; reports/profile.html compares them
+#   reports/coverage.html                   what became of all targets, in one table
 #   rejected/                               files that did not compute what their source computes
 import os
 import sys
@@ -15,6 +17,7 @@ from snakemake.utils import min_version
 
 min_version("9.27")
 sys.path.insert(0, os.path.join(workflow.basedir, "workflow"))
+from converter.remote import Storage
 from converter.session import open_session
 
 
@@ -25,6 +28,7 @@ configfile: os.path.join(workflow.basedir, "configs", "config.yaml")
 session = open_session(config, Path(workflow.basedir), workflow.is_main_process)
 session.limit_memory(workflow)
 planned = session.rule_inputs
+session.planner.storage = Storage(storage, offline=not workflow.is_main_process)
 
 
 wildcard_constraints:
@@ -40,6 +44,7 @@ rule all:
 
 
 include: "rules/publish.smk"
+include: "rules/storage.smk"
 include: "rules/keras.smk"
 include: "rules/savedmodel.smk"
 include: "rules/checkpoint.smk"
@@ -50,6 +55,8 @@ include: "rules/tflite.smk"
 include: "rules/quantization.smk"
 include: "rules/report.smk"
 include: "rules/zoo.smk"
+include: "rules/coverage.smk"
+include: "rules/benchmark.smk"
 include: "rules/toolchains.smk"
 
 

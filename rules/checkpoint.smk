@@ -5,16 +5,19 @@ rule import_checkpoint:
     """Read a checkpoint: its inference graph, weights and reference outputs."""
     input:
         ancient(planned.source),
+        made=planned.made_source,
     output:
         directory("intermediate/{key}"),
     log:
         "logs/import/{key}.log",
     wildcard_constraints:
         key=planned.keys_of("checkpoint"),
+    cache: True
     conda:
         "../environment.yml"
     resources:
         mem_mb=planned.import_memory,
+        runtime=planned.import_runtime,
     params:
         source=planned.source_path,
         options=planned.import_options,

@@ -17,6 +17,7 @@ rule export_onnx:
         "../environment.yml"
     resources:
         mem_mb=planned.export_memory,
+        runtime=planned.export_runtime,
     params:
         model=planned.model_name,
         target=planned.target,

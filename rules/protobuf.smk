@@ -5,16 +5,19 @@ rule import_protobuf:
     """Read a frozen graph: its constants as weights, and reference outputs."""
     input:
         ancient(planned.source),
+        made=planned.made_source,
     output:
         directory("intermediate/{key}"),
     log:
         "logs/import/{key}.log",
     wildcard_constraints:
         key=planned.keys_of("protobuf"),
+    cache: True
     conda:
         "../environment.yml"
     resources:
         mem_mb=planned.import_memory,
+        runtime=planned.import_runtime,
     params:
         source=planned.source_path,
         options=planned.import_options,
@@ -42,6 +45,7 @@ rule export_protobuf:
         "../environment.yml"
     resources:
         mem_mb=planned.export_memory,
+        runtime=planned.export_runtime,
     params:
         model=planned.model_name,
         target=planned.target,

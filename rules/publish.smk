@@ -10,6 +10,7 @@ rule publish:
         "converted/{name}",
     log:
         "logs/{name}.publish.log",
+    localrule: True
     conda:
         "../environment.yml"
     params:
@@ -20,7 +21,7 @@ rule publish:
         "step publish {input.staged:q} {input.report:q} {output:q} 2> {log:q}"
 
 
-if session.planner.elsewhere:
+if planned.elsewhere_pattern():
 
     use rule publish as publish_elsewhere with:
         input:
@@ -40,6 +41,7 @@ rule refuse:
         directory("intermediate/refused/{target}"),
     log:
         "logs/{target}.refuse.log",
+    localrule: True
     conda:
         "../environment.yml"
     params:

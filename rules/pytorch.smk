@@ -5,6 +5,7 @@ rule import_pytorch:
     """Read a PyTorch file: its exported program and reference outputs."""
     input:
         source=ancient(planned.source),
+        made=planned.made_source,
         libraries=ancient("intermediate/toolchains/torch"),
     output:
         directory("intermediate/{key}"),
@@ -12,10 +13,12 @@ rule import_pytorch:
         "logs/import/{key}.log",
     wildcard_constraints:
         key=planned.keys_of("pytorch"),
+    cache: True
     conda:
         "../environment.yml"
     resources:
         mem_mb=planned.import_memory,
+        runtime=planned.import_runtime,
     params:
         source=planned.source_path,
         options=planned.import_options,
@@ -44,6 +47,7 @@ rule export_keras:
         "../environment.yml"
     resources:
         mem_mb=planned.export_memory,
+        runtime=planned.export_runtime,
     params:
         model=planned.model_name,
         target=planned.target,

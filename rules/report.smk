@@ -9,6 +9,7 @@ rule inspect:
         "reports/{model}.inspect.json",
     log:
         "logs/{model}.inspect.log",
+    localrule: True
     conda:
         "../environment.yml"
     params:
@@ -30,6 +31,7 @@ rule report_refusal:
         "logs/{name}.log",
     wildcard_constraints:
         name=r".+(?<!\.onnx)(?<!\.tflite)(?<!\.pb)(?<!\.h5)(?<!\.hdf5)(?<!\.keras)(?<!\.inspect)(?<!\.layers)",
+    localrule: True
     conda:
         "../environment.yml"
     params:

@@ -16,6 +16,7 @@ rule export_tflite:
         "../environment.yml"
     resources:
         mem_mb=planned.export_memory,
+        runtime=planned.export_runtime,
     params:
         model=planned.model_name,
         target=planned.target,

@@ -7,6 +7,7 @@ rule toolchain_torch:
         touch("intermediate/toolchains/torch"),
     log:
         "logs/toolchains/torch.log",
+    localrule: True
     conda:
         "../environment.yml"
     params:
@@ -26,6 +27,7 @@ rule toolchain_legacy:
         "logs/toolchains/{toolchain}.log",
     wildcard_constraints:
         toolchain=r"tf2\.3|tf1\.15",
+    localrule: True
     conda:
         "../environment.yml"
     message:

@@ -1,6 +1,13 @@
 # Well-known models that recipes make on demand, below zoo/ (configs/zoo.yaml).
 
 
+rule zoo:
+    """Convert the whole zoo to ONNX and TensorFlow Lite, or the part named by zoo: {only: [...]}, and make the coverage table."""
+    input:
+        planned.zoo_targets,
+        "reports/coverage.html",
+
+
 rule zoo_keras:
     """Make a Keras application or a small recurrent model, with seeded weights or, if configured, pretrained ones."""
     output:
@@ -39,3 +46,85 @@ rule zoo_torchvision:
         "make {output}"
     shell:
         "step zoo_torchvision {params.recipe} {output:q} 2> {log:q}"
+
+
+rule zoo_recurrent_torch:
+    """Make a small recurrent model of PyTorch, as an exported program with seeded weights."""
+    input:
+        ancient("intermediate/toolchains/torch"),
+    output:
+        "zoo/{model}.pt2",
+    log:
+        "logs/zoo/{model}.log",
+    conda:
+        "../environment.yml"
+    resources:
+        mem_mb=1500,
+    params:
+        recipe=planned.recipe_options,
+        code=planned.code("zoo_recurrent_torch"),
+    message:
+        "make {output}"
+    shell:
+        "step zoo_recurrent_torch {params.recipe} {output:q} 2> {log:q}"
+
+
+rule zoo_graph:
+    """Make a frozen graph of TensorFlow 1, with seeded weights."""
+    output:
+        "zoo/{model}.pb",
+    log:
+        "logs/zoo/{model}.log",
+    conda:
+        "../environment.yml"
+    resources:
+        mem_mb=3000,
+    params:
+        recipe=planned.recipe_options,
+        code=planned.code("zoo_tf1"),
+    message:
+        "make {output}"
+    shell:
+        "step zoo_tf1 {params.recipe} {output:q} 2> {log:q}"
+
+
+rule zoo_checkpoint:
+    """Make a checkpoint of TensorFlow 1, with seeded weights."""
+    output:
+        meta="zoo/{model}.meta",
+        index="zoo/{model}.index",
+        data="zoo/{model}.data-00000-of-00001",
+    log:
+        "logs/zoo/{model}.log",
+    conda:
+        "../environment.yml"
+    resources:
+        mem_mb=3000,
+    params:
+        recipe=planned.recipe_options,
+        code=planned.code("zoo_tf1"),
+    message:
+        "make {output.meta}"
+    shell:
+        "step zoo_tf1 {params.recipe} {output.meta:q} 2> {log:q}"
+
+
+rule zoo_savedmodel:
+    """Make a SavedModel, with seeded weights."""
+    output:
+        directory("zoo/{model}"),
+    log:
+        "logs/zoo/{model}.log",
+    wildcard_constraints:
+        model=planned.savedmodel_recipes(),
+    conda:
+        "../environment.yml"
+    resources:
+        mem_mb=3000,
+    params:
+        recipe=planned.recipe_options,
+        code=planned.code("zoo_tf1"),
+    message:
+        "make {output}"
+    shell:
+        "step zoo_tf1 {params.recipe} {output:q} 2> {log:q}"

@@ -1,7 +1,8 @@
-"""Give a staged file its final name if its report allows it: publish.py STAGED REPORT TARGET.
+"""Give a staged file its final name if its report allows it: publish.py STAGED REPORT TARGET [NAME].
 
 The file is linked and the link moved, so that it appears whole or not at all, and a kill leaves nothing beside it. What
-did not compute the same is kept below rejected/. Prints one line; a failure's sentence is printed again when Snakemake ends.
+did not compute the same is kept below rejected/. NAME: what the user calls the target, if not by its path. Prints one
+line; a failure's sentence is printed again when Snakemake ends.
 """
 
 import os
@@ -14,13 +15,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow"))
 from converter import failures, report
 
 
-def main(staged: Path, report_path: Path, target: Path) -> int:
+def main(staged: Path, report_path: Path, target: Path, wanted: str | None = None) -> int:
     result = report.read(report_path)
     name = report_path.relative_to("reports").with_suffix("")
-    if result["target"] != str(target):
+    wanted = wanted or str(target)
+    if result["target"] != wanted:
         failures.remember(
-            f"{name} for {target}",
-            f"{target}: it would share {report_path} with {result['target']}: give that job another convert_to",
+            f"{name} for {wanted}",
+            f"{wanted}: it would share {report_path} with {result['target']}: give that job another convert_to",
         )
         return 1
     try:
@@ -32,7 +34,7 @@ def main(staged: Path, report_path: Path, target: Path) -> int:
         _place(staged, target)
     except OSError as error:
         failures.remember(
-            str(name), f"{target} cannot be written ({error.strerror}): make room or give rights, and run it again"
+            str(name), f"{wanted} cannot be written ({error.strerror}): make room or give rights, and run it again"
         )
         return 1
     print(report.line(result), flush=True)
@@ -60,4 +62,4 @@ def _place(staged: Path, target: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*map(Path, sys.argv[1:4])))
+    sys.exit(main(*map(Path, sys.argv[1:4]), *sys.argv[4:5]))

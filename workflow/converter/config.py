@@ -10,6 +10,7 @@ import yaml
 
 from converter.errors import ParameterError, nearest
 from converter.parameters import PARAMETERS, normalize_all
+from converter.remote import is_remote
 from converter.sources import model_name
 
 __all__ = ["CONVERTED", "Config", "SHIPPED_OPSET", "normal_path", "read_config", "report_name"]
@@ -19,7 +20,9 @@ CONVERTED = "converted/"
 
 # The opset that the shipped configuration names; as a default it counts as not set (DESIGN, onnx_opset).
 SHIPPED_OPSET = 10
-_KEYS = ("defaults", "models", "jobs", "zoo")
+_KEYS = ("defaults", "models", "jobs", "zoo", "benchmark")
+# What benchmarks/{target}.json is measured with (docs/profile.md).
+_BENCHMARK = {"runs": 50, "warmup": 5, "threads": 1, "device": "local", "tool": None, "serial": None}
 
 
 @dataclass
@@ -30,6 +33,7 @@ class Config:
     models: dict[str, dict] = field(default_factory=dict)
     jobs: dict[str, dict] = field(default_factory=dict)
     zoo: dict = field(default_factory=dict)
+    benchmark: dict = field(default_factory=lambda: dict(_BENCHMARK))
     jobs_by_stem: dict[str, list[str]] = field(default_factory=dict)
     files: dict[str, dict] = field(default_factory=dict)  # jobs by the file they write, links resolved
     reports: dict[str, dict] = field(default_factory=dict)  # and by the name of their report
@@ -56,7 +60,7 @@ def read_config(values: dict, zoo_recipes: Path | None = None) -> Config:
         for unusable in ("convert_to", "skip"):
             if unusable in models[str(name)]:
                 raise ParameterError(f"models: {name}: {unusable} belongs in a job")
-    config = Config(defaults, models, zoo=_zoo(values, zoo_recipes))
+    config = Config(defaults, models, zoo=_zoo(values, zoo_recipes), benchmark=_benchmark(values))
     jobs = values.get("jobs") or []
     if not isinstance(jobs, list):
         raise ParameterError("jobs: expected a list of mappings")
@@ -85,10 +89,12 @@ def _add_job(config: Config, values: object, position: int) -> None:
     job["position"] = position
     target = job["convert_to"] = normal_path(job["convert_to"])
     job["convert_from"] = normal_path(job["convert_from"])
+    if target.startswith(("http://", "https://")):
+        raise ParameterError(f"{where}: nothing can be written to {target}: write a path, or an s3:// address")
     if not report_name(target):
         raise ParameterError(f"{where}: convert_to names a folder; write the path of a file")
     if not job.get("skip"):
-        _refuse_same(config.files, os.path.realpath(target), job, f"write {target}")
+        _refuse_same(config.files, target if is_remote(target) else os.path.realpath(target), job, f"write {target}")
         name = report_name(target)
         _refuse_same(config.reports, name, job, f"have their report at reports/{name}.json")
     elif target in config.jobs:
@@ -112,12 +118,16 @@ def report_name(target: str) -> str:
     """The path of the target below converted/, else its whole path, kept inside the folder it is put in."""
     if target.startswith(CONVERTED):
         return target[len(CONVERTED) :]
+    if is_remote(target):
+        return target.replace("://", "/", 1)
     # Only the first parts of a normal path can be "..".
     return "/".join("__" if part == ".." else part for part in target.strip("/").split("/"))
 
 
 def normal_path(path: str) -> str:
-    """One spelling for each path, the one that Snakemake uses; "" for the working directory itself."""
+    """One spelling for each path, the one that Snakemake uses; "" for the working directory itself. Addresses are left alone."""
+    if is_remote(path):
+        return path
     normal = os.path.normpath(path)
     return "" if normal == "." else "/" + normal.lstrip("/") if path.startswith("/") else normal
 
@@ -143,3 +153,22 @@ def _zoo(values: dict, recipes: Path | None) -> dict:
             raise ParameterError(f"zoo: no recipe named {name!r}" + (f": did you mean {close[0]}?" if close else ""))
     zoo["recipes"] = known
     return zoo
+
+
+def _benchmark(values: dict) -> dict:
+    """How files are measured. Numbers may be strings, as everywhere."""
+    given = _mapping(values, "benchmark")
+    for key in given:
+        if key not in _BENCHMARK:
+            close = nearest(str(key), _BENCHMARK, 1)
+            hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(_BENCHMARK)}"
+            raise ParameterError(f"benchmark: unknown key {key!r}: {hint}")
+    settings = {**_BENCHMARK, **given}
+    for key, least in (("runs", 1), ("warmup", 0), ("threads", 1)):
+        text = str(settings[key])
+        if not text.isdecimal() or int(text) < least:
+            raise ParameterError(f"benchmark: {key} is {settings[key]!r}; write a whole number, at least {least}")
+        settings[key] = int(text)
+    if settings["device"] not in ("local", "android"):
+        raise ParameterError(f"benchmark: device is {settings['device']!r}; write local or android")
+    return settings

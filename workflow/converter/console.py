@@ -16,7 +16,8 @@ _CHATTER = re.compile(
     r"Conda environments: ignored|Exiting because a job execution failed|Using workflow specific profile|"
     r"Building DAG of jobs|Will exit after finishing currently running jobs|Provided cores|Rules claiming|"
     r"WorkflowError:\nAt least one job did not complete|Removing temporary output|Removing output files of failed job|"
-    r"RuleException:\nCalledProcessError|Trying to restart job|Touching output file|Deactivating conda"
+    r"RuleException:\nCalledProcessError|Trying to restart job|Touching output file|Deactivating conda|"
+    r"Workflow defines that rule"
 )
 
 

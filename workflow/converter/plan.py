@@ -16,6 +16,7 @@ from converter.config import CONVERTED, Config, normal_path, report_name
 from converter.errors import ConverterError, ParameterError, SourceError, UnsupportedError, nearest
 from converter.parameters import EXPORT_PARAMETERS, IMPORT_PARAMETERS
 from converter.quantization_rules import VARIANTS, resolve_quantization
+from converter.remote import Storage, is_mirror, is_remote, mirror
 from converter.sources import ModelFolder, model_name, source_format
 from converter.toolchains import check_available
 
@@ -54,7 +55,8 @@ _BACKENDS = {"keras2onnx": [("keras", "onnx")], "pytorch2keras": [("pytorch", "h
 
 @dataclass(frozen=True)
 class ImportPlan:
-    """One import, shared by all targets with the same source and import parameters; `made`: a zoo recipe writes the source."""
+    """One import, shared by all targets with the same source and import parameters; `made`: a rule writes the source (a
+    zoo recipe, or the one that fetches addresses)."""
 
     source: str
     format: str
@@ -90,6 +92,7 @@ class Planner:
     def __init__(self, config: Config, models: ModelFolder | None = None) -> None:
         self.config = config
         self.models = models or ModelFolder()
+        self.storage: Storage | None = None  # without one, addresses are taken to exist
         self._plans: dict[str, Plan] = {}
         self._imports: dict[str, ImportPlan] = {}
 
@@ -97,6 +100,10 @@ class Planner:
     def elsewhere(self) -> dict[str, str]:
         """Targets of jobs outside converted/, by their report's name."""
         return {self.report_name(target): target for target in self.config.jobs if not target.startswith(CONVERTED)}
+
+    @property
+    def remote_targets(self) -> list[str]:
+        return [target for target in self.config.jobs if is_remote(target)]
 
     report_name = staticmethod(report_name)
 
@@ -185,7 +192,12 @@ class Planner:
         if made:
             recipe = next(recipe for recipe in recipes.values() if recipe["file"] == source)
             entry = {**recipe.get("parameters", {}), **entry}
+        if is_remote(source):
+            if self.storage is not None:
+                self.storage.look(source)
+            source = mirror(source)
         values = _merge(self.config.defaults, entry, job)
+        made = made or is_mirror(source)
         format = source_format(source, made)
         used = import_parameters_of(format)
         parameters = {key: values[key] for key in sorted(IMPORT_PARAMETERS) if key in values and key in used}

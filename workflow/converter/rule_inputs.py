@@ -6,14 +6,18 @@ import hashlib
 import json
 import re
 import shlex
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from converter.code_version import code_version
+from converter.config import CONVERTED
 from converter.errors import ConverterError
 from converter.parameters import flags
 from converter.plan import Plan, Planner, backend_toolchain
 from converter.quantization_rules import VARIANTS
+from converter.remote import MIRROR, is_mirror, is_remote, url_of
 from converter.source_files import file_sha256, source_bytes, source_files, source_sha256, source_stat
+from converter.sources import FORMATS
 from converter.toolchains import toolchain_version
 from converter.versions import step_versions
 
@@ -22,7 +26,18 @@ __all__ = ["RuleInputs"]
 # Interpreter with TensorFlow or torch, before any model is loaded.
 _BASE_MB = 900
 # The step behind each kind of recipe in configs/zoo.yaml.
-_RECIPE_STEPS = {"application": "zoo_keras", "recurrent": "zoo_keras", "torchvision": "zoo_torchvision"}
+_RECIPE_STEPS = {
+    "application": "zoo_keras",
+    "recurrent": "zoo_keras",
+    "recurrent_torch": "zoo_recurrent_torch",
+    "torchvision": "zoo_torchvision",
+    "tf1": "zoo_tf1",
+}
+# What a step on a cluster's node has around it: the Snakemake of the job and that of the step (measured: 300).
+_NODE_MB = 500
+# Run time that a cluster is asked for, in minutes: many times what was measured, since a job that exceeds it is killed.
+_BASE_MINUTES = 10
+_MB_A_MINUTE = 20
 
 
 class RuleInputs:
@@ -30,26 +45,42 @@ class RuleInputs:
 
     def __init__(self, planner: Planner) -> None:
         self.planner = planner
+        self.on_nodes: Callable[[], bool] = lambda: False  # whether Snakemake starts each step on another machine
+        self.requested: Callable[[], Collection[str]] = tuple  # targets named by the user
+
+    @property
+    def _base_mb(self) -> int:
+        return _BASE_MB + (_NODE_MB if self.on_nodes() else 0)
 
     def default_targets(self, wildcards: object) -> list[str]:
         """What `snakemake` without a target makes."""
-        return self.planner.default_targets()
+        targets = self.planner.default_targets()
+        return [self.planner.storage.object(target) if is_remote(target) else target for target in targets]
 
     # --- import rules: wildcards.key
 
     def source(self, wildcards: object) -> list[str]:
-        """The files of the source, and the environment that reads it if that is a legacy one.
+        """The files of the user's source, and the environment that reads it if that is a legacy one.
 
-        A recipe's file is itself; a source that is missing by now is the step's own error.
+        A source that is missing by now is the step's own error.
         """
         plan = self.planner.import_plan(wildcards.key)
         environment = _environment(plan.toolchain)
         if plan.made:
-            return [plan.source, *environment]
+            return environment
         try:
             return [*(str(path) for path in source_files(Path(plan.source))), *environment]
         except ConverterError:
             return environment
+
+    def made_source(self, wildcards: object) -> list[str]:
+        """The source that a rule makes (a recipe, or a fetched one): when that rule runs, the import runs after it.
+
+        Not ancient: an ancient input's consumer would keep its old output, since Snakemake (9.27) does not even compare the
+        parameters of jobs behind one that runs.
+        """
+        plan = self.planner.import_plan(wildcards.key)
+        return [plan.source] if plan.made else []
 
     def source_path(self, wildcards: object) -> str:
         return shlex.quote(self.planner.import_plan(wildcards.key).source)
@@ -61,7 +92,9 @@ class RuleInputs:
         """
         plan = self.planner.import_plan(wildcards.key)
         digest = hashlib.sha256()
-        if plan.made:  # its input is ancient and may not exist yet: the recipe stands for its bytes
+        if is_mirror(plan.source):  # likewise: what the storage says of it stands for its bytes
+            digest.update(self._remote_version(plan.source).encode())
+        elif plan.made:  # may not exist yet: the recipe stands for its bytes
             digest.update(self.recipe_version(plan.source).encode())
         else:
             hub = Path("intermediate", wildcards.key, "hub.json")
@@ -88,7 +121,11 @@ class RuleInputs:
 
     def import_memory(self, wildcards: object, attempt: int = 1) -> int:
         """MB: loading holds the weights about three times over (file, framework, copy for the hub)."""
-        return attempt * (_BASE_MB + 4 * self._source_mb(self.planner.import_plan(wildcards.key).source))
+        return attempt * (self._base_mb + 4 * self._source_mb(self.planner.import_plan(wildcards.key).source))
+
+    def import_runtime(self, wildcards: object, attempt: int = 1) -> int:
+        """Minutes."""
+        return attempt * _minutes(self._source_mb(self.planner.import_plan(wildcards.key).source))
 
     # --- export rules: wildcards.name is the target's name without its extension
 
@@ -126,7 +163,12 @@ class RuleInputs:
         """MB: a compiler holds the weights several times over."""
         plan = self._plan(wildcards)
         factor = {"onnx": 4, "pb": 3}.get(plan.extension, 12)
-        return attempt * (_BASE_MB + factor * (self._source_mb(plan.source.source) if plan.source else 0))
+        return attempt * (self._base_mb + factor * (self._source_mb(plan.source.source) if plan.source else 0))
+
+    def export_runtime(self, wildcards: object, attempt: int = 1) -> int:
+        """Minutes."""
+        plan = self._plan(wildcards)
+        return attempt * _minutes(self._source_mb(plan.source.source) if plan.source else 0)
 
     def model_name(self, wildcards: object) -> str:
         """Part of the parameters, so that a shared cache never takes one model's file for another's."""
@@ -137,9 +179,10 @@ class RuleInputs:
         extension = getattr(wildcards, "extension", None)
         return self.planner.plan(f"{wildcards.name}.{extension}" if extension else wildcards.name)
 
-    @staticmethod
-    def _source_mb(source: str) -> int:
+    def _source_mb(self, source: str) -> int:
         try:
+            if is_mirror(source):
+                return self.planner.storage.look(url_of(source)).bytes // 1_000_000
             return source_bytes(Path(source)) // 1_000_000
         except (ConverterError, OSError):
             return 200  # a recipe's file that is not there yet
@@ -153,8 +196,36 @@ class RuleInputs:
         return f"reports/{self.planner.report_name(wildcards.path)}.json"
 
     def elsewhere_pattern(self) -> str:
-        """A pattern that only the jobs' own paths match."""
-        return "|".join(re.escape(target) for target in self.planner.elsewhere.values())
+        """A pattern that only the jobs' own paths match; "" where all lie below converted/ or at addresses."""
+        return "|".join(re.escape(target) for target in self.planner.elsewhere.values() if not is_remote(target))
+
+    # --- addresses: wildcards.path is that of a fetched source below sources/, or of a target behind s3://
+
+    def remote_sources(self, directories: bool) -> str:
+        """A pattern for what is fetched: SavedModel directories, or files; "" where there are none."""
+        config = self.planner.config
+        named = [values.get("convert_from", "") for values in (*config.jobs.values(), *config.models.values())]
+        paths = {url for url in named if is_remote(url) and (Path(url).suffix not in FORMATS) == directories}
+        return "|".join(re.escape(url.rstrip("/").replace("://", "/", 1)) for url in sorted(paths))
+
+    def remote_source(self, wildcards: object) -> str:
+        return self.planner.storage.object(url_of(MIRROR + wildcards.path))
+
+    def remote_version(self, wildcards: object) -> str:
+        return self._remote_version(MIRROR + wildcards.path)
+
+    def _remote_version(self, path: str) -> str:
+        found = self.planner.storage.look(url_of(path))
+        return json.dumps([url_of(path), found.bytes, found.modified])
+
+    def remote_target(self, wildcards: object) -> str:
+        return shlex.quote(f"s3://{wildcards.path}")
+
+    def staged_remote(self, wildcards: object) -> str:
+        return f"intermediate/staged/{self.planner.report_name(f's3://{wildcards.path}')}"
+
+    def report_remote(self, wildcards: object) -> str:
+        return f"reports/{self.planner.report_name(f's3://{wildcards.path}')}.json"
 
     # --- recipes: the zoo
 
@@ -163,7 +234,13 @@ class RuleInputs:
         recipe = zoo["recipes"][wildcards.model]
         options = [f"--recipe={recipe['recipe']}", f"--name={wildcards.model}", f"--weights={zoo['weights']}"]
         shape = recipe.get("parameters", {}).get("input_shape")
-        return shlex.join([*options, *([f"--shape={shape}"] if shape else [])])
+        options += [f"--network={recipe['network']}"] if "network" in recipe else []
+        return shlex.join([*options, *([f"--shape={shape}"] if shape and "network" not in recipe else [])])
+
+    def savedmodel_recipes(self) -> str:
+        """A pattern for the names of recipes that write a directory."""
+        recipes = self.planner.config.zoo["recipes"]
+        return "|".join(re.escape(name) for name, recipe in recipes.items() if recipe["file"] == f"zoo/{name}")
 
     def recipe_version(self, file: str) -> str:
         recipes = self.planner.config.zoo["recipes"]
@@ -225,6 +302,46 @@ class RuleInputs:
                 blocks[variant] = f"its job makes it from {plan.source.source}, or reads that otherwise"
         return blocks
 
+    def zoo_targets(self, wildcards: object) -> list[str]:
+        """ONNX and TensorFlow Lite of each recipe's model, or of those named by zoo: only."""
+        zoo = self.planner.config.zoo
+        names = zoo.get("only") or zoo["recipes"]
+        return [f"{CONVERTED}{name}.{extension}" for name in names for extension in ("onnx", "tflite")]
+
+    # --- the coverage table
+
+    def coverage_reports(self, wildcards: object) -> list[str]:
+        """Reports of the jobs and, where the zoo is asked for, of its targets: the table is made when all are there."""
+        return [f"reports/{self.planner.report_name(target)}.json" for target in self._asked(wildcards)]
+
+    def _asked(self, wildcards: object) -> list[str]:
+        targets = self.planner.default_targets()
+        if "zoo" in self.requested() or self.planner.config.zoo.get("only"):
+            targets = [*targets, *self.zoo_targets(wildcards)]
+        return targets
+
+    def known_reports(self, wildcards: object) -> str:
+        """A hash of the reports of earlier runs: the table shows them too."""
+        return _state_of("reports")
+
+    # --- benchmarks
+
+    def benchmark_options(self, wildcards: object) -> str:
+        settings = self.planner.config.benchmark
+        return shlex.join([f"--{key}={value}" for key, value in settings.items() if value is not None])
+
+    def profiled(self, wildcards: object) -> list[str]:
+        """The benchmarks of the jobs' files that a runtime here runs, and of the zoo's where it is asked for."""
+        return [
+            f"benchmarks/{target.removeprefix(CONVERTED)}.json"
+            for target in self._asked(wildcards)
+            if target.startswith(CONVERTED) and target.endswith((".onnx", ".tflite"))
+        ]
+
+    def known_benchmarks(self, wildcards: object) -> str:
+        """A hash of the benchmarks of earlier runs: the page shows them too."""
+        return _state_of("benchmarks")
+
     # --- inspection
 
     def inspect_hub(self, wildcards: object) -> str:
@@ -235,6 +352,16 @@ class RuleInputs:
         return json.dumps(step_versions(step))
 
     code = staticmethod(code_version)
+
+
+def _minutes(megabytes: int) -> int:
+    return _BASE_MINUTES + megabytes // _MB_A_MINUTE
+
+
+def _state_of(folder: str) -> str:
+    """A hash that changes when a JSON file below `folder` is added, written or removed."""
+    entries = ((str(path), path.stat().st_mtime_ns) for path in Path(folder).rglob("*.json"))
+    return hashlib.sha256(json.dumps(sorted(entries)).encode()).hexdigest()[:32]
 
 
 class _Named:

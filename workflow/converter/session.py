@@ -36,6 +36,9 @@ class Session:
 
     def limit_memory(self, workflow: object) -> None:
         """Jobs on this machine together never ask for more than it has, unless the user set --resources mem_mb."""
+        # Asked when jobs are planned: while the Snakefile is read, no executor is known yet (Snakemake 9.27).
+        self.rule_inputs.on_nodes = lambda: not workflow.local_exec
+        self.rule_inputs.requested = lambda: workflow.dag_settings.targets
         if workflow.local_exec and workflow.is_main_process and "mem_mb" not in dict(workflow.global_resources):
             workflow.register_resource("mem_mb", os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 1_000_000)
 
@@ -80,8 +83,9 @@ class Session:
 
 def _targets(dag: object) -> list[str]:
     """Targets that were to be made and are not."""
-    jobs = {job for job in dag.needrun_jobs() if job.rule.name in ("publish", "publish_elsewhere")}
-    return sorted(str(job.output[0]) for job in jobs)
+    jobs = {job for job in dag.needrun_jobs() if job.rule.name.startswith("publish")}
+    outputs = [job.output[0] for job in jobs]
+    return sorted(output.storage_object.query if output.is_storage else str(output) for output in outputs)
 
 
 def _reason(target: str, sentences: list[str]) -> str:

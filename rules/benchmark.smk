@@ -1,0 +1,43 @@
+# How fast converted files run: here, or on a phone (benchmark: in the configuration).
+
+
+rule benchmark:
+    """Run a converted file: start-up, latency, throughput, memory, and a time for each operator."""
+    input:
+        "converted/{name}",
+    output:
+        "benchmarks/{name}.json",
+    log:
+        "logs/benchmark/{name}.log",
+    localrule: True
+    conda:
+        "../environment.yml"
+    threads: workflow.cores or 1  # other jobs beside it would be measured with it
+    params:
+        options=planned.benchmark_options,
+        code=planned.code("benchmark"),
+        versions=planned.versions("benchmark"),
+    message:
+        "measure {input}"
+    shell:
+        "step benchmark {params.options} {input:q} {output:q} 2> {log:q}"
+
+
+rule profile:
+    """Compare everything that was measured, in tables and plots: of the jobs, of the zoo if asked for, and of earlier runs."""
+    input:
+        planned.profiled,
+    output:
+        "reports/profile.html",
+    log:
+        "logs/profile.log",
+    localrule: True
+    conda:
+        "../environment.yml"
+    params:
+        known=planned.known_benchmarks,
+        code=planned.code("profile_page"),
+    message:
+        "write {output}"
+    shell:
+        "step profile_page benchmarks {output:q} 2> {log:q}"

@@ -1,0 +1,69 @@
+# Sources in object storage or on the web, and targets in object storage (docs/storage.md).
+
+if planned.remote_sources(directories=False):
+
+    rule fetch:
+        """Bring a source at an s3:// or http(s):// address to sources/."""
+        input:
+            planned.remote_source,
+        output:
+            "sources/{path}",
+        log:
+            "logs/sources/{path}.log",
+        wildcard_constraints:
+            path=planned.remote_sources(directories=False),
+        localrule: True
+        conda:
+            "../environment.yml"
+        params:
+            version=planned.remote_version,
+        message:
+            "fetch {output}"
+        shell:
+            "cp -R -- {input:q} {output:q} 2> {log:q}"
+
+
+if planned.remote_sources(directories=True):
+
+    rule fetch_directory:
+        """Bring a SavedModel directory at an s3:// address to sources/."""
+        input:
+            planned.remote_source,
+        output:
+            directory("sources/{path}"),
+        log:
+            "logs/sources/{path}.log",
+        wildcard_constraints:
+            path=planned.remote_sources(directories=True),
+        localrule: True
+        conda:
+            "../environment.yml"
+        params:
+            version=planned.remote_version,
+        message:
+            "fetch {output}"
+        shell:
+            "cp -R -- {input:q} {output:q} 2> {log:q}"
+
+
+if session.planner.remote_targets:
+
+    rule publish_remote:
+        """Put a verified file to the s3:// address that its job names, or fail with the sentence that says what to change."""
+        input:
+            staged=planned.staged_remote,
+            report=planned.report_remote,
+        output:
+            storage("s3://{path}"),
+        log:
+            "logs/s3/{path}.publish.log",
+        localrule: True
+        conda:
+            "../environment.yml"
+        params:
+            target=planned.remote_target,
+            code=planned.code("publish"),
+        message:
+            "publish {params.target}"
+        shell:
+            "step publish {input.staged:q} {input.report:q} {output:q} {params.target} 2> {log:q}"

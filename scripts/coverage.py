@@ -1,0 +1,43 @@
+"""The coverage table of all reports: coverage.py --recipes=configs/zoo.yaml MARKDOWN HTML."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import yaml
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow"))
+
+from converter.coverage import collect, markdown, page
+from converter.pages.page import write
+from converter.versions import STEP_PACKAGES, step_versions
+
+
+def _made(now: datetime) -> str:
+    """When, and with which libraries."""
+    found: dict[str, str] = {}
+    for step in STEP_PACKAGES:
+        found |= step_versions(step)
+    listed = ", ".join(f"{name} {version}" for name, version in sorted(found.items()))
+    return f"Made on {now:%Y-%m-%d} with {listed}."
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--recipes", type=Path, required=True, help="the zoo's recipes")
+    parser.add_argument("--reports", type=Path, default=Path("reports"), help="folder of reports (default reports)")
+    parser.add_argument("markdown", type=Path)
+    parser.add_argument("html", type=Path)
+    args = parser.parse_args()
+    recipes = yaml.safe_load(args.recipes.read_text(encoding="utf-8"))
+    rows = collect(args.reports, recipes)
+    made = _made(datetime.now(UTC))
+    write(args.markdown, markdown(rows, made))
+    write(args.html, page(rows, made))
+
+
+if __name__ == "__main__":
+    main()
