@@ -36,7 +36,9 @@ def measure(count: int) -> tuple[float, int]:
             "--configfile",
             "jobs.yaml",
         ]
-        process = subprocess.Popen([*command, "--dry-run", "--quiet", "all"], cwd=folder)
+        process = subprocess.Popen(
+            [*command, "--dry-run"], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         _, status, usage = os.wait4(process.pid, 0)
         assert status == 0
         return usage.ru_utime + usage.ru_stime, usage.ru_maxrss // 1024
