@@ -117,13 +117,13 @@ def test_uv_is_used_where_it_is_and_fetches_the_interpreter(tmp_path, monkeypatc
     calls = tmp_path / "calls"
     executable(
         tmp_path / "bin" / "uv",
-        f'echo "$@" >> {calls}; [ "$1" = venv ] && mkdir -p "$4/bin" && touch "$4/bin/python"; exit 0',
+        f'echo "$@" >> {calls}; [ "$1" = venv ] && mkdir -p "$5/bin" && touch "$5/bin/python"; exit 0',
     )
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}/usr/bin{os.pathsep}/bin")
     monkeypatch.setattr(toolchains, "find_python", lambda version: None)
     made = toolchains.ensure("tf2.3")
     first, second = calls.read_text().splitlines()
-    assert first == f"venv --python 3.8 {made.parents[1]}"
+    assert first == f"venv --seed --python 3.8 {made.parents[1]}"
     assert second == f"pip install --python {made} --no-deps --requirement {toolchains.requirements('tf2.3')}"
     toolchains.ensure("tf2.3")
     assert len(calls.read_text().splitlines()) == 2  # built once

@@ -156,7 +156,8 @@ def _build(toolchain: str, folder: Path) -> None:
     found, uv = find_python(version), shutil.which("uv")
     listed = ["--no-deps", "--requirement", str(requirements(toolchain))]
     if uv is not None:
-        _run(toolchain, [uv, "venv", "--python", found or version, str(folder)])
+        # --seed: setuptools, as venv installs it; keras2onnx and TensorFlow 1.15 import its pkg_resources.
+        _run(toolchain, [uv, "venv", "--seed", "--python", found or version, str(folder)])
         _run(toolchain, [uv, "pip", "install", "--python", str(folder / "bin" / "python"), *listed])
     else:
         _run(toolchain, [found, "-m", "venv", str(folder)])
