@@ -2,7 +2,8 @@
 
 Random weights are seeded and calibrated, because freshly initialised networks answer nearly the same to every input, and
 a wrong conversion of a constant is not noticed: batch normalisation takes the statistics of random images, and the last
-layer is scaled so that its logits have mean 0 and standard deviation 1 over them.
+layer is scaled so that its logits have mean 0 and standard deviation 0.5 over them. Scaling it scales the rounding errors
+of all layers with it: at 1, VGG16 with float16 weights had 39 dB of signal to noise.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 
 _SEED = 7
 _SAMPLES = 8
+_LOGITS = 0.5
 
 
 def application(name: str, weights: str):
@@ -72,7 +74,7 @@ def _spread(model, data: np.ndarray) -> None:
     features = keras.Model(model.inputs, last.input)(data, training=False).numpy()
     kernel = last.kernel.numpy()
     logits = features @ kernel
-    scale = 1 / max(float(logits.std(axis=0).mean()), 1e-12)
+    scale = _LOGITS / max(float(logits.std(axis=0).mean()), 1e-12)
     last.kernel.assign(kernel * scale)
     last.bias.assign(-logits.mean(axis=0) * scale)
 
