@@ -8,8 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import ROOT
+
+from converter.hub import TensorSpec
+from converter.representative import RepresentativeData
 
 # With the trailing comma and the indentation of the page, which is not JSON.
 ONNX_JOB = """\
@@ -45,9 +49,22 @@ class Tensor:
 
 def get_dataset():
     for seed in range(2):
-        yield Tensor(np.random.default_rng(seed).random((224, 224, 3))), Tensor(np.float64(seed))
+        label = np.array(seed).astype(np.float)  # gone from NumPy since
+        yield Tensor(np.random.default_rng(seed).random((224, 224, 3))), Tensor(label)
 """
 ONNX, TFLITE = "converted_models/VGG16_keras.onnx", "converted_models/VGG16_keras.tflite"
+
+
+def test_its_representative_data_are_read(tmp_path: Path):
+    """Integer types use them; float16, above, does not."""
+    (tmp_path / "repdata.py").write_text(REPDATA)
+    data = RepresentativeData(
+        tmp_path / "repdata.py", [TensorSpec("image", (None, 224, 224, 3), "float32")], by_row=True
+    )
+    assert data.count == 2
+    first, _ = data.calibration()
+    assert first[0].shape == (1, 224, 224, 3)
+    np.testing.assert_array_equal(first[0][0], np.random.default_rng(0).random((224, 224, 3)).astype(np.float32))
 
 
 def dlconvert(folder: Path, *arguments: str) -> subprocess.CompletedProcess:

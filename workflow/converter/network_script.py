@@ -17,6 +17,7 @@ from pathlib import Path
 from types import ModuleType
 
 from converter.errors import ParameterError, nearest
+from converter.old_numpy import lend_old_names
 
 __all__ = ["NetworkScript", "build", "load_script"]
 
@@ -61,6 +62,7 @@ def load_script(path: Path) -> NetworkScript:
     if not path.is_file():
         hint = "" if path.suffix == ".py" else "; write the path of a Python file"
         raise ParameterError(f"network_script: there is no file {path}{hint}")
+    lend_old_names()
     directory = str(path.resolve().parent)
     # Under its own stem, as pickle would import it; a module of that name that is loaded already (numpy.py) stays.
     name = path.stem if path.stem not in sys.modules and path.stem.isidentifier() else f"network_script_{_slug(path)}"

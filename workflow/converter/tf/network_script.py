@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 
 from converter.errors import ParameterError, nearest
+from converter.old_numpy import lend_old_names
 
 __all__ = ["build_network", "custom_objects", "keras_names", "load_script"]
 
@@ -22,6 +23,7 @@ def load_script(path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(f"network_script_{path.stem}", path)
     if spec is None or spec.loader is None:
         raise ParameterError(f"network_script: {path} is no Python file: its name must end in .py")
+    lend_old_names()
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     sys.path.insert(0, str(path.parent.resolve()))
