@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import importlib
 import json
 import os
 import runpy
@@ -25,6 +24,8 @@ import socket
 import sys
 import traceback
 from pathlib import Path
+
+from converter.start_up import load
 
 __all__ = ["KINDS", "serve"]
 
@@ -44,8 +45,7 @@ def serve(kind: str, descriptor: int) -> None:
     """Answer at the listening socket until standard input ends. Clients may come while the imports run, and wait."""
     selector = selectors.DefaultSelector()
     with socket.socket(fileno=descriptor) as server:
-        for module in KINDS[kind]:
-            importlib.import_module(module)
+        load(*KINDS[kind])
         selector.register(server, selectors.EVENT_READ, "accept")
         selector.register(sys.stdin.buffer, selectors.EVENT_READ, "end")
         children: dict[int, tuple[int, socket.socket]] = {}
