@@ -7,10 +7,10 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from converter.hub import Hub
 from converter.source_files import file_sha256
 
 if TYPE_CHECKING:
+    from converter.hub import Hub
     from converter.plan import Plan
     from converter.step import ExportResult
 
@@ -83,6 +83,8 @@ def compose(
 
 def unfinished(target: str, plan: Plan, reason: str) -> dict:
     """The report of a target whose steps did not come to their end, from its plan alone."""
+    from converter.hub import Hub  # here, because `publish` runs once per target and has no need of numpy
+
     hub = Hub(Path(), parameters=plan.source.parameters if plan.source else {})
     hub.source = {"path": plan.source.source, "format": plan.source.format} if plan.source else {}
     error = {"kind": "Unfinished", "message": reason}

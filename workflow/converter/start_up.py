@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+import os
 import sys
 
 __all__ = ["load"]
@@ -19,6 +20,7 @@ def load(*modules: str) -> None:
     Importing TensorFlow makes a million objects that stay: collecting among them costs 0.7 of 3.1 CPU seconds at once, and
     again during every conversion that follows, unless they are set aside (gc.freeze).
     """
+    os.environ["KERAS_BACKEND"] = "tensorflow"  # whatever the user's keras.json says
     blocked = [name for name in _UNWANTED if name not in sys.modules]
     collecting = gc.isenabled()
     gc.disable()

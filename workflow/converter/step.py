@@ -33,6 +33,7 @@ from converter.parameters import (
     parse_input_shape,
 )
 from converter.run_lock import end_with_run, in_run
+from converter.start_up import load
 from converter.verify import Tolerance, Verification
 from converter.versions import step_versions
 
@@ -225,6 +226,8 @@ def run_import(name: str, import_model: Callable[[ImportSpec, Path], Hub], argv:
         runs_script = spec.network_script is not None or spec.trusted
         limits = limits_for(source["bytes"])
         confinement = _confined(name, args.hub, limits, [args.hub], runs_script, spec.toolchain)
+        if spec.toolchain == "default":
+            load("torch" if name == "import_pytorch" else "tensorflow")
         with confinement if argv is None else nullcontext():
             hub = import_model(spec, args.hub)
         if source_stat(path) != stat:
@@ -293,6 +296,7 @@ def run_export(
             runs_script = bool(job.quantization.get("load"))
             toolchain = "default" if job.backend == "default" else hub.parameters.get("toolchain", "tf2.3")
             confinement = _confined(name, args.target, limits, folders, runs_script, toolchain)
+            load("torch" if hub.framework == "pytorch" else "tensorflow")
             with confinement if argv is None else nullcontext():
                 result = export_model(hub, job, args.staged)
             if not args.staged.is_file():

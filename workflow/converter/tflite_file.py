@@ -17,6 +17,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from converter.errors import UnsupportedError
+from converter.weights import pieces
 
 __all__ = [
     "TENSOR_DTYPES",
@@ -85,7 +86,8 @@ def write(path: Path, model: schema.ModelT) -> None:
         for array, position in zip(kept, positions, strict=True):
             file.write(bytes(position - 4 - file.tell()))
             file.write(struct.pack("<I", array.nbytes))
-            file.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+            for piece in pieces(np.asarray(array)):
+                file.write(piece)
 
 
 def _has_bytes(data: object) -> bool:

@@ -6,21 +6,19 @@ key (number << 3 | wire type; 2: length-delimited) and, here, a length. https://
 
 from __future__ import annotations
 
-import mmap
 from pathlib import Path
 from typing import BinaryIO
 
-import numpy as np
 from onnx import GraphProto, ModelProto, TensorProto
 
 from converter.errors import UnsupportedError
 from converter.tf.onnx_deferred import DeferredTensors
 from converter.tf.onnx_names import subgraphs
+from converter.weights import pieces
 
 __all__ = ["hoist_stand_ins", "write_model"]
 
 _PROTOBUF_LIMIT = 2**31 - 1
-_CHUNK = 1 << 24
 
 
 def write_model(model: ModelProto, tensors: DeferredTensors, path: Path) -> None:
@@ -121,9 +119,5 @@ def _stand_in_size(tensor: TensorProto, tensors: DeferredTensors) -> int:
 def _write_stand_in(file: BinaryIO, tensor: TensorProto, tensors: DeferredTensors) -> None:
     array = tensors.array(tensor)
     file.write(_stand_in_head(tensor, array.nbytes))
-    data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)  # copies what is not contiguous: one tensor
-    for start in range(0, data.size, _CHUNK):
-        file.write(data[start : start + _CHUNK].data)
-    if isinstance(array, np.memmap):
-        # What has been read of the mapped file would count as this process's memory until the mapping is closed.
-        array._mmap.madvise(mmap.MADV_DONTNEED)
+    for piece in pieces(array):
+        file.write(piece)
