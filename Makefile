@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 FILES := $(filter converted/% reports/% benchmarks/%.json zoo/%,$(MAKECMDGOALS))
 
-.PHONY: help convert lint test test-all test-legacy test-slurm format $(FILES)
+.PHONY: help bench convert lint test test-all test-legacy test-slurm format $(FILES)
 .DEFAULT_GOAL := help
 
 help:
@@ -56,3 +56,7 @@ test-legacy: $(VENV)/.all
 # Starts a Slurm of four nodes on this machine (Debian's packages, as root) and ends it.
 test-slurm: $(VENV)/.all
 	$(BIN)/python -m pytest -m slurm tests/slurm
+
+# Converter against the official routes, into docs/benchmark.md: hours. BENCH="single idle --repeats 1" does a part of it.
+bench: $(VENV)/.all
+	$(BIN)/python benchmarks/bench.py $(BENCH)
