@@ -103,8 +103,8 @@ def _totals(section: dict) -> tuple[dict, dict]:
     costs = _costs(section)
     official = [row for (_, who), row in costs.items() if who == "official"]
     total = {
-        "cpu_seconds": sum(row["cpu_seconds"] for row in official),
-        "wall_seconds": sum(row["wall_seconds"] for row in official),
+        "cpu_seconds": sum(row["cpu_seconds"] * row.get("stands_for", 1) for row in official),
+        "wall_seconds": sum(row["wall_seconds"] * row.get("stands_for", 1) for row in official),
         "peak_mb": max(row["peak_mb"] for row in official),
         "load": statistics.median(row["load"] for row in official),
     }
@@ -120,7 +120,9 @@ def _set(title: str):
             lines += [_row(row["case"], "official", *_numbers(row), _outcome(row)) for row in official]
         total, ours = _totals(section)
         done = sum(row["status"] == 0 and not row["killed"] for row in official)
-        lines.append(_row("all", "official", *_numbers(total), f"{done} of {len(official)} done"))
+        scaled = {row.get("stands_for", 1) for row in official} - {1}
+        outcome = f"{done} of {len(official)} done" + "".join(f", each counted {times} times" for times in scaled)
+        lines.append(_row("all", "official", *_numbers(total), outcome))
         lines.append(_row("all", "Converter", *_numbers(ours), _outcome(ours)))
         ratios = (f"{ours[key] / total[key]:.2f}" for key in ("cpu_seconds", "wall_seconds", "peak_mb"))
         lines.append(_row("", "ratio", *ratios, "", ""))
