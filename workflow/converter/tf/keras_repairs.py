@@ -20,7 +20,8 @@ def no_initial_weights(keras: ModuleType) -> Iterator[None]:
     """
 
     def empty(_, shape, dtype=None, **kwargs):
-        return tf.raw_ops.Empty(shape=shape, dtype=dtype or keras.backend.floatx(), init=False)
+        dims = tf.constant(tuple(shape), tf.int32)  # with its dtype: an empty tuple would be float
+        return tf.raw_ops.Empty(shape=dims, dtype=dtype or keras.backend.floatx(), init=False)
 
     classes = [getattr(keras.initializers, name) for name in _RANDOM]
     calls = [vars(kind)["__call__"] for kind in classes]
