@@ -35,14 +35,22 @@ _KEPT = 2_500  # MB that are left to everybody else on the machine
 class Bench:
     """Where it happens, and what has been measured: {section: {"date", "rows": [{"case", "who", cost...}]}}."""
 
-    def __init__(self, folder: Path, results: Path, repeats: int, cap_mb: int, every: int) -> None:
+    def __init__(
+        self, folder: Path, results: Path, repeats: int, cap_mb: int, every: int, most: int, only: str | None
+    ) -> None:
         self.folder, self.results = folder.resolve(), results
         self.repeats, self.cap_mb, self.every = repeats, cap_mb, every
+        self.most, self.only = most, only
         self.stored: dict = json.loads(results.read_text()) if results.exists() else {}
         self.environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": "-1"}
 
     def begin(self, section: str) -> None:
-        self.section = self.stored[section] = {"date": time.strftime("%Y-%m-%d %H:%M"), "rows": []}
+        rows = self.stored.get(section, {}).get("rows", []) if self.only else []
+        kept = [row for row in rows if row.get("who") not in (None, self.only)]
+        self.section = self.stored[section] = {"date": time.strftime("%Y-%m-%d %H:%M"), "rows": kept}
+
+    def measures(self, who: str) -> bool:
+        return self.only in (None, who)
 
     def add(self, **row: object) -> None:
         self.section["rows"].append(row)
@@ -130,11 +138,13 @@ def _set(
     """
     parameters = {source.stem: {"input_shape": SHAPE} for source in sources if source.suffix == ".pt"}
     for _ in range(bench.repeats):
-        for source in sources[::every]:
+        for source in sources[::every] if bench.measures("official") else []:
             for extension in extensions:
                 target = f"{source.stem}.{extension}"
                 cost = bench.official(source, target, sequential=sequential)
                 bench.add(case=target, who="official", stands_for=every, **asdict(cost))
+        if not bench.measures("converter"):
+            continue
         targets = [f"{source.stem}.{extension}" for source in sources for extension in extensions]
         cost, verified = bench.ours(sources, targets, parameters=parameters)
         bench.add(case="all", who="converter", files=len(targets), verified=verified, **asdict(cost))
@@ -171,7 +181,10 @@ def sizes(bench: Bench) -> None:
         for size in SIZES:
             (source,) = bench.models("sized", size)
             target = f"{source.stem}.onnx"
-            bench.add(case=size, who="official", **asdict(bench.official(source, target)))
+            if bench.measures("official"):
+                bench.add(case=size, who="official", **asdict(bench.official(source, target)))
+            if not bench.measures("converter"):
+                continue
             cost, verified = bench.ours([source], [target])
             bench.add(case=size, who="converter", files=1, verified=verified, **asdict(cost))
             command = [sys.executable, "-c", "import sys, keras; keras.models.load_model(sys.argv[1])", str(source)]
@@ -181,12 +194,13 @@ def sizes(bench: Bench) -> None:
 
 def counts(bench: Bench) -> None:
     """Growing numbers of small Keras models to ONNX. One process for each file costs the same each time: ten are run."""
-    sources = bench.models("bulk", str(max(COUNTS)))
-    for count in COUNTS:
+    counts = [count for count in COUNTS if count <= bench.most] if bench.measures("converter") else []
+    sources = bench.models("bulk", str(max(counts, default=1)))
+    for count in counts:
         targets = [f"{source.stem}.onnx" for source in sources[:count]]
         cost, verified = bench.ours(sources[:count], targets)
         bench.add(case=str(count), who="converter", files=count, verified=verified, **asdict(cost))
-        if count <= 10:
+        if count <= 10 and bench.measures("official"):
             costs = [bench.official(source, target) for source, target in zip(sources[:count], targets, strict=True)]
             bench.add(case=str(count), who="official", **asdict(add_up(costs)))
 
@@ -212,13 +226,15 @@ def main() -> None:
     parser.add_argument(
         "--every", type=int, default=1, help="official runs of the bulk set: make each Nth, count it N times"
     )
+    parser.add_argument("--most", type=int, default=1000, help="the largest number of models in section counts")
+    parser.add_argument("--only", choices=("converter", "official"), help="measure one side, keep the other's figures")
     parser.add_argument("--folder", type=Path, default=ROOT / "intermediate" / "bench")
     parser.add_argument("--results", type=Path, default=ROOT / "docs" / "benchmark.json")
     args = parser.parse_args()
     if unknown := set(args.sections) - {*SECTIONS, "page"}:
         parser.error(f"no section {', '.join(sorted(unknown))}: choose from {', '.join([*SECTIONS, 'page'])}")
     args.folder.mkdir(parents=True, exist_ok=True)
-    bench = Bench(args.folder, args.results, args.repeats, round(args.cap * 1024), args.every)
+    bench = Bench(args.folder, args.results, args.repeats, round(args.cap * 1024), args.every, args.most, args.only)
     for name in args.sections or SECTIONS:
         if name in SECTIONS:
             bench.begin(name)

@@ -9,6 +9,7 @@ import platform
 import statistics
 import sys
 from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow"))
@@ -83,19 +84,20 @@ def _table(*header: str) -> list[str]:
 
 
 def _gb(row: dict) -> str:
-    return f"{row['peak_mb'] / 1024:.1f}"
+    return "–" if row["peak_mb"] is None else f"{row['peak_mb'] / 1024:.1f}"
 
 
 def _outcome(row: dict) -> str:
     if row.get("killed"):
-        return f"killed {row['killed']}"
+        return f"killed {row['killed']}" + (f" ({row['note']})" if row.get("note") else "")
     if row["who"] == "official":
-        return "done" if row["status"] == 0 else "failed"
+        return ("done" if row["status"] == 0 else "failed") + (f" ({row['note']})" if row.get("note") else "")
     return f"{row['verified']} of {row['files']} verified" if "files" in row else ""
 
 
 def _numbers(row: dict) -> list[str]:
-    return [f"{row['cpu_seconds']:.1f}", f"{row['wall_seconds']:.1f}", _gb(row), f"{row['load']:.0f}"]
+    cpu, wall, load = (row[key] for key in ("cpu_seconds", "wall_seconds", "load"))
+    return [f"{cpu:.1f}", "–" if wall is None else f"{wall:.1f}", _gb(row), "–" if load is None else f"{load:.0f}"]
 
 
 def _totals(section: dict) -> tuple[dict, dict]:
@@ -104,11 +106,18 @@ def _totals(section: dict) -> tuple[dict, dict]:
     official = [row for (_, who), row in costs.items() if who == "official"]
     total = {
         "cpu_seconds": sum(row["cpu_seconds"] * row.get("stands_for", 1) for row in official),
-        "wall_seconds": sum(row["wall_seconds"] * row.get("stands_for", 1) for row in official),
-        "peak_mb": max(row["peak_mb"] for row in official),
-        "load": statistics.median(row["load"] for row in official),
+        "wall_seconds": _sum(
+            row["wall_seconds"] and row["wall_seconds"] * row.get("stands_for", 1) for row in official
+        ),
+        "peak_mb": max((row["peak_mb"] for row in official if row["peak_mb"] is not None), default=None),
+        "load": statistics.median([row["load"] for row in official if row["load"] is not None] or [0]),
     }
     return total, costs["all", "converter"]
+
+
+def _sum(values: Iterable[float | None]) -> float | None:
+    values = list(values)
+    return None if None in values else sum(values)
 
 
 def _set(title: str):
@@ -124,7 +133,9 @@ def _set(title: str):
         outcome = f"{done} of {len(official)} done" + "".join(f", each counted {times} times" for times in scaled)
         lines.append(_row("all", "official", *_numbers(total), outcome))
         lines.append(_row("all", "Converter", *_numbers(ours), _outcome(ours)))
-        ratios = (f"{ours[key] / total[key]:.2f}" for key in ("cpu_seconds", "wall_seconds", "peak_mb"))
+        ratios = [
+            f"{ours[key] / total[key]:.2f}" if total[key] else "–" for key in ("cpu_seconds", "wall_seconds", "peak_mb")
+        ]
         lines.append(_row("", "ratio", *ratios, "", ""))
         return "\n".join(lines) + "\n"
 
