@@ -227,6 +227,7 @@ def main() -> None:
         "--every", type=int, default=1, help="official runs of the bulk set: make each Nth, count it N times"
     )
     parser.add_argument("--most", type=int, default=1000, help="the largest number of models in section counts")
+    parser.add_argument("--note", help="a sentence for the page on the circumstances of this run")
     parser.add_argument("--only", choices=("converter", "official"), help="measure one side, keep the other's figures")
     parser.add_argument("--folder", type=Path, default=ROOT / "intermediate" / "bench")
     parser.add_argument("--results", type=Path, default=ROOT / "docs" / "benchmark.json")
@@ -235,6 +236,8 @@ def main() -> None:
         parser.error(f"no section {', '.join(sorted(unknown))}: choose from {', '.join([*SECTIONS, 'page'])}")
     args.folder.mkdir(parents=True, exist_ok=True)
     bench = Bench(args.folder, args.results, args.repeats, round(args.cap * 1024), args.every, args.most, args.only)
+    if args.note is not None:
+        bench.stored["note"] = args.note
     for name in args.sections or SECTIONS:
         if name in SECTIONS:
             bench.begin(name)

@@ -45,7 +45,8 @@ of percent on both sides; *load* is the number of processes that wanted one of t
 def write(results: Path) -> None:
     """Beside the results, which are read once more."""
     stored = json.loads(results.read_text())
-    parts = [_INTRODUCTION, _machine(stored), *_targets(stored)]
+    notes = [stored["note"] + "\n"] if "note" in stored else []
+    parts = [_INTRODUCTION, _machine(stored), *notes, *_targets(stored)]
     for section, build in _TABLES.items():
         if section in stored:
             parts.append(build(stored[section]))
@@ -60,7 +61,7 @@ def _machine(stored: dict) -> str:
     with open("/proc/cpuinfo", encoding="ascii") as file:
         model = next(line.partition(":")[2].strip() for line in file if line.startswith("model name"))
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    dates = sorted(section["date"] for section in stored.values())
+    dates = sorted(section["date"] for name, section in stored.items() if name != "note")
     return (
         f"Machine: {os.cpu_count()} CPUs ({model}), {memory:.0f} GB, Linux {platform.release()}, "
         f"Python {platform.python_version()}; {dates[0]} to {dates[-1]}. {versions}.\n"
