@@ -25,6 +25,9 @@ from converter.session import open_session
 configfile: os.path.join(workflow.basedir, "configs", "config.yaml")
 
 
+report: os.path.join(workflow.basedir, "workflow", "report", "overview.rst")
+
+
 session = open_session(config, Path(workflow.basedir), workflow.is_main_process)
 session.limit_memory(workflow)
 planned = session.rule_inputs
@@ -54,9 +57,9 @@ include: "rules/onnx.smk"
 include: "rules/tflite.smk"
 include: "rules/quantization.smk"
 include: "rules/report.smk"
-include: "rules/zoo.smk"
 include: "rules/coverage.smk"
 include: "rules/benchmark.smk"
+include: "rules/zoo.smk"
 include: "rules/toolchains.smk"
 
 

@@ -28,7 +28,7 @@ rule profile:
     input:
         planned.profiled,
     output:
-        "reports/profile.html",
+        report("reports/profile.html", caption="../workflow/report/profile.rst", category="Profile"),
     log:
         "logs/profile.log",
     localrule: True

@@ -2,12 +2,13 @@
 
 
 rule coverage:
-    """The coverage table, as Markdown and as a page: every model and target with a report, and what became of it."""
+    """The coverage table, as Markdown, CSV and a page: every model and target with a report, and what became of it."""
     input:
         planned.coverage_reports,
     output:
         markdown="reports/coverage.md",
-        html="reports/coverage.html",
+        html=report("reports/coverage.html", caption="../workflow/report/coverage.rst", category="Coverage"),
+        csv="reports/coverage.csv",
     log:
         "logs/coverage.log",
     localrule: True
@@ -20,4 +21,32 @@ rule coverage:
     message:
         "write {output.html}"
     shell:
-        "step coverage --recipes={params.recipes:q} {output.markdown:q} {output.html:q} 2> {log:q}"
+        "step coverage --recipes={params.recipes:q} {output.markdown:q} {output.html:q} {output.csv:q} 2> {log:q}"
+
+
+rule model_page:
+    """The page of one model: verification, sizes, speed if it was measured, and where everything comes from."""
+    input:
+        reports=planned.model_reports,
+        benchmarks=planned.model_benchmarks,
+    output:
+        report("reports/pages/{model}.html", caption="../workflow/report/model.rst", category="Models"),
+    log:
+        "logs/pages/{model}.log",
+    localrule: True
+    conda:
+        "../environment.yml"
+    params:
+        known=planned.known_benchmarks,
+        code=planned.code("model_page"),
+    message:
+        "write {output}"
+    shell:
+        "step model_page {wildcards.model:q} {output:q} {input.reports:q} 2> {log:q}"
+
+
+rule overview:
+    """The coverage table and a page for each model, of the jobs and of the zoo if asked for: what --report shows."""
+    input:
+        "reports/coverage.html",
+        planned.model_pages,

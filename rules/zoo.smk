@@ -2,10 +2,10 @@
 
 
 rule zoo:
-    """Convert the whole zoo to ONNX and TensorFlow Lite, or the part named by zoo: {only: [...]}, and make the coverage table."""
+    """Convert the whole zoo to ONNX and TensorFlow Lite, or the part named by zoo: {only: [...]}, and write the overview."""
     input:
         planned.zoo_targets,
-        "reports/coverage.html",
+        rules.overview.input,
 
 
 rule zoo_keras:

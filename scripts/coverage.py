@@ -1,4 +1,4 @@
-"""The coverage table of all reports: coverage.py --recipes=configs/zoo.yaml MARKDOWN HTML."""
+"""The coverage table of all reports: coverage.py --recipes=configs/zoo.yaml MARKDOWN HTML CSV."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow"))
 
-from converter.coverage import collect, markdown, page
+from converter.coverage import collect, markdown, page, table
 from converter.pages.page import write
 from converter.versions import STEP_PACKAGES, step_versions
 
@@ -31,12 +31,14 @@ def main() -> None:
     parser.add_argument("--reports", type=Path, default=Path("reports"), help="folder of reports (default reports)")
     parser.add_argument("markdown", type=Path)
     parser.add_argument("html", type=Path)
+    parser.add_argument("csv", type=Path)
     args = parser.parse_args()
     recipes = yaml.safe_load(args.recipes.read_text(encoding="utf-8"))
     rows = collect(args.reports, recipes)
     made = _made(datetime.now(UTC))
     write(args.markdown, markdown(rows, made))
     write(args.html, page(rows, made))
+    write(args.csv, table(rows))
 
 
 if __name__ == "__main__":

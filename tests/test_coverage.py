@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from conftest import ROOT, Project
 from text_graphs import linear
 
 from converter.config import read_config
-from converter.coverage import collect, markdown, page
+from converter.coverage import collect, markdown, page, table
 
 RECIPES = {"net": {"file": "zoo/net.pb", "recipe": "tf1", "stands_for": "old/net.pb"}, "lib": {"file": "zoo/lib.h5"}}
 
@@ -74,8 +75,12 @@ def test_rows_say_what_became_of_each_target(tmp_path: Path):
     )
     assert "| a.b | keras, file | int8.tflite | failed | – | – | – | – | why |" in lines
     assert "does \\| not" in text and "verified (weak evidence)" in text
-    html = page(rows, "Made today.")
-    assert html.count("<table>") == 2 and "protobuf_to_onnx 9" in html and "http" not in html.replace("http-equiv", "")
+    assert table(rows).splitlines()[:2] == [
+        "model,target,status,difference",
+        "protobuf_to_onnx 9: net,onnx,inaccurate,5.0e-06",
+    ]
+    text = page(rows, "Made today.")
+    assert text.count("<table>") == 2 and "protobuf_to_onnx 9" in text and "http" not in text
 
 
 def test_the_tested_models_are_the_original_lists():
@@ -116,8 +121,14 @@ def test_the_table_is_made_though_a_job_fails(project: Project):
     jobs = [
         {"convert_from": f"models/{name}", "convert_to": f"converted/{name}.onnx"} for name in ("good.pbtxt", "bad.pb")
     ]
-    run = project.snakemake("all", "reports/coverage.html", config={"jobs": jobs})
+    run = project.snakemake("all", "overview", config={"jobs": jobs})
     assert run.returncode == 1 and project.converted() == ["good.pbtxt.onnx"]
     table = (project.folder / "reports" / "coverage.md").read_text()
     assert "2 targets: 1 verified, 1 failed." in table
     assert project.report("bad.pb.onnx")["reason"] in table
+    page = (project.folder / "reports" / "pages" / "bad.html").read_text()
+    assert project.report("bad.pb.onnx")["reason"] in html.unescape(page) and "0 of 1 files verified." in page
+    run = project.snakemake("overview", "--report", "report.html", config={"jobs": jobs})
+    assert run.returncode == 0, run.stderr
+    report = (project.folder / "report.html").read_text()
+    assert "good.html" in report and all(f"<td>{cell}</td>" in report for cell in ("good", "bad", "verified", "failed"))

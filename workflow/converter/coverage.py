@@ -1,4 +1,4 @@
-"""The coverage table: every target that has a report, and what became of it, as Markdown and as a page.
+"""The coverage table: every target that has a report, and what became of it, as Markdown, CSV and a page.
 
 Targets below converted/tested_models/ stand for the 84 jobs with which the original tool's authors tested it
 (configs/tested_models.yaml): they are listed by list and position, everything else by model and target.
@@ -6,6 +6,8 @@ Targets below converted/tested_models/ stand for the 84 jobs with which the orig
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import re
 from collections import Counter
@@ -17,7 +19,7 @@ from converter import report
 from converter.pages.page import Section, Table, render
 from converter.sources import model_name
 
-__all__ = ["Row", "collect", "markdown", "page"]
+__all__ = ["Row", "collect", "markdown", "page", "table"]
 
 _TESTED = re.compile(r"converted/tested_models/(?P<list>[^/]+)/(?P<position>\d+)_(?P<name>.+)")
 # One word each, in the order of the summary.
@@ -141,6 +143,17 @@ def markdown(rows: Sequence[Row], made: str) -> str:
         lines += ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
         lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in cells]
     return "\n".join(lines) + "\n"
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The narrow table that opens Snakemake's report, as CSV."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("model", "target", "status", "difference"))
+    for row in rows:
+        model = f"{row.listed[0]} {row.listed[1]}: {row.model}" if row.listed else row.model
+        writer.writerow((model, _target(row), row.status, _number(row.difference)))
+    return text.getvalue()
 
 
 def page(rows: Sequence[Row], made: str) -> str:

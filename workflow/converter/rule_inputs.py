@@ -10,14 +10,14 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from converter.code_version import code_version
-from converter.config import CONVERTED
 from converter.errors import ConverterError
+from converter.overview_inputs import OverviewInputs
 from converter.parameters import flags
 from converter.plan import Plan, Planner, backend_toolchain
 from converter.quantization_rules import VARIANTS
-from converter.remote import MIRROR, is_mirror, is_remote, url_of
+from converter.remote import is_mirror, is_remote, url_of
+from converter.remote_inputs import RemoteInputs
 from converter.source_files import file_sha256, source_bytes, source_files, source_sha256, source_stat
-from converter.sources import FORMATS
 from converter.toolchains import toolchain_version
 from converter.versions import step_versions
 
@@ -40,7 +40,7 @@ _BASE_MINUTES = 10
 _MB_A_MINUTE = 20
 
 
-class RuleInputs:
+class RuleInputs(OverviewInputs, RemoteInputs):
     """Functions of a rule's wildcards: `key` names a hub, `name` a target (its path below reports/)."""
 
     def __init__(self, planner: Planner) -> None:
@@ -199,34 +199,6 @@ class RuleInputs:
         """A pattern that only the jobs' own paths match; "" where all lie below converted/ or at addresses."""
         return "|".join(re.escape(target) for target in self.planner.elsewhere.values() if not is_remote(target))
 
-    # --- addresses: wildcards.path is that of a fetched source below sources/, or of a target behind s3://
-
-    def remote_sources(self, directories: bool) -> str:
-        """A pattern for what is fetched: SavedModel directories, or files; "" where there are none."""
-        config = self.planner.config
-        named = [values.get("convert_from", "") for values in (*config.jobs.values(), *config.models.values())]
-        paths = {url for url in named if is_remote(url) and (Path(url).suffix not in FORMATS) == directories}
-        return "|".join(re.escape(url.rstrip("/").replace("://", "/", 1)) for url in sorted(paths))
-
-    def remote_source(self, wildcards: object) -> str:
-        return self.planner.storage.object(url_of(MIRROR + wildcards.path))
-
-    def remote_version(self, wildcards: object) -> str:
-        return self._remote_version(MIRROR + wildcards.path)
-
-    def _remote_version(self, path: str) -> str:
-        found = self.planner.storage.look(url_of(path))
-        return json.dumps([url_of(path), found.bytes, found.modified])
-
-    def remote_target(self, wildcards: object) -> str:
-        return shlex.quote(f"s3://{wildcards.path}")
-
-    def staged_remote(self, wildcards: object) -> str:
-        return f"intermediate/staged/{self.planner.report_name(f's3://{wildcards.path}')}"
-
-    def report_remote(self, wildcards: object) -> str:
-        return f"reports/{self.planner.report_name(f's3://{wildcards.path}')}.json"
-
     # --- recipes: the zoo
 
     def recipe_options(self, wildcards: object) -> str:
@@ -302,46 +274,6 @@ class RuleInputs:
                 blocks[variant] = f"its job makes it from {plan.source.source}, or reads that otherwise"
         return blocks
 
-    def zoo_targets(self, wildcards: object) -> list[str]:
-        """ONNX and TensorFlow Lite of each recipe's model, or of those named by zoo: only."""
-        zoo = self.planner.config.zoo
-        names = zoo.get("only") or zoo["recipes"]
-        return [f"{CONVERTED}{name}.{extension}" for name in names for extension in ("onnx", "tflite")]
-
-    # --- the coverage table
-
-    def coverage_reports(self, wildcards: object) -> list[str]:
-        """Reports of the jobs and, where the zoo is asked for, of its targets: the table is made when all are there."""
-        return [f"reports/{self.planner.report_name(target)}.json" for target in self._asked(wildcards)]
-
-    def _asked(self, wildcards: object) -> list[str]:
-        targets = self.planner.default_targets()
-        if "zoo" in self.requested() or self.planner.config.zoo.get("only"):
-            targets = [*targets, *self.zoo_targets(wildcards)]
-        return targets
-
-    def known_reports(self, wildcards: object) -> str:
-        """A hash of the reports of earlier runs: the table shows them too."""
-        return _state_of("reports")
-
-    # --- benchmarks
-
-    def benchmark_options(self, wildcards: object) -> str:
-        settings = self.planner.config.benchmark
-        return shlex.join([f"--{key}={value}" for key, value in settings.items() if value is not None])
-
-    def profiled(self, wildcards: object) -> list[str]:
-        """The benchmarks of the jobs' files that a runtime here runs, and of the zoo's where it is asked for."""
-        return [
-            f"benchmarks/{target.removeprefix(CONVERTED)}.json"
-            for target in self._asked(wildcards)
-            if target.startswith(CONVERTED) and target.endswith((".onnx", ".tflite"))
-        ]
-
-    def known_benchmarks(self, wildcards: object) -> str:
-        """A hash of the benchmarks of earlier runs: the page shows them too."""
-        return _state_of("benchmarks")
-
     # --- inspection
 
     def inspect_hub(self, wildcards: object) -> str:
@@ -356,12 +288,6 @@ class RuleInputs:
 
 def _minutes(megabytes: int) -> int:
     return _BASE_MINUTES + megabytes // _MB_A_MINUTE
-
-
-def _state_of(folder: str) -> str:
-    """A hash that changes when a JSON file below `folder` is added, written or removed."""
-    entries = ((str(path), path.stat().st_mtime_ns) for path in Path(folder).rglob("*.json"))
-    return hashlib.sha256(json.dumps(sorted(entries)).encode()).hexdigest()[:32]
 
 
 class _Named:
