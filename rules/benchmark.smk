@@ -12,7 +12,7 @@ rule benchmark:
     localrule: True
     conda:
         "../environment.yml"
-    threads: workflow.cores or 1  # other jobs beside it would be measured with it
+    threads: 512  # all of this machine's: other jobs beside it would be measured with it
     params:
         options=planned.benchmark_options,
         code=planned.code("benchmark"),
