@@ -111,7 +111,7 @@ def _totals(section: dict) -> tuple[dict, dict]:
             row["wall_seconds"] and row["wall_seconds"] * row.get("stands_for", 1) for row in official
         ),
         "peak_mb": max((row["peak_mb"] for row in official if row["peak_mb"] is not None), default=None),
-        "load": statistics.median([row["load"] for row in official if row["load"] is not None] or [0]),
+        "load": statistics.median([row["load"] for row in official if row["load"] is not None] or [None]),
     }
     return total, costs["all", "converter"]
 
