@@ -119,7 +119,7 @@ def test_every_file_is_verified_though_a_node_dies_and_a_job_is_cancelled(projec
 
 def test_a_job_that_was_killed_for_memory_runs_again_with_more(project: Project, cluster: Cluster):
     (project.folder / "models" / "m.pbtxt").write_text(linear())
-    run = start(project, cluster, "converted/m.onnx", "--set-resources", "import_protobuf:mem_mb=attempt*700")
+    run = start(project, cluster, "converted/m.onnx", "--set-resources", "import_protobuf:mem_mb=1600*attempt-1200")
     assert run.wait(timeout=600) == 0, (project.folder / "run.log").read_text()
     assert project.report("m.onnx")["status"] == "verified"
     logs = [path.read_text() for path in project.folder.glob(".snakemake/slurm_logs/rule_import_protobuf/**/*.log")]
