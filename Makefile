@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 FILES := $(filter converted/% reports/% benchmarks/%.json zoo/%,$(MAKECMDGOALS))
 
-.PHONY: help bench convert lint test test-all test-legacy test-slurm format $(FILES)
+.PHONY: help bench convert lint test test-all test-legacy test-slurm format test-faults fuzz lock locked audit licences $(FILES)
 .DEFAULT_GOAL := help
 
 help:
@@ -60,3 +60,32 @@ test-slurm: $(VENV)/.all
 # Converter against the official routes, into docs/benchmark.md: hours. BENCH="single idle --repeats 1" does a part of it.
 bench: $(VENV)/.all
 	$(BIN)/python benchmarks/bench.py $(BENCH)
+
+# What takes an hour: 200 kills, full disks, out of memory, a thousand conversions (docs/reliability.md).
+test-faults: $(VENV)/.all
+	$(BIN)/python -m pytest -s tests/test_faults.py tests/test_determinism.py tests/test_soak.py
+
+fuzz: $(VENV)/.all
+	cd tests && PYTHONPATH=../workflow ../$(BIN)/python -m fuzz --cases 2600 --export
+
+# Hashes of the pinned packages, PyTorch's apart: its builds for CPU and GPU share a version and differ in their bytes.
+TOOLS := .venv-tools
+$(TOOLS)/.ready: supply/requirements.txt
+	test -x $(TOOLS)/bin/python || $(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/pip install --quiet --disable-pip-version-check --requirement supply/requirements.txt
+	touch $@
+
+lock: $(TOOLS)/.ready
+	$(TOOLS)/bin/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	  --constraint constraints.txt requirements.txt requirements-dev.txt --output-file requirements.lock
+
+# Set up from the hashes: any other byte than when they were recorded is refused.
+locked:
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps --requirement requirements.lock
+
+audit: $(TOOLS)/.ready
+	$(PYTHON) supply/audit.py $(TOOLS)/bin/pip-audit
+
+licences: $(VENV)/.all
+	$(BIN)/python supply/licences.py docs/licences.md

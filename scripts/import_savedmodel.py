@@ -10,10 +10,12 @@ from converter.step import ImportSpec, run_import
 
 
 def import_model(spec: ImportSpec, out: Path) -> Hub:
+    from converter.tf.graph_file import refuse_recursion
     from converter.tf.saved_model_file import choose_signature, meta_graph_of, read_saved_model
     from converter.tf.saved_model_trust import refuse_links, refuse_untrusted
 
     meta = meta_graph_of(spec.source, read_saved_model(spec.source), spec.savedmodel_tag)
+    refuse_recursion(spec.source, meta.graph_def)
     if not spec.trusted:
         refuse_links(spec.source)
         refuse_untrusted(spec.source, meta)

@@ -75,7 +75,9 @@ def full_disk(runs: Runs, disk: Path, phase: str) -> tuple[str, list[str]]:
     """A run whose disk fills up when the phase begins; (its last line, what was wrong)."""
     folder = runs.folder(disk / phase)
     process = runs.start(folder)
-    if phase == "start" or wait_until(lambda: phase_of(folder) == phase and (folder / "intermediate").exists(), process):
+    if phase == "start" or wait_until(
+        lambda: phase_of(folder) == phase and (folder / "intermediate").exists(), process
+    ):
         fill(disk)
     errors = end(process)
     wrong = runs.wrong_now(folder)

@@ -13,6 +13,7 @@ operation, which only children run.
 
 from __future__ import annotations
 
+import compileall
 import contextlib
 import ctypes
 import json
@@ -45,6 +46,8 @@ def serve(kind: str, descriptor: int) -> None:
     """Answer at the listening socket until standard input ends. Clients may come while the imports run, and wait."""
     selector = selectors.DefaultSelector()
     with socket.socket(fileno=descriptor) as server:
+        # Steps may not write beside this package, where Python keeps what it has compiled.
+        compileall.compile_dir(Path(__file__).parent, quiet=2)
         load(*KINDS[kind])
         selector.register(server, selectors.EVENT_READ, "accept")
         selector.register(sys.stdin.buffer, selectors.EVENT_READ, "end")

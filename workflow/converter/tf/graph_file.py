@@ -10,9 +10,9 @@ from google.protobuf.message import DecodeError, Message
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
 from converter.errors import SourceError
-from converter.tf.graph import GraphDef
+from converter.tf.graph import GraphDef, function_names
 
-__all__ = ["read_graph_file", "refuse_unfrozen"]
+__all__ = ["read_graph_file", "refuse_recursion", "refuse_unfrozen"]
 
 
 def read_graph_file(path: Path) -> GraphDef:
@@ -46,6 +46,20 @@ def _parse(data: bytes, message: Message, is_text: bool) -> Message | None:
         return message
     except (DecodeError, text_format.ParseError, UnicodeDecodeError):
         return None
+
+
+def refuse_recursion(path: Path, graph_def: GraphDef) -> None:
+    """Raise SourceError for a function that calls itself, directly or not: TensorFlow crashes as it inlines it (2.21)."""
+    calls = {
+        function.signature.name: {name for node in function.node_def for name in (node.op, *function_names(node))}
+        for function in graph_def.library.function
+    }
+    # Functions that call none of those that are left, again and again: what remains runs in circles.
+    while free := [name for name, called in calls.items() if not called & calls.keys()]:
+        for name in free:
+            del calls[name]
+    if calls:
+        raise SourceError(f"{path} is damaged: its function {min(calls)} calls itself without end")
 
 
 def refuse_unfrozen(path: Path, variables: Sequence[str]) -> None:

@@ -26,6 +26,7 @@ from converter.tf.endpoints import (
 from converter.tf.errors import reason
 from converter.tf.freeze import Frozen, freeze_graph
 from converter.tf.graph import GraphDef, NodeDef, clean, inline_functions, node_name, prune
+from converter.tf.graph_file import refuse_recursion
 from converter.tf.refused_operators import disarm, refuse_needed
 from converter.tf.resources import VARIABLE_OPS
 from converter.tf.training_flags import PLACEHOLDERS, choose_constants, set_constants
@@ -214,6 +215,7 @@ def import_graph(spec: ImportSpec, graph_def: GraphDef) -> tf.Graph:
     )
     if missing:
         raise SourceError(f"{spec.source} is damaged: its node {missing[0]} reads {missing[1]}, which is not there")
+    refuse_recursion(spec.source, graph_def)
     graph = tf.Graph()
     with graph.as_default():
         try:

@@ -69,7 +69,11 @@ def _from_module(path: Path, module: torch.nn.Module, script: NetworkScript | No
         notes.append("the wrapper for several GPUs was taken off")
     check_is_model(path, module)
     complete_old_modules(module)
-    return Source(path, "module", module.eval(), None, script, notes)
+    try:
+        module.eval()
+    except RecursionError:
+        raise SourceError(f"{path} holds a module that contains itself, or modules nested without end") from None
+    return Source(path, "module", module, None, script, notes)
 
 
 def _from_state(path: Path, state: dict, script: NetworkScript | None, spec: ImportSpec) -> Source:
