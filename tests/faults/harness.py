@@ -149,7 +149,7 @@ class Runs:
     def finish(self, folder: Path) -> subprocess.CompletedProcess:
         """One plain run, to its end."""
         process = self.start(folder)
-        out, err = process.communicate(timeout=600)
+        out, err = process.communicate(timeout=1800)
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
     def wrong_now(self, folder: Path) -> list[str]:
@@ -170,7 +170,7 @@ class Runs:
         return wrong
 
 
-def end(process: subprocess.Popen, seconds: float = 120.0) -> str:
+def end(process: subprocess.Popen, seconds: float = 900.0) -> str:
     """Wait for a run to end; what it wrote to stderr."""
     try:
         return process.communicate(timeout=seconds)[1]
@@ -180,7 +180,7 @@ def end(process: subprocess.Popen, seconds: float = 120.0) -> str:
         raise
 
 
-def wait_until(condition, process: subprocess.Popen, seconds: float = 120.0) -> bool:
+def wait_until(condition, process: subprocess.Popen, seconds: float = 900.0) -> bool:
     """False where the run ends first."""
     limit = time.monotonic() + seconds
     while not condition():

@@ -37,7 +37,8 @@ def start(jobs: Iterable[tuple[str, str]]) -> list[subprocess.Popen]:
     """
     counts = Counter(kind_of(rule, key) for rule, key in jobs)
     wanted = [kind for kind in KINDS if counts[kind] > 1]
-    if not wanted or not hasattr(os, "pidfd_open"):
+    # The program that started this run may keep processes for several runs.
+    if not wanted or not hasattr(os, "pidfd_open") or "CONVERTER_PRELOADED" in os.environ:
         return []
     folder = tempfile.mkdtemp(prefix="converter-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
