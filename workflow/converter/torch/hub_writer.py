@@ -75,7 +75,10 @@ def write_hub(source: Source, inputs: Inputs, spec: ImportSpec, out: Path) -> Hu
                 f"input_shape asks for an unknown batch, but the model takes one size only: {failure}; write the size"
             ) from error
         raise UnsupportedError(f"{source.path} cannot be traced: {failure}; as TorchScript: {error}") from error
-    torch.jit.save(script, out / "module.pt")
+    try:
+        torch.jit.save(script, out / "module.pt")
+    except RuntimeError as error:  # what torch.jit.load leaves for later: a damaged table of source lines
+        raise SourceError(f"{source.path} is damaged: TorchScript cannot write it again ({reason(error)})") from error
     notes = [*source.notes, f"kept as TorchScript, since torch.export cannot follow it: {failure}"]
     is_batch = batch_dynamic and attempt is inputs
     return _hub(source, attempt, outputs, runs, is_batch, notes, out, "torchscript", script)

@@ -88,16 +88,16 @@ def globals_in_file(path: Path) -> list[str]:
     Raises SourceError when the file is no pickle.
     """
     names: dict[str, None] = {}
-    for stream in pickle_streams(path):
-        try:
+    try:
+        for stream in pickle_streams(path):
             for name in _globals(stream):
                 names.setdefault(name)
-        except MemoryError:
-            raise
-        except Exception as error:  # zipfile's and pickletools's, whatever the bytes lead them to
-            if not names:
-                raise SourceError(f"{path} is not a PyTorch file: it holds no pickle ({error})") from None
-            raise SourceError(f"{path} is damaged: its pickle breaks off ({error})") from None
+    except MemoryError:
+        raise
+    except Exception as error:  # zipfile's and pickletools's, whatever the bytes lead them to
+        if not names:
+            raise SourceError(f"{path} is not a PyTorch file: it holds no pickle ({error})") from None
+        raise SourceError(f"{path} is damaged: its pickle breaks off ({error})") from None
     return list(names)
 
 
