@@ -42,14 +42,14 @@ def refuse_untrusted(file: KerasFile) -> None:
         )
     for entry in _mappings(file.config):
         config = entry.get("config")
-        name, values = entry.get("class_name"), config if isinstance(config, dict) else {}
+        name, values = str(entry.get("class_name")), config if isinstance(config, dict) else {}
         if name in _FOREIGN:
             raise UntrustedError(f"{file.path} contains a {name}, which runs code from outside of Keras: {_TRUST}")
         if name in _VOCABULARIES and isinstance(values.get("vocabulary"), str):
             raise UntrustedError(f"{file.path}: its {name} layer reads the file {values['vocabulary']}: {_TRUST}")
         if name in ("TFOpLambda", "SlicingOpLambda") and not _may_call(values.get("function")):
             raise UntrustedError(f"{file.path} contains a layer that calls tf.{values.get('function')}: {_TRUST}")
-        if name == "ClassMethod" and values.get("cls_symbol") not in _CLASSES:
+        if name == "ClassMethod" and str(values.get("cls_symbol")) not in _CLASSES:
             raise UntrustedError(f"{file.path} contains a layer that calls tf.{values.get('cls_symbol')}: {_TRUST}")
 
 

@@ -67,13 +67,25 @@ def _from_module(path: Path, module: torch.nn.Module, script: NetworkScript | No
     if isinstance(module, torch.nn.DataParallel | torch.nn.parallel.DistributedDataParallel):
         module = module.module
         notes.append("the wrapper for several GPUs was taken off")
-    check_is_model(path, module)
-    complete_old_modules(module)
     try:
+        _check_is_whole(path, module)
+        check_is_model(path, module)
+        complete_old_modules(module)
         module.eval()
     except RecursionError:
         raise SourceError(f"{path} holds a module that contains itself, or modules nested without end") from None
     return Source(path, "module", module, None, script, notes)
+
+
+def _check_is_whole(path: Path, module: torch.nn.Module) -> None:
+    """A pickled module is any set of attributes; without these none of torch.nn's own functions works."""
+    mappings = [name for name, value in vars(torch.nn.Module()).items() if isinstance(value, dict)]
+    for part in module.modules():
+        # Mappings that came after the file's release are added by torch itself as it loads (Module.__setstate__).
+        wrong = [name for name in mappings if not isinstance(vars(part).get(name, {}), dict)]
+        wrong += [name for name in ("_parameters", "_buffers", "_modules") if name not in vars(part)]
+        if wrong:
+            raise SourceError(f"{path} is damaged: its {type(part).__name__} has no sound {wrong[0]}")
 
 
 def _from_state(path: Path, state: dict, script: NetworkScript | None, spec: ImportSpec) -> Source:
