@@ -101,10 +101,12 @@ def test_full_disk(runs: Runs, phase: str, tmp_path: Path) -> None:
 
 def test_output_folder_that_cannot_be_written(runs: Runs) -> None:
     folder = runs.folder()
-    with mounted(folder / "converted", "-t", "tmpfs", "-o", "ro,size=1m", "none"):
+    with mounted(folder / "converted", "-t", "tmpfs", "-o", "size=1m", "none"):
+        (folder / "converted" / "sub").mkdir()
+        subprocess.run(["mount", "-o", "remount,ro", str(folder / "converted")], check=True)
         process = runs.start(folder)
         errors = end(process)
-        assert process.returncode == 1 and list((folder / "converted").iterdir()) == []
+        assert process.returncode == 1 and not [path for path in folder.glob("converted/**/*") if path.is_file()]
     lines = sorted(line for line in errors.splitlines() if line.startswith("converted/"))
     assert len(lines) == 2 and "Traceback" not in errors, errors
     assert "cannot be written (Read-only file system)" in lines[1], errors

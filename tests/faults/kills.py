@@ -85,7 +85,8 @@ def kills(runs: Runs, count: int, each: int, seed: int, chain: int = 1) -> tuple
         lacking = [phase for phase in PHASES if fallen[phase] < each] or list(PHASES)
         folder, history = runs.folder(), []
         for phase in sorted(random_.choices(lacking, k=chain), key=PHASES.index):
-            victim = VICTIMS[turn % len(VICTIMS)]
+            # A preloaded process takes seconds to come back.
+            victim = VICTIMS[2] if turn % 6 == 5 else VICTIMS[turn % 2]
             turn += 1
             fell, problems = kill_once(runs, folder, phase, victim, random_)
             fallen[fell] += 1
