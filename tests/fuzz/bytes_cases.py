@@ -86,7 +86,11 @@ def _truncate(data: bytearray, random_: random.Random) -> bytes:
 
 
 def _position(data: bytearray, random_: random.Random) -> int:
-    return random_.randrange(min(256, len(data))) if random_.random() < 0.3 else random_.randrange(max(1, len(data)))
+    return (
+        random_.randrange(max(1, min(256, len(data))))
+        if random_.random() < 0.3
+        else random_.randrange(max(1, len(data)))
+    )
 
 
 def _flip(data: bytearray, random_: random.Random) -> bytes:
