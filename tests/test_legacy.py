@@ -369,3 +369,9 @@ def test_a_module_of_a_class_that_is_gone(tmp_path, old, trusted):
     assert "gone.pt names torchvision.ops.misc.ConvTranspose2d, which torch 2." in sentence
     assert ("set toolchain: tf2.3" in sentence) == old
     assert ("a newer release wrote it" in sentence) != old
+
+
+def test_errors_that_are_each_others_causes_are_looked_at_once():
+    first, second = ValueError("first"), ValueError("second")
+    first.__cause__, second.__cause__ = second, first
+    assert toolchain_hint(first) == ""

@@ -34,7 +34,10 @@ def toolchain_hint(error: BaseException) -> str:
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
+    """The error and its causes, each once: what is raised from an error that it caused itself makes a ring of them."""
+    seen: list[BaseException] = []
+    while error is not None and not any(error is known for known in seen):
+        seen.append(error)
         yield error
         error = error.__cause__
 
