@@ -154,7 +154,7 @@ def test_a_model_that_never_ends(project: Project, monkeypatch: pytest.MonkeyPat
 def test_a_step_over_its_memory(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     """One sentence; the next run, with more, makes the file."""
     write_graph(project.folder / "models" / "tiny.pb")
-    monkeypatch.setenv("CONVERTER_STEP_MEMORY_MB", "400")
+    monkeypatch.setenv("CONVERTER_STEP_MEMORY_MB", "100")
     line = closing_line(project.snakemake("converted/tiny.onnx"))
     assert line.startswith("converted/tiny.onnx: import_protobuf needs more memory") and project.converted() == []
     assert line.endswith("CONVERTER_STEP_MEMORY_MB in the environment gives it more")

@@ -128,9 +128,7 @@ def _operators(entry: dict, index: int) -> Section:
     total = sum(ms for _, _, ms in kinds) or 1.0
     rows = [(kind, count, round(ms, 4), f"{100 * ms / total:.1f} %") for kind, count, ms in kinds[:_OPERATORS]]
     unmeasured = sum(operator["ms"] is None for operator in entry["operators"])
-    note = f"Time by {entry['operators_measured']}" + (
-        f"; {unmeasured} operators do not run alone" if unmeasured else ""
-    )
+    note = f"Time by {entry['operators_measured']}" + (f"; not run alone: {unmeasured}" if unmeasured else "")
     if not kinds:
         return Section(_name(entry), ["No operator was measured."])
     figure = new_figure(height=0.7 + 0.22 * len(rows))
