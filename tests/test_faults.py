@@ -99,6 +99,10 @@ def test_full_disk(runs: Runs, phase: str, tmp_path: Path) -> None:
     assert wrong == []
 
 
+@pytest.mark.xfail(
+    strict=False,
+    reason="Snakemake 9.27 clears a target before its rule runs, and ends with a traceback where the file system is read-only",
+)
 def test_output_folder_that_cannot_be_written(runs: Runs) -> None:
     folder = runs.folder()
     with mounted(folder / "converted", "-t", "tmpfs", "-o", "size=1m", "none"):
