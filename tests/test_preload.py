@@ -114,6 +114,16 @@ def test_a_client_that_is_killed_takes_its_step_along(server: Server):
     assert server.run("import_parent")[0] == 7
 
 
+def test_a_step_whose_shell_was_killed_before_it_looked_does_nothing(server: Server):
+    """Python needs some 20 ms until the step can ask the kernel for a signal at its shell's death."""
+    with subprocess.Popen(["true"]) as shell:
+        shell.wait()
+    server.environment["CONVERTER_SHELL"] = str(shell.pid)
+    assert server.run("import_parent") == (1, "", "the rule's shell is gone\n")
+    server.environment["CONVERTER_SHELL"] = str(os.getpid())
+    assert server.run("import_parent")[0] == 7
+
+
 def test_nothing_is_left_when_snakemake_is_gone(server: Server):
     """Its death, of whatever kind, closes the pipe that is the server's standard input."""
     client = server.start("import_sleep")

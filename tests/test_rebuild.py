@@ -148,15 +148,17 @@ def import_of_c(made: Copy) -> tuple[subprocess.Popen, list[int]]:
     """A run that is just importing c, and its steps."""
     command = made.command("converted/c.onnx")
     run = subprocess.Popen(command, cwd=made.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    wait_for(lambda: steps_of(run.pid))
-    return run, steps_of(run.pid)
+    wait_for(lambda: steps_of(run.pid) or run.poll() is not None)
+    steps = steps_of(run.pid)
+    assert steps, run.communicate()
+    return run, steps
 
 
 def wait_for(condition, seconds: float = 120.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "nothing happened"
-        time.sleep(0.1)
+        time.sleep(0.02)
 
 
 def steps_of(run: int) -> list[int]:

@@ -88,8 +88,12 @@ def _start(server: socket.socket, selector: selectors.BaseSelector, children: di
     except OSError:
         connection.close()
         return
+    parent = os.getpid()
     pid = os.fork()
     if pid == 0:
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
         selector.close()
         server.close()
         connection.close()
@@ -125,7 +129,6 @@ def _run(request: dict, streams: list[int]) -> None:
     code = 1
     try:
         os.setsid()
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         for number, stream in enumerate(streams):
             os.dup2(stream, number)
             os.close(stream)

@@ -8,6 +8,8 @@ import sys
 import time
 from pathlib import Path
 
+from snakemake.shell import shell
+
 from converter import events, failures, preloading, report
 from converter.config import read_config
 from converter.console import quieten
@@ -107,6 +109,8 @@ def open_session(values: dict, root: Path, alone: bool = True) -> Session:
     # Rules call `step`, which calls `python`: the interpreter that runs Snakemake, also when its environment was not activated.
     folders = [str(root / "workflow" / "bin"), str(Path(sys.executable).parent), os.environ.get("PATH", "")]
     os.environ["PATH"] = os.pathsep.join(folders)
+    # So that a step can tell whether its rule's shell is still there. Snakemake's own prefix is the first part.
+    shell.prefix("set -euo pipefail; export CONVERTER_SHELL=$$; ")
     try:
         config = read_config(values, root / "configs" / "zoo.yaml")
     except ConverterError as error:
