@@ -42,6 +42,9 @@ format: $(VENV)/.all
 	$(BIN)/ruff format .
 	$(BIN)/snakefmt Snakefile rules
 
+# As Snakemake sets it for its rules: threads that wait for each other at full speed are slow where cores are few.
+test test-all test-legacy: export OMP_NUM_THREADS := 1
+
 # What fits into minutes on two cores; test-all runs the long ones too.
 test: $(VENV)/.all
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not legacy and not slurm"

@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
+from converter import preloading
+
 STEP = ROOT / "workflow" / "bin" / "step"
 SCRIPTS = {
     "import_parent": "import os, sys; print(os.getppid(), os.getcwd(), os.environ['WORD'], sys.argv[1:]); sys.exit(7)",
@@ -143,6 +145,19 @@ def test_a_server_that_is_killed_takes_its_steps_along(server: Server):
     _, errors = client.communicate(timeout=30)
     assert client.returncode == 1 and errors == "the preloaded process ended before the step did\n"
     wait_for(lambda: not is_alive(child))
+
+
+def test_steps_compute_in_one_thread_as_in_a_rules_own_shell(monkeypatch: pytest.MonkeyPatch):
+    """OpenMP counts its threads when torch is imported, before any step's environment is known."""
+    monkeypatch.delenv("CONVERTER_PRELOADED", raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    (process,) = preloading.start([("import_pytorch", "a-pytorch-1"), ("import_pytorch", "b-pytorch-1")])
+    try:
+        assert b"OMP_NUM_THREADS=1" in Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0")
+    finally:
+        process.stdin.close()
+        process.wait(timeout=120)
+        monkeypatch.delenv("CONVERTER_PRELOADED")
 
 
 @pytest.mark.parametrize("state", ["no folder", "no listener"])

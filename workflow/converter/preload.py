@@ -30,11 +30,13 @@ from converter.start_up import load
 
 __all__ = ["KINDS", "serve"]
 
+# What writing and reading a torch.export program imports (2.13), a second's worth.
+_EXPORTED_PROGRAMS = ("torch.export", "torch.export._trace", "torch.export.pt2_archive._package")
 # What each kind imports before its first fork.
 KINDS = {
     "tensorflow": ("tensorflow", "keras", "tf2onnx", "tf2onnx.tfonnx", "onnx", "onnxruntime"),
-    "torch": ("torch", "torch.export", "torch.onnx", "onnx", "onnxruntime"),
-    "torch+tensorflow": ("tensorflow", "keras", "torch", "torch.export"),
+    "torch": ("torch", *_EXPORTED_PROGRAMS, "torch.onnx", "onnx", "onnxruntime"),
+    "torch+tensorflow": ("tensorflow", "keras", "torch", *_EXPORTED_PROGRAMS),
 }
 _SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 _PR_SET_PDEATHSIG = 1
@@ -49,6 +51,10 @@ def serve(kind: str, descriptor: int) -> None:
         # Steps may not write beside this package, where Python keeps what it has compiled.
         compileall.compile_dir(Path(__file__).parent, quiet=2)
         load(*KINDS[kind])
+        if kind == "torch":  # for the models' classes, which only imports meet
+            from converter.torch.vision import import_torchvision
+
+            import_torchvision()
         selector.register(server, selectors.EVENT_READ, "accept")
         selector.register(sys.stdin.buffer, selectors.EVENT_READ, "end")
         children: dict[int, tuple[int, socket.socket]] = {}

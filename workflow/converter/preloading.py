@@ -18,6 +18,9 @@ from converter.preload import KINDS
 __all__ = ["start"]
 
 _PACKAGES = Path(__file__).resolve().parents[1]
+# What Snakemake sets for a rule's shell, of one thread each. OpenMP reads it once, when torch is imported; two threads that
+# wait for each other at full speed on two busy cores made a forward pass cost up to ten times its CPU seconds.
+_THREADS = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
 def kind_of(rule: str, key: str) -> str | None:
@@ -48,7 +51,7 @@ def start(jobs: Iterable[tuple[str, str]]) -> list[subprocess.Popen]:
 
 def _start(kind: str, path: str) -> subprocess.Popen:
     """The socket is listening before the process is there, so that no step can come too early."""
-    environment = {**os.environ, "PYTHONPATH": str(_PACKAGES)}
+    environment = {**os.environ, **_THREADS, "PYTHONPATH": str(_PACKAGES)}
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(path)
         server.listen(128)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch.utils._pytree import tree_leaves
 
 from converter.arrays_file import read_arrays_file
 from converter.errors import ConverterError, ParameterError, SourceError, UnsupportedError
@@ -18,7 +19,7 @@ from converter.torch.dtypes import vocabulary
 from converter.torch.flat import flat_outputs, to_arrays, to_tensors
 from converter.torch.inputs import Inputs
 from converter.torch.loading import Source, fold_parametrizations
-from converter.torch.tracing import TraceError, export_program, reason, run_flat, to_torchscript
+from converter.torch.tracing import TraceError, export_program, reason, to_torchscript
 
 if TYPE_CHECKING:
     from converter.step import ImportSpec
@@ -41,20 +42,24 @@ def write_hub(source: Source, inputs: Inputs, spec: ImportSpec, out: Path) -> Hu
     for attempt in attempts:
         is_batch = batch_dynamic and attempt is inputs
         try:
-            runs = _reference(source, attempt, is_batch, spec)
+            runs, result = _reference(source, attempt, is_batch, spec)
         except ConverterError:
             raise
         except Exception as error:  # whatever the user's forward raises
             first_failure = first_failure or f"forward raised {type(error).__name__}: {reason(error)}"
             continue
-        outputs = _outputs(source, attempt, runs)
+        outputs = _outputs(source, attempt, runs, result)
         try:
             if attempt is attempts[0]:
                 folded = source.kind == "module" and fold_parametrizations(source.module)
                 if folded:
                     source.notes.append("weight normalisation was folded into the weights")
-            program = export_program(source, attempt, outputs, runs)
+            only_tensors = all(isinstance(leaf, torch.Tensor) for leaf in tree_leaves(result))
+            if source.kind == "program":
+                _check_steady(source, attempt, runs)
+            program = export_program(source, attempt, outputs, runs, only_tensors)
         except TraceError as error:
+            _check_steady(source, attempt, runs)
             first_failure = first_failure or str(error)
             obstacle = obstacle or (attempt, outputs, runs, str(error))
             continue
@@ -90,11 +95,14 @@ def _with_fixed_batch(inputs: Inputs) -> Inputs:
     return replace(inputs, specs=specs)
 
 
-def _reference(source: Source, inputs: Inputs, batch_dynamic: bool, spec: ImportSpec) -> list[Run]:
-    """Runs of the eager source, each twice: a model that answers differently cannot be converted."""
+def _reference(source: Source, inputs: Inputs, batch_dynamic: bool, spec: ImportSpec) -> tuple[list[Run], object]:
+    """Runs of the eager source, and what it returned in one of them, as its forward method built it."""
+    result: object = None
 
     def run_source(arrays: list[np.ndarray]) -> list[np.ndarray]:
-        return run_flat(source.module, inputs.call, arrays)
+        nonlocal result
+        result = _run(source, inputs, arrays)
+        return to_arrays(flat_outputs(result)[1])
 
     user_inputs = None
     if spec.reference_inputs is not None:
@@ -116,20 +124,27 @@ def _reference(source: Source, inputs: Inputs, batch_dynamic: bool, spec: Import
         runs = [Run(arrays, run_source(arrays))]
     if not runs[0].outputs:
         raise SourceError(f"{source.path}: forward of {source.name} returns no tensor")
-    again = run_source(runs[0].inputs)
+    return runs, result
+
+
+def _run(source: Source, inputs: Inputs, arrays: list[np.ndarray]) -> object:
+    with torch.no_grad():
+        return inputs.call(source.module, to_tensors(arrays))
+
+
+def _check_steady(source: Source, inputs: Inputs, runs: list[Run]) -> None:
+    """Raise where the source answers the same inputs differently: no traced form agrees with such a model."""
+    again = to_arrays(flat_outputs(_run(source, inputs, runs[0].inputs))[1])
     for first, second in zip(runs[0].outputs, again, strict=True):
         if first.shape != second.shape or not np.allclose(first, second, rtol=1e-4, atol=1e-6, equal_nan=True):
             raise UnsupportedError(
                 f"{source.path} gives different outputs for the same input, since forward draws random numbers or keeps "
                 "state from call to call: convert a module that takes its state as an input and returns it"
             )
-    return runs
 
 
-def _outputs(source: Source, inputs: Inputs, runs: list[Run]) -> list[TensorSpec]:
+def _outputs(source: Source, inputs: Inputs, runs: list[Run], result: object) -> list[TensorSpec]:
     """Names from the result's structure; a dimension is unknown where it differs between runs or follows the batch."""
-    with torch.no_grad():
-        result = inputs.call(source.module, to_tensors(runs[0].inputs))
     names, _ = flat_outputs(result, [spec.name for spec in inputs.specs])
     varies = any(dim is None for spec in inputs.specs for dim in spec.shape)
     specs = []

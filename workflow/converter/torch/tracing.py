@@ -25,7 +25,7 @@ from converter.torch.loading import Source
 from converter.torch.script_graph import ScriptGraphModule
 from converter.verify import Tolerance, verify
 
-__all__ = ["FlatModule", "TraceError", "export_program", "run_flat", "to_torchscript"]
+__all__ = ["FlatModule", "TraceError", "export_program", "to_torchscript"]
 
 # The traced form is the same computation by the same library; only the order of additions may differ.
 _SAME = Tolerance(rtol=1e-5, atol=1e-6)
@@ -47,21 +47,16 @@ class FlatModule(torch.nn.Module):
         return tuple(flat_outputs(self._call(self.model, tensors))[1])
 
 
-def run_flat(module: torch.nn.Module, call: Call, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Arrays in, arrays out, in the order of the hub's inputs and outputs."""
-    with torch.no_grad():
-        return to_arrays(flat_outputs(call(module, to_tensors(arrays)))[1])
-
-
 def export_program(
-    source: Source, inputs: Inputs, outputs: Sequence[TensorSpec], runs: Sequence[Run]
+    source: Source, inputs: Inputs, outputs: Sequence[TensorSpec], runs: Sequence[Run], only_tensors: bool
 ) -> torch.export.ExportedProgram:
     """The source as a program that takes the flat inputs by position and computes what `runs` hold.
 
-    Unknown dimensions of `inputs.specs` stay unknown. Raises TraceError where that cannot be.
+    `only_tensors`: the model's result has no other leaves. Unknown dimensions of `inputs.specs` stay unknown. Raises
+    TraceError where that cannot be.
     """
     module = ScriptGraphModule(source.module) if source.kind == "torchscript" else source.module
-    is_flat = inputs.call.plain and _gives_only_tensors(source, inputs.call, runs[0])
+    is_flat = inputs.call.plain and only_tensors
     if source.kind == "program" and is_flat:
         return source.program
     target = module if is_flat else FlatModule(module, inputs.call)
@@ -79,12 +74,6 @@ def export_program(
     if problem is not None:
         raise TraceError(f"the exported program {problem}: its code branches on a size")
     return program
-
-
-def _gives_only_tensors(source: Source, call: Call, run: Run) -> bool:
-    with torch.no_grad():
-        result = call(source.module, to_tensors(run.inputs))
-    return all(isinstance(leaf, torch.Tensor) for leaf in torch.utils._pytree.tree_leaves(result))
 
 
 def _is_variadic(module: torch.nn.Module) -> bool:
