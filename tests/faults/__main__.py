@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from faults.harness import Preloaded, Runs
-from faults.kills import PHASES, VICTIMS, kills
+from faults.kills import MOMENTS, VICTIMS, kills
 
 
 def main() -> int:
@@ -27,11 +27,14 @@ def main() -> int:
             fallen, wrong = kills(Runs(Path(folder), preloaded), args.kills, args.each, args.seed, args.chain)
         finally:
             preloaded.stop()
-    total = sum(fallen[phase] for phase in PHASES)
-    print(f"{total} kills in {time.monotonic() - started:.0f} s, {fallen['missed']} came too late")
-    print("  by phase: " + ", ".join(f"{phase} {fallen[phase]}" for phase in PHASES))
-    print("  by victim: " + ", ".join(f"{victim} {fallen[victim]}" for victim in VICTIMS))
-    print(f"  {fallen['plain runs']} plain runs finished the work afterwards")
+    total = sum(fallen[moment] for moment in MOMENTS)
+    print(f"{total} runs killed in {time.monotonic() - started:.0f} s, {fallen['missed']} ended before their moment")
+    print(f"{'':14}" + "".join(f"{victim:>20}" for victim in VICTIMS) + f"{'all':>8}")
+    for moment in MOMENTS:
+        row = "".join(f"{fallen[moment, victim]:>20}" for victim in VICTIMS)
+        print(f"{moment:14}{row}{fallen[moment]:>8}")
+    print(f"{'all':14}" + "".join(f"{fallen[victim]:>20}" for victim in VICTIMS) + f"{total:>8}")
+    print(f"{fallen['plain runs']} plain runs finished the work afterwards")
     print(*wrong, sep="\n")
     print(f"{len(wrong)} times something was wrong, then or after the next run")
     return 1 if wrong else 0

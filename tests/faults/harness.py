@@ -1,7 +1,8 @@
 """A user's folder, runs of Snakemake in it, and what must be true of it after any fault.
 
 Runs take their steps from one preloaded process of the harness, so that a run costs two seconds of CPU and not ten; it is
-the same program that Snakemake starts for itself where a run has several steps, and it is killed like the others.
+the same program that Snakemake starts for itself where a run has several steps, and it is killed like the others. Its
+steps can be stopped at a moment of a phase (moments.py).
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -16,13 +18,17 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from text_graphs import linear
 
-__all__ = ["Preloaded", "Runs", "fingerprint"]
+__all__ = ["PHASES", "Preloaded", "Runs", "end", "fingerprint", "wait_until"]
 
 ROOT = Path(__file__).resolve().parents[2]
+TESTS = ROOT / "tests"
+PHASES = ("import", "export", "verification", "report", "publishing")
 TARGETS = ("converted/tiny.onnx", "converted/sub/tiny.tflite")
 _CONFIG = {"jobs": [{"convert_from": "models/tiny.pbtxt", "convert_to": "converted/sub/tiny.tflite"}]}
 _TIMES = ("cpu_seconds", "wall_seconds", "peak_memory_mb")
@@ -46,12 +52,12 @@ class Preloaded:
             server.bind(os.path.join(self.folder, "tensorflow"))
             server.listen(128)
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "converter.preload", "tensorflow", str(server.fileno())],
+                [sys.executable, "-m", "faults.preloaded", "tensorflow", str(server.fileno())],
                 pass_fds=[server.fileno()],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                env={**os.environ, "PYTHONPATH": str(ROOT / "workflow"), "PYTHONHASHSEED": "0"},
+                env={**os.environ, "PYTHONPATH": f"{ROOT / 'workflow'}:{TESTS}", "PYTHONHASHSEED": "0"},
             )
 
     def stop(self, kill: bool = False) -> None:
@@ -67,10 +73,12 @@ class Preloaded:
 
 
 def _children(pid: int) -> list[int]:
+    """Of all threads: Snakemake starts its jobs from several."""
     try:
-        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        lists = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children")]
     except OSError:
         return []
+    return [int(child) for text in lists for child in text.split()]
 
 
 def descendants(pid: int) -> list[int]:
@@ -83,17 +91,18 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
-def command_of(pid: int) -> str:
+def _name_and_state(pid: int) -> tuple[str, str]:
     try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-    except OSError:
-        return ""
+        before, _, after = Path(f"/proc/{pid}/stat").read_text().rpartition(")")
+    except OSError:  # it has just ended
+        return "", ""
+    return before.partition("(")[2], after.split()[0]
 
 
-def fingerprint(folder: Path) -> dict[str, str]:
+def fingerprint(folder: Path, parts: Sequence[str] = ("converted", "rejected", "reports")) -> dict[str, str]:
     """SHA-256 of everything below converted/ and rejected/, and reports without their times, by path."""
     found = {}
-    for part in ("converted", "rejected", "reports"):
+    for part in parts:
         for path in sorted((folder / part).rglob("*")) if (folder / part).is_dir() else []:
             if path.is_file() and path.name != ".snakemake_timestamp":
                 data = path.read_bytes()
@@ -112,19 +121,34 @@ def _without_times(data: bytes) -> bytes:
 
 
 class Runs:
-    """Folders that start alike, and the undisturbed outcome that all of them must come to."""
+    """Folders that start alike, and the undisturbed outcome that all of them must come to.
 
-    def __init__(self, base: Path, preloaded: Preloaded | None) -> None:
+    `lengths`: by phase, (seconds, changes to files) of its undisturbed occurrences.
+    """
+
+    def __init__(self, base: Path, preloaded: Preloaded) -> None:
         self.base, self.preloaded = base, preloaded
         self._count = 0
-        self.expected: dict[str, str] = {}
-        undisturbed = self.folder()
-        run = self.finish(undisturbed)
-        if run.returncode:
-            raise RuntimeError(f"the undisturbed run failed: {run.stderr[-2000:]}")
+        undisturbed, again = self.folder(), self.folder()
+        lengths = str(base / "lengths")
+        self._must_end_well(undisturbed)  # the first one also waits for the preloaded process
+        self._must_end_well(again, CONVERTER_LENGTHS=lengths)
         self.expected = fingerprint(undisturbed)
         if set(self.expected) != {*TARGETS, "reports/tiny.onnx.json", "reports/sub/tiny.tflite.json"}:
             raise RuntimeError(f"the undisturbed run made {sorted(self.expected)}")
+        if fingerprint(again) != self.expected:
+            raise RuntimeError("two undisturbed runs differ")
+        self.lengths = defaultdict(list)
+        for line in Path(lengths).read_text().splitlines():
+            phase, seconds, changes = line.split()
+            self.lengths[phase].append((float(seconds), int(changes)))
+        if set(self.lengths) < set(PHASES):
+            raise RuntimeError(f"the undisturbed run went through {sorted(self.lengths)} only")
+
+    def _must_end_well(self, folder: Path, **environment: str) -> None:
+        run = self.finish(folder, **environment)
+        if run.returncode:
+            raise RuntimeError(f"the undisturbed run failed: {run.stderr[-2000:]}")
 
     def folder(self, path: Path | None = None) -> Path:
         """A new folder of a user who has run nothing yet."""
@@ -138,25 +162,49 @@ class Runs:
     def start(self, folder: Path, **environment: str) -> subprocess.Popen:
         command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), *TARGETS]
         command += ["--cores", "1", "--configfile", "jobs.json"]
-        environ = {**os.environ, **environment}
-        if self.preloaded is not None:
-            environ["CONVERTER_PRELOADED"] = self.preloaded.folder
+        environ = {**os.environ, "CONVERTER_PRELOADED": self.preloaded.folder, **environment}
+        environ["PYTHONPATH"] = str(TESTS / "faults" / "site")
         return subprocess.Popen(
             command, cwd=folder, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             start_new_session=True,
         )  # fmt: skip
 
-    def finish(self, folder: Path) -> subprocess.CompletedProcess:
+    def finish(self, folder: Path, **environment: str) -> subprocess.CompletedProcess:
         """One plain run, to its end."""
-        process = self.start(folder)
+        process = self.start(folder, **environment)
         out, err = process.communicate(timeout=1800)
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+    def moment(self, phase: str, random_: random.Random) -> str:
+        """For CONVERTER_MOMENT: anywhere in the phase, by the clock or by its changes to files."""
+        seconds, changes = random_.choice(self.lengths[phase])
+        if changes and random_.random() < 0.5:
+            return f"{phase} change {random_.randint(1, changes)}"
+        return f"{phase} seconds {random_.random() * 0.9 * seconds:.6f}"
+
+    def start_until(self, folder: Path, moment: str, **environment: str) -> tuple[subprocess.Popen, int, str]:
+        """A run, its step that was stopped at `moment`, and the phase of that step; (run, 0, "") where the run ended first."""
+        process = self.start(folder, CONVERTER_MOMENT=moment, **environment)
+        found: list[tuple[int, str]] = []
+        wait_until(lambda: found.extend(self.stopped(process)) or found, process)
+        return (process, *found[0]) if found else (process, 0, "")
+
+    def stopped(self, process: subprocess.Popen) -> list[tuple[int, str]]:
+        """Steps that stand still, and their phases."""
+        pids = self.preloaded.steps() + descendants(process.pid)
+        states = ((pid, *_name_and_state(pid)) for pid in pids)
+        return [(pid, name) for pid, name, state in states if state == "T"]
+
+    def resume(self, process: subprocess.Popen) -> str:
+        """Let the run and all its steps go on to their end; what it wrote to stderr."""
+        wait_until(lambda: [os.kill(pid, signal.SIGCONT) for pid, _ in self.stopped(process)] and False, process)
+        return end(process)
 
     def wrong_now(self, folder: Path) -> list[str]:
         """What may not be there at any moment: a file below converted/ that is not one of the right ones, whole."""
         wrong = []
-        for name, digest in fingerprint(folder).items():
-            if name.startswith("converted/") and self.expected.get(name) != digest:
+        for name, digest in fingerprint(folder, ["converted"]).items():
+            if self.expected.get(name) != digest:
                 wrong.append(f"{name} is not the right file")
         return wrong
 
@@ -180,11 +228,11 @@ def end(process: subprocess.Popen, seconds: float = 900.0) -> str:
         raise
 
 
-def wait_until(condition, process: subprocess.Popen, seconds: float = 900.0) -> bool:
+def wait_until(condition: Callable[[], object], process: subprocess.Popen, seconds: float = 900.0) -> bool:
     """False where the run ends first."""
     limit = time.monotonic() + seconds
     while not condition():
         if process.poll() is not None or time.monotonic() > limit:
             return False
-        time.sleep(0.001)
+        time.sleep(0.002)
     return True

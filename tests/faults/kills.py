@@ -7,92 +7,82 @@ import os
 import random
 import shutil
 import signal
-import subprocess
 import time
 from collections import Counter
 from pathlib import Path
 
-from faults.harness import TARGETS, Runs, command_of, descendants, end, wait_until
+from faults.harness import PHASES, TARGETS, Runs, wait_until
 
-__all__ = ["PHASES", "VICTIMS", "kill_once", "kills"]
+__all__ = ["MOMENTS", "VICTIMS", "kill_once", "kills"]
 
-PHASES = ("import", "export", "verification", "report", "publishing", "afterwards")
+# Before the first step and behind the last one there is only Snakemake to kill.
+MOMENTS = ("planning", *PHASES, "afterwards")
 VICTIMS = ("step", "snakemake", "preloaded process")
-# How long a phase lasts at most, about, in seconds: the moment of the kill is drawn from that.
-_LENGTH = {"import": 0.5, "export": 0.6, "verification": 0.25, "report": 0.02, "publishing": 0.2, "afterwards": 0.1}
+_PLANNING_SECONDS, _AFTERWARDS_SECONDS = 1.2, 0.15
+# How the kills of one folder are spread: in the order of MOMENTS, so that each finds the work of its phase still to be done.
+_WEIGHTS = {"planning": 1, "afterwards": 1, **dict.fromkeys(PHASES, 2)}
 
 
-def phase_of(folder: Path) -> str:
-    """Where a run is, by what lies in its folder: the first of its two targets counts."""
-    if not any((folder / "intermediate").glob("tiny-*/hub.json")):
-        return "import"
-    name = TARGETS[0].removeprefix("converted/")
-    if (folder / "converted" / name).exists():
-        return "afterwards"
-    if (folder / "reports" / f"{name}.json").exists():
-        return "publishing"
-    if any((folder / "reports").glob(f".{name}*")):
-        return "report"
-    return "verification" if (folder / "intermediate" / "staged" / name).exists() else "export"
-
-
-def kill_once(runs: Runs, folder: Path, phase: str, victim: str, random_: random.Random) -> tuple[str, list[str]]:
-    """Start a run and kill: (the phase in which that fell, what is wrong then). "missed" where the run ended before."""
-    process = runs.start(folder)
-    begins = {
-        "import": lambda: any((folder / "intermediate").glob("tiny-*")),
-        "report": lambda: phase_of(folder) in ("verification", "report", "publishing", "afterwards"),
-    }.get(phase, lambda: phase_of(folder) == phase)
-    if not wait_until(begins, process):
-        end(process)
-        return "missed", runs.wrong_now(folder)
-    if phase == "report":  # too short to be waited for: from the first moment of the verification on
-        wait_until(lambda: phase_of(folder) != "verification", process, 5.0)
-    time.sleep(random_.random() * _LENGTH[phase])
-    fell = phase_of(folder)
-    _kill(runs, process, victim)
-    end(process)
+def kill_once(runs: Runs, folder: Path, when: str, victim: str, random_: random.Random) -> tuple[str, list[str]]:
+    """Start a run and kill: (what was really going on, what is wrong then). "missed" where the run ended before."""
+    if when in PHASES:
+        process, step, fell = runs.start_until(folder, runs.moment(when, random_))
+        if not step:
+            process.communicate()
+            return "missed", runs.wrong_now(folder)
+        _send({"step": step, "snakemake": process.pid, "preloaded process": runs.preloaded.pid}[victim])
+        _send(step, signal.SIGCONT)
+    else:
+        process = runs.start(folder)
+        if when == "planning":
+            time.sleep(random_.random() * _PLANNING_SECONDS)
+            fell = when if not (folder / "logs").exists() else "missed"
+        else:
+            there = any((folder / target).exists() for target in TARGETS)
+            met = wait_until(lambda: there or any((folder / target).exists() for target in TARGETS), process)
+            time.sleep(random_.random() * _AFTERWARDS_SECONDS)
+            fell = when if met and process.poll() is None else "missed"
+        _send(process.pid)
+    runs.resume(process)
     if victim == "preloaded process":
         runs.preloaded.stop(kill=True)
         runs.preloaded.start()
     return fell, runs.wrong_now(folder)
 
 
-def _kill(runs: Runs, process: subprocess.Popen, victim: str) -> None:
-    if victim == "step":
-        steps = runs.preloaded.steps()
-        steps += [pid for pid in descendants(process.pid) if "scripts/" in command_of(pid)]
-        for pid in steps:
-            _send(pid)
-    elif victim == "snakemake":
-        _send(process.pid)
-    else:
-        _send(runs.preloaded.pid)
-
-
-def _send(pid: int) -> None:
+def _send(pid: int, signal_: signal.Signals = signal.SIGKILL) -> None:
     with contextlib.suppress(ProcessLookupError):  # it has just ended by itself
-        os.kill(pid, signal.SIGKILL)
+        os.kill(pid, signal_)
 
 
 def kills(runs: Runs, count: int, each: int, seed: int, chain: int = 1) -> tuple[Counter, list[str]]:
-    """At least `count` kills, at least `each` in every phase, `chain` in a row in one folder; what went wrong.
+    """At least `count` runs with a kill, at least `each` in every phase, `chain` in a row in one folder; what went wrong.
 
     What lies below converted/ is looked at after every kill; after the last of a chain, one plain run finishes the work.
+    The counter has keys of MOMENTS, VICTIMS, (moment, victim), "missed" and "plain runs".
     """
     random_, fallen, wrong, turn = random.Random(seed), Counter(), [], 0
-    while sum(fallen[phase] for phase in PHASES) < count or any(fallen[phase] < each for phase in PHASES):
-        lacking = [phase for phase in PHASES if fallen[phase] < each] or list(PHASES)
+    while sum(fallen[moment] for moment in MOMENTS) < count or any(fallen[phase] < each for phase in PHASES):
+        left = count - sum(fallen[moment] for moment in MOMENTS)
+        lacking = [phase for phase in PHASES if fallen[phase] < each] if left <= each else []
+        choices = lacking or list(MOMENTS)
+        drawn = random_.choices(choices, [_WEIGHTS[moment] for moment in choices], k=chain)
         folder, history = runs.folder(), []
-        for phase in sorted(random_.choices(lacking, k=chain), key=PHASES.index):
+        for when in sorted(drawn, key=MOMENTS.index):
             # A preloaded process takes seconds to come back.
-            victim = VICTIMS[2] if turn % 6 == 5 else VICTIMS[turn % 2]
+            victim = VICTIMS[2] if turn % 8 == 7 else VICTIMS[turn % 2]
             turn += 1
-            fell, problems = kill_once(runs, folder, phase, victim, random_)
+            if when not in PHASES:
+                victim = "snakemake"
+            fell, problems = kill_once(runs, folder, when, victim, random_)
             fallen[fell] += 1
-            fallen[victim] += fell != "missed"
-            history.append(f"{victim} during {fell}")
+            if fell != "missed":
+                fallen[victim] += 1
+                fallen[fell, victim] += 1
+            history.append(f"{victim} during {fell}" if fell != "missed" else f"{when} missed")
             wrong += [f"{history}: {problem}" for problem in problems]
+            if fell == "missed" and when != "planning":  # everything is made
+                break
         fallen["plain runs"] += 1
         wrong += [f"{history}: {problem}" for problem in runs.wrong_in_the_end(folder)]
         shutil.rmtree(folder)
