@@ -2,6 +2,7 @@
 
 import json
 import re
+import zipfile
 
 import h5py
 import keras
@@ -288,6 +289,22 @@ def test_damaged_files(library, suffix, tmp_path):
     assert "is empty" in refused(SCRIPT, path, tmp_path / "hub")
     path.write_bytes(b"not a model at all")
     assert "no Keras file" in refused(SCRIPT, path, tmp_path / "hub")
+
+
+@pytest.mark.parametrize("version", ["", "NaN", "three.1", "9" * 40])
+def test_damaged_versions(version, tmp_path):
+    """They choose between the two Keras, before either looks at the file."""
+    path = tmp_path / "m.h5"
+    with h5py.File(path, "w") as file:
+        file.attrs["keras_version"], file.attrs["model_config"] = version, "{}"
+    assert "is damaged: it says that Keras" in refused(SCRIPT, path, tmp_path / "hub")
+    with zipfile.ZipFile(tmp_path / "m.keras", "w") as archive:
+        archive.writestr("config.json", "{}")
+        archive.writestr("metadata.json", json.dumps({"keras_version": version}))
+    assert "is damaged: it says that Keras" in refused(SCRIPT, tmp_path / "m.keras", tmp_path / "hub")
+    with zipfile.ZipFile(tmp_path / "m.keras", "w") as archive:
+        archive.writestr("config.json", "[1]")
+    assert "is no JSON object" in refused(SCRIPT, tmp_path / "m.keras", tmp_path / "hub")
 
 
 def test_an_hdf5_file_of_something_else(tmp_path):

@@ -102,7 +102,8 @@ def test_a_step_is_a_fork_with_the_clients_folder_environment_and_arguments(serv
 
 
 def test_a_crash_ends_its_own_step_only(server: Server):
-    assert server.run("import_crash")[0] == 128 + signal.SIGSEGV
+    status, _, errors = server.run("import_crash")
+    assert status == 128 + signal.SIGSEGV and errors == "the step crashed (SIGSEGV)\n"
     assert server.run("import_parent")[0] == 7
     assert server.process.poll() is None
 

@@ -113,7 +113,10 @@ def fingerprint(folder: Path, parts: Sequence[str] = ("converted", "rejected", "
 
 
 def _without_times(data: bytes) -> bytes:
-    report = json.loads(data)
+    try:
+        report = json.loads(data)
+    except ValueError:
+        return data
     for step in report.get("steps", []):
         for name in _TIMES:
             step.pop(name, None)

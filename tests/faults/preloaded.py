@@ -1,4 +1,4 @@
-"""The harness's preloaded process: python -m faults.preloaded KIND DESCRIPTOR, converter/preload.py with moments.py in its steps."""
+"""The harness's preloaded process, converter/preload.py with moments in its steps: python -m faults.preloaded KIND DESCRIPTOR."""
 
 from __future__ import annotations
 

@@ -60,6 +60,7 @@ def main() -> int:
         if pid == 0:  # making the seeds starts the frameworks' threads, which this process must not have
             from fuzz.seeds import write_seeds
 
+            tempfile.tempdir = folder  # TensorFlow keeps generated code there, and os._exit removes nothing
             seeds = write_seeds(Path(folder))
             Path(folder, "list").write_text("\n".join(f"{kind}\t{path}" for kind, path in seeds.items()))
             os._exit(0)

@@ -6,8 +6,10 @@ would add six lines about an exit status. Its log file keeps everything.
 
 from __future__ import annotations
 
+import atexit
 import logging
 import re
+import sys
 
 __all__ = ["quieten"]
 
@@ -21,9 +23,24 @@ _CHATTER = re.compile(
 )
 
 
+# What Snakemake's own file operations end it with on a full or read-only disk: the last line of a traceback.
+_SYSTEM_ERROR = re.compile(r"\w*Error: \[Errno \d+\] (?P<reason>[^:\n]+)(?:: '(?P<path>.+)')?$")
+
+
 class _Filter(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
-        return not _CHATTER.match(record.getMessage().strip())
+        message = record.getMessage().strip()
+        if "Traceback (most recent call last)" in message and (error := _SYSTEM_ERROR.search(message)):
+            path = error["path"] or "this folder"
+            atexit.register(
+                print,
+                f"{path} cannot be written ({error['reason']}): make room or give rights, and run it again; "
+                ".snakemake/log/ has more",
+                file=sys.stderr,
+                flush=True,
+            )
+            return False
+        return not _CHATTER.match(message)
 
 
 def quieten() -> None:

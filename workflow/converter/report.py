@@ -92,10 +92,13 @@ def unfinished(target: str, plan: Plan, reason: str) -> dict:
 
 
 def write(path: Path, report: dict) -> None:
-    """Write under a temporary name and move, so that no reader sees half a report."""
+    """Write under a temporary name and move, so that no reader sees half a report.
+
+    The name is always the same: what a killed step left is written over by the next one.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     os.replace(temporary, path)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from converter.code_version import code_version
 from converter.errors import ConverterError
 from converter.overview_inputs import OverviewInputs
-from converter.parameters import flags
+from converter.parameters import RESERVED, flags
 from converter.plan import Plan, Planner, backend_toolchain
 from converter.quantization_rules import VARIANTS
 from converter.remote import is_mirror, is_remote, url_of
@@ -69,7 +69,9 @@ class RuleInputs(OverviewInputs, RemoteInputs):
         if plan.made:
             return environment
         try:
-            return [*(str(path) for path in source_files(Path(plan.source))), *environment]
+            # Of a SavedModel's files, some may have names that end Snakemake (9.27); the hash of all is among the params.
+            files = (str(path) for path in source_files(Path(plan.source)))
+            return [*(path for path in files if not RESERVED.search(path)), *environment]
         except ConverterError:
             return environment
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import re
 import sys
 import time
 from pathlib import Path
@@ -26,6 +27,8 @@ _ENVIRONMENT = {
     "PYTHONHASHSEED": "0",  # libraries that iterate over sets write other bytes from run to run
     "CUDA_VISIBLE_DEVICES": "-1",  # verification is defined on the CPU
 }
+# C++ libraries end the process where Python would raise MemoryError.
+_NO_MEMORY = ("std::bad_alloc", "Cannot allocate memory", "MemoryError", "RESOURCE_EXHAUSTED")
 
 
 class Session:
@@ -45,13 +48,20 @@ class Session:
             workflow.register_resource("mem_mb", os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 1_000_000)
 
     def start(self, workflow: object) -> None:
-        """Before the first job: preloaded processes, where jobs run on this machine."""
+        """Before the first job: preloaded processes, where jobs run on this machine.
+
+        Ends the run with one sentence where a folder cannot be written: Snakemake would end it with a traceback (9.27).
+        """
         self._started = time.time()
         if workflow.local_exec and workflow.is_main_process:
-            jobs = (
-                (job.rule.name, " ".join(map(str, [*job.input, *job.output]))) for job in workflow.dag.needrun_jobs()
+            jobs = list(workflow.dag.needrun_jobs())
+            for folder in sorted({_existing(output) for job in jobs for output in job.output if not output.is_storage}):
+                if not os.access(folder, os.W_OK | os.X_OK):
+                    print(f"{folder} cannot be written: give rights to this folder, and run it again", file=sys.stderr)
+                    sys.exit(1)
+            self._preloaded = preloading.start(
+                (job.rule.name, " ".join(map(str, [*job.input, *job.output]))) for job in jobs
             )
-            self._preloaded = preloading.start(jobs)
 
     def finish(self, workflow: object) -> None:
         """After a failed run: a report for every target that has none, and one sentence each, printed last of all."""
@@ -72,15 +82,44 @@ class Session:
             plan = self.planner.plan(self.planner.report_name(target))
             subjects = [*(f"toolchain {name}" for name in toolchains(plan)), f"step {target}"]
             subjects += [f"step intermediate/{plan.source.key}"] if plan.source else []
+            logs = [Path("logs", "import", f"{plan.source.key}.log")] if plan.source else []
             reason = next(filter(None, (_reason(subject, known) for subject in subjects)), None) or (
-                "a step was ended before it finished (killed, crashed, or out of memory or disk): run it again; "
-                "logs/ has more"
+                self._end_of_step([Path("logs", f"{plan.name}.log"), *logs])
             )
             path = Path("reports", f"{plan.name}.json")
             if not path.exists():
                 report.write(path, report.unfinished(target, plan, reason))
             sentences.append(f"{target}: {reason}")
         return sentences
+
+    def _end_of_step(self, logs: list[Path]) -> str:
+        """Why a step ended that could not say so itself, as far as what libraries wrote into its log tells."""
+        for log in logs:
+            if not log.is_file() or log.stat().st_mtime < self._started - 1:
+                continue
+            text = log.read_text(encoding="utf-8", errors="replace")
+            if any(words in text for words in _NO_MEMORY):
+                return (
+                    f"a step ended, probably for lack of memory ({log}): "
+                    "CONVERTER_STEP_MEMORY_MB in the environment gives it more"
+                )
+            if crash := re.search(r"^the step crashed \((\w+)\)$", text, re.MULTILINE):
+                return (
+                    f"a library crashed in a step ({crash[1]}, {log}): the source may be damaged; "
+                    "copy it again, or save it anew"
+                )
+        return (
+            "a step was ended before it finished (killed, crashed, or out of memory or disk): run it again; "
+            "logs/ has more"
+        )
+
+
+def _existing(output: str) -> str:
+    """The folder in which the first thing is made for `output`."""
+    folder = os.path.dirname(output) or "."
+    while not os.path.exists(folder):
+        folder = os.path.dirname(folder) or "."
+    return folder
 
 
 def _targets(dag: object) -> list[str]:

@@ -43,9 +43,13 @@ def source_format(source: str, made: bool = False) -> str:
         return FORMATS.get(path.suffix, "savedmodel")
     if path.suffix == ".index" or path.name == "checkpoint":
         raise SourceError(_object_checkpoint(path))
-    if path.is_dir():
+    if os.path.isdir(path):
         return "savedmodel"
-    if not path.exists():
+    if not os.path.exists(path):
+        if path.is_symlink():
+            raise SourceError(
+                f"{source} is a link that leads to no file: mend it, or write another path in convert_from"
+            )
         siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
         close = [str(path.parent / name) for name in nearest(path.name, siblings)]
         hint = f"did you mean {' or '.join(close)}?" if close else "write the path of an existing file in convert_from"

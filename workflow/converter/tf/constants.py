@@ -30,7 +30,10 @@ def extract_large_constants(graph_def: GraphDef, threshold: int = LARGE) -> dict
         if node.op != "Const" or node.input:
             continue
         proto = node.attr["value"].tensor
-        dtype = tf.dtypes.as_dtype(proto.dtype)
+        try:
+            dtype = tf.dtypes.as_dtype(proto.dtype)
+        except TypeError:  # no type at all: TensorFlow says so as it imports the graph
+            continue
         shape = tuple(dim.size for dim in proto.tensor_shape.dim)
         if not shape or dtype.as_numpy_dtype is object or np.dtype(dtype.as_numpy_dtype).name not in STORABLE_DTYPES:
             continue

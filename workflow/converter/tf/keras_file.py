@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,18 +72,28 @@ def _read_hdf5(path: Path, trusted: bool) -> KerasFile:
         raise
     except Exception as error:  # h5py raises whatever the bytes lead it to
         raise SourceError(f"{path} is damaged or truncated ({path.stat().st_size} bytes): copy it again") from error
-    return KerasFile(path, _text(version), None if config is None else _json(path, _text(config)))
+    return KerasFile(path, _version(path, version), None if config is None else _json(path, _text(config)))
 
 
 def _text(value: object) -> str | None:
     return value.decode() if isinstance(value, bytes) else value
 
 
+def _version(path: Path, value: object) -> str | None:
+    text = _text(value)
+    if text is not None and not (isinstance(text, str) and re.match(r"\d{1,3}(\.|$)", text, re.ASCII)):
+        raise SourceError(f"{path} is damaged: it says that Keras {str(text)[:40]!r} wrote it")
+    return text
+
+
 def _json(path: Path, text: str) -> dict:
     try:
-        return json.loads(text)
+        value = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise SourceError(f"{path} is damaged: its configuration is no JSON ({error})") from None
+    if not isinstance(value, dict):
+        raise SourceError(f"{path} is damaged: its configuration is no JSON object")
+    return value
 
 
 def _read_zip(path: Path, trusted: bool) -> KerasFile:
@@ -100,4 +111,4 @@ def _read_zip(path: Path, trusted: bool) -> KerasFile:
         raise
     except Exception as error:  # zipfile, zlib and h5py raise whatever the bytes lead them to
         raise SourceError(f"{path} is damaged or truncated ({path.stat().st_size} bytes): copy it again") from error
-    return KerasFile(path, metadata.get("keras_version", "3"), config)
+    return KerasFile(path, _version(path, metadata.get("keras_version", "3")), config)
