@@ -7,11 +7,11 @@ the run and at the end.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -45,9 +45,14 @@ def measure(pid: int) -> dict[str, int]:
     }
 
 
-def left_over() -> set[str]:
-    folder = tempfile.gettempdir()
-    return {name for name in os.listdir(folder) if name.startswith("converter-")}
+def left_running(temporary: Path) -> list[str]:
+    """Processes that got the run's temporary directory from it."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has just ended, or is another user's
+            if f"TMPDIR={temporary}\0".encode() in (folder / "environ").read_bytes():
+                found.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+    return found
 
 
 def main() -> int:
@@ -56,10 +61,9 @@ def main() -> int:
     parser.add_argument("--models", type=int, default=500)
     parser.add_argument("--cores", type=int, default=os.cpu_count())
     args = parser.parse_args()
-    temporary = args.folder / "tmp"  # so that nothing of other programs is seen
+    temporary = args.folder.resolve() / "tmp"  # so that nothing of other programs is seen
     (args.folder / "models").mkdir(parents=True)
     temporary.mkdir()
-    tempfile.tempdir = str(temporary)
     random = np.random.default_rng(1)
     names = [f"m{index}" for index in range(args.models)]
     for name in names:
@@ -96,7 +100,7 @@ def main() -> int:
     late = next((sample for done, sample in reversed(samples) if sample["preloaded"]), samples[-1][1])
     result = {
         "exit": run.returncode, "conversions": len(made), "seconds": round(seconds), "early": early, "late": late,
-        "temporary": sorted(left_over()),
+        "temporary": sorted(os.listdir(temporary)), "processes": left_running(temporary),
         "staged": sorted(path.name for path in (args.folder / "intermediate" / "staged").rglob("*") if path.is_file()),
     }  # fmt: skip
     print(json.dumps(result))

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+
 from converter.console import _Filter
 from converter.session import Session, _existing
 

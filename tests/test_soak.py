@@ -21,7 +21,7 @@ def test_a_thousand_conversions(tmp_path: Path) -> None:
     print(run.stdout)
     result = json.loads(run.stdout)
     assert result["exit"] == 0 and result["conversions"] == 1000
-    assert result["temporary"] == [] and result["staged"] == []
+    assert result["temporary"] == [] and result["staged"] == [] and result["processes"] == []
     (early,), (late,) = result["early"]["preloaded"], result["late"]["preloaded"]
     assert late["mb"] <= early["mb"] * 1.05 + 5 and late["threads"] == early["threads"]
     assert late["files"] <= early["files"] + 4  # a few steps at once
