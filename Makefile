@@ -64,9 +64,9 @@ test-slurm: $(VENV)/.all
 bench: $(VENV)/.all
 	$(BIN)/python benchmarks/bench.py $(BENCH)
 
-# What takes an hour: 200 kills, full disks, out of memory, a thousand conversions (docs/reliability.md).
+# What takes most of an hour: 200 kills, full disks, no memory, strange sources, a thousand conversions (docs/reliability.md).
 test-faults: $(VENV)/.all
-	$(BIN)/python -m pytest -s tests/test_faults.py tests/test_determinism.py tests/test_soak.py
+	$(BIN)/python -m pytest -s tests/test_faults.py tests/test_strange_sources.py tests/test_determinism.py tests/test_soak.py
 
 fuzz: $(VENV)/.all
 	cd tests && PYTHONPATH=../workflow ../$(BIN)/python -m fuzz --cases 2600 --export

@@ -50,7 +50,12 @@ def test_snakemakes_own_trouble_with_a_disk(monkeypatch: pytest.MonkeyPatch) -> 
     assert said[0].startswith("converted/a.onnx cannot be written (Read-only file system): make room or give rights")
     assert not shown("Traceback (most recent call last):\n\nOSError: [Errno 28] No space left on device\n")
     assert said[1].startswith("this folder cannot be written (No space left on device)")
-    assert shown("Traceback (most recent call last):\n\nKeyError: 'x'\n") and len(said) == 2
+    assert not shown(
+        "WorkflowError:\nFailed to create output directory r.\nOSError: [Errno 30] Read-only file system: 'r/s'"
+    )
+    assert said[2].startswith("r/s cannot be written (Read-only file system)")
+    assert shown("Traceback (most recent call last):\n\nFileNotFoundError: [Errno 2] No such file or directory: 'x'\n")
+    assert shown("Traceback (most recent call last):\n\nKeyError: 'x'\n") and len(said) == 3
 
 
 def test_the_folder_that_must_be_writable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

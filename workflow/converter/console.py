@@ -7,6 +7,7 @@ would add six lines about an exit status. Its log file keeps everything.
 from __future__ import annotations
 
 import atexit
+import errno
 import logging
 import re
 import sys
@@ -23,14 +24,16 @@ _CHATTER = re.compile(
 )
 
 
-# What Snakemake's own file operations end it with on a full or read-only disk: the last line of a traceback.
-_SYSTEM_ERROR = re.compile(r"\w*Error: \[Errno \d+\] (?P<reason>[^:\n]+)(?:: '(?P<path>.+)')?$")
+# What Snakemake's own file operations end it with on a disk that is full, read-only, or somebody else's: the last line of
+# a traceback, or of an error of its own.
+_ERRNOS = "|".join(str(getattr(errno, name)) for name in ("EPERM", "EIO", "EACCES", "ENOSPC", "EROFS", "EDQUOT"))
+_SYSTEM_ERROR = re.compile(rf"\w*Error: \[Errno (?:{_ERRNOS})\] (?P<reason>[^:\n]+)(?:: '(?P<path>.+)')?$")
 
 
 class _Filter(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         message = record.getMessage().strip()
-        if "Traceback (most recent call last)" in message and (error := _SYSTEM_ERROR.search(message)):
+        if error := _SYSTEM_ERROR.search(message):
             path = error["path"] or "this folder"
             atexit.register(
                 print,
