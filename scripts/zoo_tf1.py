@@ -35,8 +35,8 @@ class Recipe:
     graph: Callable[[Callable], tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]]
 
 
-def _image(name: str) -> tf.Tensor:
-    return tf1.placeholder(tf.float32, [None, 224, 224, 3], name=name)
+def _image(name: str, size: int = 224) -> tf.Tensor:
+    return tf1.placeholder(tf.float32, [None, size, size, 3], name=name)
 
 
 def _softmax_tensor(network: Callable) -> tuple[dict, dict]:
@@ -79,9 +79,12 @@ def _text(network: Callable) -> tuple[dict, dict]:
     return {"tokens": tokens}, {"logits": tf.identity(logits, name="dense/BiasAdd")}
 
 
-def _features(network: Callable) -> tuple[dict, dict]:
-    image = _image("input")
-    return {"input": image}, {"output": tf.identity(network(image), name="output")}
+def _features(size: int) -> Callable:
+    def graph(network: Callable) -> tuple[dict, dict]:
+        image = _image("input", size)
+        return {"input": image}, {"output": tf.identity(network(image), name="output")}
+
+    return graph
 
 
 _APPLICATIONS = keras.applications
@@ -91,7 +94,7 @@ RECIPES = {
     "nasnet_mobile": Recipe(lambda: classifier(_APPLICATIONS.NASNetMobile, 1001), _nasnet),
     "inception_v3": Recipe(
         lambda: classifier(_APPLICATIONS.InceptionV3, 1001, size=299, conv=True),
-        _slim("InceptionV3", lambda: tf1.placeholder(tf.float32, [None, 299, 299, 3], name="input")),
+        _slim("InceptionV3", lambda: _image("input", 299)),
     ),
     "mobilenet_v1_0.25_224": Recipe(
         lambda: classifier(_APPLICATIONS.MobileNet, 1001, conv=True, alpha=0.25),
@@ -102,8 +105,8 @@ RECIPES = {
     ),
     "ssd_mobilenet_v1": Recipe(lambda: ssd_network(_APPLICATIONS.MobileNet), ssd_graph),
     "ssd_mobilenet_v2": Recipe(lambda: ssd_network(_APPLICATIONS.MobileNetV2), ssd_graph),
-    "resnet_50": Recipe(lambda: classifier(_APPLICATIONS.ResNet50, 1001), _features),
-    "efficientnet_b1": Recipe(lambda: classifier(_APPLICATIONS.EfficientNetB1, None, size=240), _features),
+    "resnet_50": Recipe(lambda: classifier(_APPLICATIONS.ResNet50, 1001), _features(224)),
+    "efficientnet_b1": Recipe(lambda: classifier(_APPLICATIONS.EfficientNetB1, None, size=240), _features(240)),
     "lstm": Recipe(lambda: recurrent(keras.layers.LSTM), _text),
     "gru": Recipe(lambda: recurrent(keras.layers.GRU), _text),
 }

@@ -118,6 +118,10 @@ def _shapes(graph_def: GraphDef, outputs: Sequence[str]) -> Callable[[str], list
 
     meta = tf.compat.v1.MetaGraphDef()
     meta.graph_def.CopyFrom(graph_def)
+    for node in meta.graph_def.node:
+        if node.op == "Placeholder":  # what may be fed has an unknown shape to grappler (TensorFlow 2.21), whatever it says
+            node.op = "ImmutableConst"
+            node.attr["memory_region_name"].s = b"input"
     meta.collection_def["train_op"].node_list.value.extend(node_name(output) for output in outputs)
     properties = item.Item(meta).GetOpProperties()
 
@@ -140,15 +144,15 @@ def _elements(
     """
     elements: dict[str, list[int | None]] = {}
     while True:
-        shapes, before = _shapes(graph_def, outputs), len(elements)
+        shapes, before = _shapes(graph_def, outputs), dict(elements)
         for node, owner in users:
-            if owner in elements or node.op not in ("TensorArrayWriteV3", "TensorArrayScatterV3"):
+            if node.op not in ("TensorArrayWriteV3", "TensorArrayScatterV3"):
                 continue
             shape = shapes(node.input[2])
             if shape is not None:
                 elements[owner] = shape if node.op == "TensorArrayWriteV3" else shape[1:]
                 arrays[owner].attr["element_shape"].shape.CopyFrom(tf.TensorShape(elements[owner]).as_proto())
-        if len(elements) == before:
+        if elements == before:
             return elements
 
 

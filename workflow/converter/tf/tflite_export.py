@@ -19,6 +19,7 @@ from converter.tf.tensor_lists import fix_element_shapes, has_tensor_lists, with
 from converter.tf.tflite_convert import ConversionFailure, ConvertOptions, convert_graph, unsupported
 from converter.tf.tflite_deferred import deferrable, misplaced, place, transpose_matrices
 from converter.tf.tflite_direct import convert_direct
+from converter.tf.tflite_detection import pad_non_max_suppressions
 from converter.tf.tflite_lstm import STATE_NOTE, keeps_state
 from converter.tf.tflite_signature import set_signature
 from converter.tflite_check import RuntimeRefusal, verify_tflite
@@ -93,7 +94,7 @@ def _is_dynamic_range(quantization: dict) -> bool:
 
 def _attempts(hub: Hub, opsset: str, *, fuse: bool) -> Iterator[Attempt]:
     """The ways in order of preference: fused LSTMs, the batch left free, a batch of 1; Select-TF only on request."""
-    graph_def = read_graph(hub.graph_path)
+    graph_def = _with_input_shapes(read_graph(hub.graph_path), hub.inputs)
     weights = hub.weights()
 
     def from_graph(graph: tf.compat.v1.GraphDef, options: ConvertOptions) -> schema.ModelT:
@@ -108,6 +109,9 @@ def _attempts(hub: Hub, opsset: str, *, fuse: bool) -> Iterator[Attempt]:
             "export_tflite_direct", lambda: convert_direct(direct, hub.inputs, hub.outputs, ConvertOptions()), note
         )
     free = _with_free_batch(hub, graph_def)
+    for graph in (free, graph_def):
+        _pass_shape_checks(graph)
+        pad_non_max_suppressions(graph)
     yield Attempt("export_tflite", lambda: from_graph(free, ConvertOptions()))
     if hub.batch_dynamic:
         note = "TensorFlow Lite cannot express this model with a free batch: the file takes a batch of 1"
@@ -150,6 +154,24 @@ def _with_free_batch(hub: Hub, graph_def: tf.compat.v1.GraphDef) -> tf.compat.v1
     elif has_tensor_lists(graph_def) and batched is not None:
         changed = without_tensor_lists(graph_def, batched)
     return changed or graph_def
+
+
+def _with_input_shapes(graph_def: tf.compat.v1.GraphDef, inputs: list[TensorSpec]) -> tf.compat.v1.GraphDef:
+    """The graph with its inputs' shapes as the hub states them, known dimensions of input_shape included."""
+    shapes = {node_name(spec.tensor): tf.TensorShape(spec.shape).as_proto() for spec in inputs}
+    for node in graph_def.node:
+        if node.op == "Placeholder" and node.name in shapes:
+            node.attr["shape"].shape.CopyFrom(shapes[node.name])
+    return graph_def
+
+
+def _pass_shape_checks(graph_def: tf.compat.v1.GraphDef) -> None:
+    """EnsureShape hands on what it gets, or fails; the converter (TensorFlow 2.21) has no kernel for it."""
+    for body in (graph_def.node, *(function.node_def for function in graph_def.library.function)):
+        for node in body:
+            if node.op == "EnsureShape":
+                node.op = "Identity"
+                del node.attr["shape"]
 
 
 def _finish(

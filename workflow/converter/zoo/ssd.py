@@ -22,7 +22,7 @@ _SCALES = np.linspace(0.2, 0.95, 6)
 _RATIOS = (1.0, 2.0, 0.5, 3.0, 1 / 3)
 _DETECTIONS = 100
 _IOU = 0.6
-_SCORE = 1e-8
+_SCORE = 0.7
 # Sides of the six feature maps, by how a backbone pads, and the layers of each that give the first two.
 _GRIDS = ((18, 9, 5, 3, 2, 1), (19, 10, 5, 3, 2, 1))
 _TAPS = {"MobileNet": ("conv_pw_11_relu", "conv_pw_13_relu"), "MobileNetV2": ("block_13_expand_relu", "out_relu")}

@@ -71,7 +71,9 @@ def calibrate(model: keras.Model, seed: int) -> None:
     for layer in norms:
         layer.momentum = 0.0
         for variable in layer.trainable_variables:
-            variable.assign_add(0.1 * rng.standard_normal(variable.shape))
+            # Around 1, so that a ReLU behind passes most and layers do not multiply rounding errors.
+            centre = 1.0 if variable is layer.beta else variable.numpy()
+            variable.assign(centre + 0.1 * rng.standard_normal(variable.shape))
     model(data, training=True)
     for layer, momentum in zip(norms, momenta, strict=True):
         layer.momentum = momentum
