@@ -2,7 +2,7 @@
 
 
 rule benchmark:
-    """Run a converted file: start-up, latency, throughput, memory, and a time for each operator."""
+    """benchmarks/TARGET.json: run a converted file: start-up, latency, throughput, memory, and a time for each operator."""
     input:
         "converted/{name}",
     output:
@@ -24,7 +24,7 @@ rule benchmark:
 
 
 rule profile:
-    """Compare everything that was measured, in tables and plots: of the jobs, of the zoo if asked for, and of earlier runs."""
+    """reports/profile.html: compare all files that were measured, now and in earlier runs, in tables and plots."""
     input:
         planned.profiled,
     output:

@@ -2,7 +2,7 @@
 
 
 rule import_checkpoint:
-    """Read a checkpoint: its inference graph, weights and reference outputs."""
+    """Read a checkpoint into intermediate/: its inference graph, weights and reference outputs."""
     input:
         ancient(planned.source),
         made=planned.made_source,

@@ -2,7 +2,7 @@
 
 
 rule coverage:
-    """The coverage table, as Markdown, CSV and a page: every model and target with a report, and what became of it."""
+    """reports/coverage.html, .md and .csv: the coverage table: every model and target with a report, and what became of it."""
     input:
         planned.coverage_reports,
     output:
@@ -15,7 +15,7 @@ rule coverage:
     conda:
         "../environment.yml"
     params:
-        recipes=os.path.join(workflow.basedir, "configs", "zoo.yaml"),
+        recipes=f"{workflow.basedir}/configs/zoo.yaml",
         known=planned.known_reports,
         code=planned.code("coverage"),
     message:
@@ -25,7 +25,7 @@ rule coverage:
 
 
 rule model_page:
-    """The page of one model: verification, sizes, speed if it was measured, and where everything comes from."""
+    """reports/pages/MODEL.html: one model: verification, sizes, speed if it was measured, and where everything comes from."""
     input:
         reports=planned.model_reports,
         benchmarks=planned.model_benchmarks,

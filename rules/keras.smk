@@ -2,7 +2,7 @@
 
 
 rule import_keras:
-    """Read a Keras file: its inference graph, weights and reference outputs."""
+    """Read a Keras file into intermediate/: its inference graph, weights and reference outputs."""
     input:
         ancient(planned.source),
         made=planned.made_source,

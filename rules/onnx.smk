@@ -2,7 +2,7 @@
 
 
 rule export_onnx:
-    """Write a hub's model as ONNX and compare it with the source, in onnxruntime."""
+    """Write a model that was read as ONNX and compare it with the source, in onnxruntime."""
     input:
         hub=planned.hub,
         environment=ancient(planned.backend_environment),

@@ -2,7 +2,7 @@
 
 
 rule import_protobuf:
-    """Read a frozen graph: its constants as weights, and reference outputs."""
+    """Read a frozen graph into intermediate/: its constants as weights, and reference outputs."""
     input:
         ancient(planned.source),
         made=planned.made_source,
@@ -31,7 +31,7 @@ rule import_protobuf:
 
 
 rule export_protobuf:
-    """Write a hub's graph as a .pb, frozen with its weights or with variables, and compare it with the source."""
+    """Write a graph that was read as a .pb, frozen with its weights or with variables, and compare it with the source."""
     input:
         hub=planned.hub,
     output:

@@ -2,7 +2,7 @@
 
 
 rule publish:
-    """Move a verified file to converted/, or fail with the sentence that says what to change."""
+    """converted/NAME: move a verified file there, or fail with the sentence that says what to change."""
     input:
         staged="intermediate/staged/{name}",
         report="reports/{name}.json",
@@ -36,7 +36,7 @@ if planned.elsewhere_pattern():
 
 
 rule refuse:
-    """A target that cannot be planned (no source, unknown format): a hub that holds the reason."""
+    """Note why a target cannot be planned (no source, unknown format): its report and the last line of the run say it."""
     output:
         directory("intermediate/refused/{target}"),
     log:

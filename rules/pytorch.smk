@@ -2,7 +2,7 @@
 
 
 rule import_pytorch:
-    """Read a PyTorch file: its exported program and reference outputs."""
+    """Read a PyTorch file into intermediate/: its exported program and reference outputs."""
     input:
         source=ancient(planned.source),
         made=planned.made_source,
@@ -32,7 +32,7 @@ rule import_pytorch:
 
 
 rule export_keras:
-    """Write a PyTorch hub's model as a Keras file of ordinary layers and compare it with the source."""
+    """Write a PyTorch model that was read as a Keras file of ordinary layers and compare it with the source."""
     input:
         hub=planned.hub,
         environment=ancient(planned.backend_environment),

@@ -2,7 +2,7 @@
 
 
 rule quantization_layers:
-    """Rank the layers of an integer file by what quantization costs them, and propose which to keep in float."""
+    """reports/MODEL.int8.layers.json: what quantization costs each layer, and which to keep in float."""
     input:
         hub=planned.layers_hub,
     output:
@@ -26,7 +26,7 @@ rule quantization_layers:
 
 
 rule quantization_page:
-    """One page on a model's quantized files: size, latency on this machine, accuracy or agreement."""
+    """reports/MODEL.quantization.html: size, latency and accuracy of a model's quantized files, on one page."""
     input:
         hub=planned.page_hub,
     output:

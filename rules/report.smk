@@ -2,7 +2,7 @@
 
 
 rule inspect:
-    """What a source holds: inputs, outputs, operators, and what it can become."""
+    """reports/MODEL.inspect.json: what a source holds: inputs, outputs, operators, and what it can become."""
     input:
         hub=planned.inspect_hub,
     output:
@@ -21,7 +21,7 @@ rule inspect:
 
 
 rule report_refusal:
-    """The report of a target of no known format."""
+    """Write the report of a target of no known format."""
     input:
         hub=planned.hub,
     output:

@@ -2,7 +2,7 @@
 
 
 rule import_savedmodel:
-    """Read one signature of a SavedModel: its graph, weights and reference outputs."""
+    """Read one signature of a SavedModel into intermediate/: its graph, weights and reference outputs."""
     input:
         ancient(planned.source),
         made=planned.made_source,

@@ -3,7 +3,7 @@
 if planned.remote_sources(directories=False):
 
     rule fetch:
-        """Bring a source at an s3:// or http(s):// address to sources/."""
+        """sources/ADDRESS: bring a source at an s3:// or http(s):// address to sources/."""
         input:
             planned.remote_source,
         output:
@@ -26,7 +26,7 @@ if planned.remote_sources(directories=False):
 if planned.remote_sources(directories=True):
 
     rule fetch_directory:
-        """Bring a SavedModel directory at an s3:// address to sources/."""
+        """sources/ADDRESS: bring a SavedModel directory at an s3:// address to sources/."""
         input:
             planned.remote_source,
         output:
@@ -49,7 +49,7 @@ if planned.remote_sources(directories=True):
 if session.planner.remote_targets:
 
     rule publish_remote:
-        """Put a verified file to the s3:// address that its job names, or fail with the sentence that says what to change."""
+        """Put a verified file to the s3:// address that its job names, or fail and say what to change."""
         input:
             staged=planned.staged_remote,
             report=planned.report_remote,

@@ -2,7 +2,7 @@
 
 
 rule export_tflite:
-    """Write a hub's model as TensorFlow Lite and compare it with the source, in LiteRT."""
+    """Write a model that was read as TensorFlow Lite and compare it with the source, in LiteRT."""
     input:
         hub=planned.hub,
     output:

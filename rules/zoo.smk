@@ -9,7 +9,7 @@ rule zoo:
 
 
 rule zoo_keras:
-    """Make a Keras application or a small recurrent model, with seeded weights or, if configured, pretrained ones."""
+    """zoo/NAME.h5: make a Keras application or recurrent model, with seeded weights or, if configured, pretrained."""
     output:
         "zoo/{model}.h5",
     log:
@@ -28,7 +28,7 @@ rule zoo_keras:
 
 
 rule zoo_torchvision:
-    """Make a torchvision model, with seeded weights or, if configured, pretrained ones."""
+    """zoo/NAME.pt: make a torchvision model, with seeded weights or, if configured, pretrained."""
     input:
         ancient("intermediate/toolchains/torch"),
     output:
@@ -49,7 +49,7 @@ rule zoo_torchvision:
 
 
 rule zoo_recurrent_torch:
-    """Make a small recurrent model of PyTorch, as an exported program with seeded weights."""
+    """zoo/NAME.pt2: make a small recurrent model of PyTorch, an exported program with seeded weights."""
     input:
         ancient("intermediate/toolchains/torch"),
     output:
@@ -70,7 +70,7 @@ rule zoo_recurrent_torch:
 
 
 rule zoo_graph:
-    """Make a frozen graph of TensorFlow 1, with seeded weights."""
+    """zoo/NAME.pb: make a frozen graph of TensorFlow 1, with seeded weights."""
     output:
         "zoo/{model}.pb",
     log:
@@ -89,7 +89,7 @@ rule zoo_graph:
 
 
 rule zoo_checkpoint:
-    """Make a checkpoint of TensorFlow 1, with seeded weights."""
+    """zoo/NAME.meta: make a checkpoint of TensorFlow 1, with seeded weights."""
     output:
         meta="zoo/{model}.meta",
         index="zoo/{model}.index",
@@ -110,7 +110,7 @@ rule zoo_checkpoint:
 
 
 rule zoo_savedmodel:
-    """Make a SavedModel, with seeded weights."""
+    """zoo/NAME: make a SavedModel directory, with seeded weights."""
     output:
         directory("zoo/{model}"),
     log:

@@ -73,6 +73,24 @@ def test_layers_of_keras_3_are_right(tmp_path, layers):
     assert convert(hub, tmp_path / "x.onnx")[0].verification.passed
 
 
+def test_one_walk_finds_the_nodes_of_many_in_their_order(tmp_path, monkeypatch):
+    """Each search of a conversion with a loop, by our one walk and by tf2onnx's own walk for each output and input."""
+    from converter.tf import onnx_subgraph
+
+    ours, alike = onnx_subgraph._extract_sub_graph_nodes, []
+
+    def both(graph, outputs, input_checker=None, remove_unused_inputs=True):
+        nodes = ours(graph, outputs, input_checker, remove_unused_inputs)
+        if input_checker is None:
+            alike.append(nodes == onnx_subgraph._original(graph, outputs, None, remove_unused_inputs))
+        return nodes
+
+    monkeypatch.setattr(onnx_subgraph, "_extract_sub_graph_nodes", both)
+    hub = layers_hub(tmp_path / "hub", keras, [keras.layers.SimpleRNN(8)])
+    _, operators = convert(hub, tmp_path / "x.onnx")
+    assert operators["Loop"] and len(alike) > 10 and all(alike)
+
+
 def test_a_loop_over_a_large_weight(tmp_path):
     weight = dense(np.random.default_rng(0), 150, 150)
 

@@ -60,9 +60,27 @@ def labels(x: tf.Tensor, steps: int) -> tuple[tf.Tensor, ...]:
     return (tf.transpose(found.stack(), [1, 0]),)
 
 
-def hub_of(path: Path, function: Callable, steps: int | None, batch: int | None = None) -> Hub:
+def softmaxes(x: tf.Tensor, steps: int) -> tuple[tf.Tensor, ...]:
+    """A map over the batch, whose elements' size is known from the input alone."""
+    return (tf1.map_fn(tf.nn.softmax, x),)
+
+
+def detections(x: tf.Tensor, steps: int) -> tuple[tf.Tensor, ...]:
+    """As a detector ends: of each row of boxes (steps, 4) the best by one of its numbers, padded to 10, and how many."""
+
+    def row(boxes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        chosen = tf.image.non_max_suppression(boxes, tf.sigmoid(boxes[:, 0]), 10, 0.3, 0.7)
+        count = tf.size(chosen)
+        found = tf.pad(tf.gather(boxes, chosen), [[0, 10 - count], [0, 0]])
+        return tf.ensure_shape(found, [10, 4]), tf.cast(count, tf.float32)
+
+    return tf1.map_fn(row, x, dtype=(tf.float32, tf.float32))
+
+
+def hub_of(path: Path, function: Callable, steps: int | None, batch: int | None = None, fixed: bool = True) -> Hub:
+    """Without `fixed` the sizes are the hub's, as from input_shape, and the graph does not know them."""
     with tf.Graph().as_default() as graph:
-        x = tf1.placeholder(tf.float32, [batch, steps, 4], name="x")
+        x = tf1.placeholder(tf.float32, [batch, steps, 4] if fixed else [None, None, 4], name="x")
         results = function(x, tf.shape(x)[1] if steps is None else steps)
         outputs = [tf.identity(result, name=f"y{i}") for i, result in enumerate(results)]
     specs = [TensorSpec(f"y{i}", None, result.dtype.name, result.name) for i, result in enumerate(outputs)]
@@ -101,6 +119,24 @@ def test_an_array_of_integers(tmp_path):
     hub = hub_of(tmp_path / "hub", labels, 5)
     result = export_model(hub, ExportJob("converted/x.tflite"), tmp_path / "x.tflite")
     assert result.verification.passed and result.outputs[0].dtype == "int32"
+
+
+def test_a_map_over_images_whose_size_is_given(tmp_path):
+    hub = hub_of(tmp_path / "hub", softmaxes, 5, batch=2, fixed=False)
+    assert export_model(hub, ExportJob("converted/x.tflite"), tmp_path / "x.tflite").verification.passed
+
+
+@pytest.mark.parametrize("batch", [None, 1])
+def test_fewer_detections_than_there_may_be(tmp_path, batch):
+    """The converter drops the number of boxes that a non-maximum suppression chose: zeros would count as box 0."""
+    hub = hub_of(tmp_path / "hub", detections, 30, batch)
+    counts = [count for run in hub.reference() for count in run.outputs[1]]
+    assert 0 < min(counts) < max(counts) < 10
+    assert {"NonMaxSuppressionV3", "EnsureShape"} <= {node.op for node in read_graph(hub.graph_path).node}
+    result = export_model(hub, ExportJob("converted/x.tflite"), tmp_path / "x.tflite")
+    assert result.verification.passed and result.inputs[0].shape == (batch, 30, 4)
+    names = {name for _, _, name in operators(read((tmp_path / "x.tflite").read_bytes()))}
+    assert "NON_MAX_SUPPRESSION_V4" in names and not any(name.startswith("Flex") for name in names)
 
 
 def test_an_array_read_in_another_order_is_refused_by_name(tmp_path):

@@ -57,8 +57,9 @@ def test_a_detector_takes_images_of_any_size(tmp_path: Path):
         names = ["detection_boxes:0", "detection_scores:0", "detection_classes:0", "num_detections:0"]
         boxes, scores, classes, count = session.run(names, {"image_tensor:0": images})
     assert boxes.shape == (2, 100, 4) and boxes.min() >= 0 and boxes.max() <= 1 and boxes.std() > 0.05
-    assert (np.diff(scores) <= 0).all() and 0.3 < scores.mean() < 0.95
-    assert set(classes.flatten()) <= set(range(1, 91)) and len(set(classes.flatten())) > 10 and (count == 100).all()
+    found = scores > 0
+    assert ((count > 5) & (count < 50)).all() and (found.sum(1) == count).all() and (np.diff(scores) <= 0).all()
+    assert set(classes[found]) <= set(range(1, 91)) and len(set(classes[found])) > 5 and not classes[~found].any()
 
 
 @pytest.mark.parametrize("count", [2664, 3000])

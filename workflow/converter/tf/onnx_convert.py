@@ -35,8 +35,9 @@ def convert_graph(prepared: PreparedGraph, opset: int, tensors: DeferredTensors)
     Raises ConversionFailure.
     """
     import converter.tf.onnx_optimizer  # noqa: F401  (tf2onnx, before its modules are patched)
+    from converter.tf.onnx_subgraph import sharing_walks
 
-    with deterministic_tf2onnx(tensors) as messages:
+    with deterministic_tf2onnx(tensors) as messages, sharing_walks():
         try:
             graph = _optimize(prepared, opset, tensors)
             model = graph.make_model("")
@@ -84,7 +85,8 @@ def _optimize(prepared: PreparedGraph, opset: int, tensors: DeferredTensors) -> 
     """Deep copies of the graph, which make optimizers that fail harmless, take half of the time: at first without."""
     from converter.tf.onnx_optimizer import optimize
 
+    graph = _process(prepared, opset, tensors)  # what cannot be expressed fails here, and would fail again
     try:
-        return optimize(_process(prepared, opset, tensors), catch_errors=False)
+        return optimize(graph, catch_errors=False)
     except Exception:
         return optimize(_process(prepared, opset, tensors), catch_errors=True)
