@@ -25,7 +25,9 @@ def pad_non_max_suppressions(graph_def: GraphDef) -> None:
         writer.by_name[padded].attr["pad_to_max_output_size"].b = True
         first = writer.constant(f"{node.name}/first", [0])
         axis = writer.constant(f"{node.name}/axis", 0)
-        count = writer.add(f"{node.name}/count", "ExpandDims", [tensor_name(padded, 1), axis], T=tf.int32, Tdim=tf.int32)
+        count = writer.add(
+            f"{node.name}/count", "ExpandDims", [tensor_name(padded, 1), axis], T=tf.int32, Tdim=tf.int32
+        )
         become(node, "Slice", [padded, first, count], T=tf.int32, Index=tf.int32)
 
 

@@ -18,8 +18,8 @@ from converter.tf.tensor_arrays import has_tensor_arrays, without_tensor_arrays
 from converter.tf.tensor_lists import fix_element_shapes, has_tensor_lists, without_tensor_lists
 from converter.tf.tflite_convert import ConversionFailure, ConvertOptions, convert_graph, unsupported
 from converter.tf.tflite_deferred import deferrable, misplaced, place, transpose_matrices
-from converter.tf.tflite_direct import convert_direct
 from converter.tf.tflite_detection import pad_non_max_suppressions
+from converter.tf.tflite_direct import convert_direct
 from converter.tf.tflite_lstm import STATE_NOTE, keeps_state
 from converter.tf.tflite_signature import set_signature
 from converter.tflite_check import RuntimeRefusal, verify_tflite
