@@ -181,3 +181,11 @@ def test_a_script_has_no_network_either(tmp_path: Path) -> None:
     error = json.loads((tmp_path / "hub" / "hub.json").read_text())["error"]
     assert error["kind"] == "ParameterError" and "PermissionError" in error["message"], error
     assert (tmp_path / "written-by-script").exists()  # the user's own code may write where the user may
+
+
+def test_onnxruntime_reports_nothing(tmp_path: Path) -> None:
+    """Its import leaves the note of a session that it would report, unless told not to."""
+    environ = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    environ |= {"PYTHONPATH": str(ROOT / "workflow"), "TMPDIR": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", "import converter, onnxruntime"], env=environ, check=True)
+    assert list(tmp_path.iterdir()) == []

@@ -1,6 +1,11 @@
 """Converter: turns a trained model file into the file a device needs, and proves that it computes the same."""
 
+import os
+
 __all__ = ["convert"]
+
+# onnxruntime (1.32) reports its use to its maker, and keeps a file in the temporary directory for that, from its import on.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
 def __getattr__(name: str) -> object:
