@@ -7,6 +7,7 @@ threads and programs started from then on. Where the kernel has neither, the ste
 
 from __future__ import annotations
 
+import _thread
 import ctypes
 import fcntl
 import os
@@ -17,7 +18,7 @@ import signal
 import struct
 import sys
 import tempfile
-import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -132,8 +133,8 @@ def _limit(limits: Limits, on_timeout: Callable[[], None]) -> None:
     if limits.seconds:
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.setitimer(signal.ITIMER_REAL, limits.seconds + _GRACE_SECONDS)
-        # Before the memory is limited: a thread that cannot be set up is waited for without end (Python 3.11).
-        threading.Thread(target=_end_after, args=(limits.seconds, on_timeout), daemon=True).start()
+        # Not threading.Thread, which waits without end for a thread that dies of too little memory at once (Python 3.11).
+        _thread.start_new_thread(_end_after, (limits.seconds, on_timeout))
     if limits.memory:
         hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
         allowed = limits.memory if hard == resource.RLIM_INFINITY else min(limits.memory, hard)
@@ -151,7 +152,7 @@ def _data_bytes() -> int:
 
 
 def _end_after(seconds: int, on_timeout: Callable[[], None]) -> None:
-    threading.Event().wait(seconds)
+    time.sleep(seconds)
     try:
         on_timeout()
     finally:

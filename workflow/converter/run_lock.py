@@ -6,9 +6,9 @@ killed run and then ask for `--unlock`; so do its steps, which go on writing (Sn
 
 from __future__ import annotations
 
+import _thread
 import fcntl
 import os
-import threading
 import time
 from pathlib import Path
 
@@ -45,7 +45,8 @@ def mark_run(alone: bool) -> None:
 def end_with_run() -> None:
     """End this step when its run is gone, before the next run can start the same step. Alone at a shell it goes on."""
     if run := os.environ.get(_RUN):
-        threading.Thread(target=_watch, args=(int(run),), daemon=True).start()
+        # Not threading.Thread, which waits without end for a thread that dies of too little memory at once (Python 3.11).
+        _thread.start_new_thread(_watch, (int(run),))
 
 
 def in_run() -> bool:

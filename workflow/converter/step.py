@@ -159,6 +159,8 @@ def sentence(text: str) -> str:
 
 
 def _is_transient(error: BaseException) -> bool:
+    if isinstance(error, RuntimeError) and str(error) == "can't start new thread":  # for lack of memory
+        return True
     return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _TRANSIENT)
 
 
