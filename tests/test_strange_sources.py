@@ -70,6 +70,7 @@ def _check(project: Project, jobs: list[dict], run: subprocess.CompletedProcess)
     return statuses
 
 
+@pytest.mark.slow
 def test_names(project: Project):
     sources = [f"models/{name}.pbtxt" for name in NAMES]
     for source in sources:
@@ -92,6 +93,7 @@ def test_reserved_names(name: str, project: Project):
     assert project.snakemake("--dry-run", "converted/x.onnx").returncode == 0
 
 
+@pytest.mark.slow
 def test_no_files(project: Project):
     models = project.folder / "models"
     sources = []
