@@ -238,6 +238,7 @@ def main() -> None:
     bench = Bench(args.folder, args.results, args.repeats, round(args.cap * 1024), args.every, args.most, args.only)
     if args.note is not None:
         bench.stored["note"] = args.note
+        bench.results.write_text(json.dumps(bench.stored, indent=1) + "\n")
     for name in args.sections or SECTIONS:
         if name in SECTIONS:
             bench.begin(name)
