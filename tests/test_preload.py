@@ -154,7 +154,8 @@ def test_steps_compute_in_one_thread_as_in_a_rules_own_shell(monkeypatch: pytest
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     (process,) = preloading.start([("import_pytorch", "a-pytorch-1"), ("import_pytorch", "b-pytorch-1")])
     try:
-        assert b"OMP_NUM_THREADS=1" in Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0")
+        environment = Path(f"/proc/{process.pid}/environ")  # empty until the new program is there
+        assert b"OMP_NUM_THREADS=1" in wait_for(environment.read_bytes).split(b"\0")
     finally:
         process.stdin.close()
         process.wait(timeout=120)

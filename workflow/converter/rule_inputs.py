@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shlex
 from collections.abc import Callable, Collection
@@ -69,9 +70,11 @@ class RuleInputs(OverviewInputs, RemoteInputs):
         if plan.made:
             return environment
         try:
-            # Of a SavedModel's files, some may have names that end Snakemake (9.27); the hash of all is among the params.
+            # Names that it reserves, of a SavedModel's files say, end Snakemake (9.27), and so do files that it may not read,
+            # which the import says in a sentence. The hash of all is among the params.
             files = (str(path) for path in source_files(Path(plan.source)))
-            return [*(path for path in files if not RESERVED.search(path)), *environment]
+            files = (path for path in files if not RESERVED.search(path) and os.access(path, os.R_OK))
+            return [*files, *environment]
         except ConverterError:
             return environment
 

@@ -14,11 +14,11 @@ __all__ = ["file_sha256", "source_bytes", "source_files", "source_sha256", "sour
 def source_files(source: Path) -> list[Path]:
     """The files of a source, sorted: a checkpoint's .meta with its .index and .data files, all files of a directory, or one file.
 
-    Raises SourceError when the source does not exist or is neither a file nor a directory.
+    Raises SourceError when the source does not exist, is neither a file nor a directory, or is one that may not be read.
     """
     source = Path(source)
     if source.is_dir():
-        files = sorted(Path(folder, name) for folder, _, names in os.walk(source) for name in names)
+        files = sorted(Path(folder, name) for folder, _, names in os.walk(source, onerror=_refuse) for name in names)
         return [file for file in files if file.is_file() and file.name != ".snakemake_timestamp"]
     if not source.exists():
         raise SourceError(f"{source} does not exist")
@@ -36,6 +36,10 @@ def source_files(source: Path) -> list[Path]:
         # TF1's first checkpoint format keeps the values in one file named like the prefix.
         or file.name == prefix
     )
+
+
+def _refuse(error: OSError) -> None:
+    raise SourceError(f"{error.filename} may not be read by this user: give rights to read it") from error
 
 
 def source_bytes(source: Path) -> int:
