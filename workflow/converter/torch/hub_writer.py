@@ -43,6 +43,7 @@ def write_hub(source: Source, inputs: Inputs, spec: ImportSpec, out: Path) -> Hu
         is_batch = batch_dynamic and attempt is inputs
         try:
             runs, result = _reference(source, attempt, is_batch, spec)
+            _check_steady(source, attempt, runs)
         except ConverterError:
             raise
         except Exception as error:  # whatever the user's forward raises
@@ -55,11 +56,8 @@ def write_hub(source: Source, inputs: Inputs, spec: ImportSpec, out: Path) -> Hu
                 if folded:
                     source.notes.append("weight normalisation was folded into the weights")
             only_tensors = all(isinstance(leaf, torch.Tensor) for leaf in tree_leaves(result))
-            if source.kind == "program":
-                _check_steady(source, attempt, runs)
             program = export_program(source, attempt, outputs, runs, only_tensors)
         except TraceError as error:
-            _check_steady(source, attempt, runs)
             first_failure = first_failure or str(error)
             obstacle = obstacle or (attempt, outputs, runs, str(error))
             continue
@@ -133,7 +131,7 @@ def _run(source: Source, inputs: Inputs, arrays: list[np.ndarray]) -> object:
 
 
 def _check_steady(source: Source, inputs: Inputs, runs: list[Run]) -> None:
-    """Raise where the source answers the same inputs differently: no traced form agrees with such a model."""
+    """Raise where the source answers the same inputs differently: such a model cannot be converted."""
     again = to_arrays(flat_outputs(_run(source, inputs, runs[0].inputs))[1])
     for first, second in zip(runs[0].outputs, again, strict=True):
         if first.shape != second.shape or not np.allclose(first, second, rtol=1e-4, atol=1e-6, equal_nan=True):
