@@ -8,7 +8,7 @@ from pathlib import Path
 
 from converter.errors import SourceError
 
-__all__ = ["file_sha256", "source_bytes", "source_files", "source_sha256", "source_stat"]
+__all__ = ["file_sha256", "source_bytes", "source_files", "source_sha256", "source_stat", "unreadable"]
 
 
 def source_files(source: Path) -> list[Path]:
@@ -39,7 +39,11 @@ def source_files(source: Path) -> list[Path]:
 
 
 def _refuse(error: OSError) -> None:
-    raise SourceError(f"{error.filename} may not be read by this user: give rights to read it") from error
+    raise unreadable(error) from error
+
+
+def unreadable(error: OSError) -> SourceError:
+    return SourceError(f"{error.filename} may not be read by this user: give rights to read it")
 
 
 def source_bytes(source: Path) -> int:

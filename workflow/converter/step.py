@@ -22,7 +22,7 @@ from pathlib import Path
 
 from converter import failures
 from converter.confinement import Limits, confined, limits_for
-from converter.errors import ConverterError, SourceError
+from converter.errors import ConverterError
 from converter.hub import Hub, TensorSpec
 from converter.parameters import (
     EXPORT_PARAMETERS,
@@ -218,7 +218,7 @@ def run_import(name: str, import_model: Callable[[ImportSpec, Path], Hub], argv:
     try:
         if args.error:
             raise ConverterError(args.error)
-        from converter.source_files import source_bytes, source_sha256, source_stat
+        from converter.source_files import source_bytes, source_sha256, source_stat, unreadable
 
         parameters = given_parameters(args, IMPORT_PARAMETERS)
         path = Path(args.source)
@@ -226,7 +226,7 @@ def run_import(name: str, import_model: Callable[[ImportSpec, Path], Hub], argv:
             stat = source_stat(path)
             source |= {"sha256": source_sha256(path), "bytes": source_bytes(path), "stat": stat}
         except PermissionError as error:
-            raise SourceError(f"{error.filename} may not be read by this user: give rights to read it") from error
+            raise unreadable(error) from error
         spec = import_spec(path, source["format"], parameters)
         runs_script = spec.network_script is not None or spec.trusted
         limits = limits_for(source["bytes"])

@@ -12,7 +12,7 @@ from converter.errors import ConverterError, ParameterError, SourceError
 from converter.step import ImportSpec
 from converter.tf.errors import reason
 from converter.tf.keras_file import KerasFile
-from converter.tf.keras_repairs import no_initial_weights, repaired
+from converter.tf.keras_repairs import no_initial_weights, repaired, uncopied_weights
 from converter.tf.keras_trust import has_bytecode, keras_modules_only, refuse_untrusted
 from converter.tf.network_script import build_network, custom_objects, keras_names, load_script
 from converter.toolchains import toolchain_for_keras
@@ -73,7 +73,8 @@ def _keras_of(model: object, default: ModuleType) -> ModuleType:
 def _load(file: KerasFile, keras: ModuleType, objects: dict[str, object], spec: ImportSpec) -> object:
     try:
         # compile=False: optimizers and losses of old files often exist no more, and none is needed.
-        with no_initial_weights(keras):
+        foreign = spec.network_script is not None or spec.trusted
+        with no_initial_weights(keras), nullcontext() if foreign else uncopied_weights():
             return keras.models.load_model(
                 str(file.path), custom_objects=objects, compile=False, safe_mode=not spec.trusted
             )

@@ -119,9 +119,8 @@ def _shapes(graph_def: GraphDef, outputs: Sequence[str]) -> Callable[[str], list
     meta = tf.compat.v1.MetaGraphDef()
     meta.graph_def.CopyFrom(graph_def)
     for node in meta.graph_def.node:
-        if (
-            node.op == "Placeholder"
-        ):  # what may be fed has an unknown shape to grappler (TensorFlow 2.21), whatever it says
+        # What may be fed has an unknown shape to grappler (TensorFlow 2.21), whatever it says.
+        if node.op == "Placeholder":
             node.op = "ImmutableConst"
             node.attr["memory_region_name"].s = b"input"
     meta.collection_def["train_op"].node_list.value.extend(node_name(output) for output in outputs)
