@@ -1,4 +1,4 @@
-"""The ONNX exporter: names, order, dtypes, dynamic shapes, opsets, weights, reproducibility."""
+"""The ONNX exporter: names, order, dtypes, dynamic shapes, weights, reproducibility."""
 
 from __future__ import annotations
 
@@ -14,63 +14,19 @@ import onnxruntime
 import pytest
 import tensorflow as tf
 from export_onnx import export_model
-from onnx import numpy_helper
+from onnx_export_hub import Net, convert, dims, make_net_hub, operators, spec
 from tf_hub import dense, make_hub, perturb
 
 from converter.errors import UnsupportedError
 from converter.hub import Hub
-from converter.step import ExportJob, ExportResult
-from converter.verify import Tolerance
+from converter.step import ExportJob
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def spec(name: str, *shape: int | None, dtype: tf.DType = tf.float32) -> tf.TensorSpec:
-    return tf.TensorSpec(shape, dtype, name)
-
-
-def convert(hub: Hub, path: Path, opset: int | None = None, **job) -> tuple[ExportResult, onnx.ModelProto]:
-    """The result and the file, which must be as protobuf itself would write it, valid, and of the opset reported."""
-    result = export_model(hub, ExportJob("converted/x.onnx", onnx_opset=opset, **job), path)
-    model = onnx.load(path)
-    assert model.SerializeToString(deterministic=True) == path.read_bytes()
-    onnx.checker.check_model(model, full_check=True)
-    assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", result.opset)]
-    return result, model
-
-
-def operators(model: onnx.ModelProto) -> list[str]:
-    return [node.op_type for node in model.graph.node]
-
-
-def dims(value: onnx.ValueInfoProto) -> list[int | str]:
-    return [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
-
-
-class Net(tf.Module):
-    """A classifier (N, 8, 8, 3) -> (N, 5) with filters above and below 64 KB, and both forms of batch normalization."""
-
-    def __init__(self) -> None:
-        rng = np.random.default_rng(0)
-        self.first, self.second = dense(rng, 3, 3, 3, 32), dense(rng, 3, 3, 32, 96)
-        self.third, self.last = dense(rng, 3, 3, 96, 64), dense(rng, 64, 5)
-        self.scale2, self.scale3 = (tf.Variable(rng.uniform(0.5, 2, n).astype(np.float32)) for n in (96, 64))
-
-    def __call__(self, x: tf.Tensor) -> tf.Tensor:
-        x = tf.nn.relu(tf.nn.conv2d(x, self.first, 1, "SAME"))
-        shift = self.scale2 * 0.1
-        x = tf.nn.conv2d(x, self.second, 2, "SAME")
-        x = tf.compat.v1.nn.fused_batch_norm(x, self.scale2, shift, shift, self.scale2, is_training=False)[0]
-        x = tf.nn.conv2d(tf.nn.relu(x), self.third, 1, "SAME") * tf.math.rsqrt(self.scale3) + self.scale3
-        return tf.nn.softmax(tf.reduce_mean(tf.nn.relu(x), [1, 2]) @ self.last)
-
-
 @pytest.fixture(scope="module")
 def net_hub(tmp_path_factory) -> Hub:
-    hub = make_hub(tmp_path_factory.mktemp("net"), Net(), [spec("image", None, 8, 8, 3)], ["scores"])
-    hub.source, hub.versions = {"sha256": "ab" * 32}, {"zlib": "1", "alpha": "2"}
-    hub.write()
-    return Hub.read(hub.path)
+    return make_net_hub(tmp_path_factory.mktemp("net"))
 
 
 def test_a_network_keeps_names_layout_and_dynamic_batch(net_hub, tmp_path):
@@ -285,88 +241,6 @@ def test_composites_that_tf2onnx_does_not_know(tmp_path):
 
     hub = make_hub(tmp_path / "hub", model, [spec("x", 2, 4)], ["y"], batch_dynamic=False)
     assert convert(hub, tmp_path / "x.onnx")[0].verification.passed
-
-
-# Opsets
-
-
-def test_an_operator_that_needs_a_higher_opset_raises_it_without_trials(tmp_path, monkeypatch):
-    import converter.tf.onnx_export as module
-
-    tried = []
-    original = module.convert_graph
-    monkeypatch.setattr(
-        module, "convert_graph", lambda graph, opset, tensors: tried.append(opset) or original(graph, opset, tensors)
-    )
-    weight = dense(np.random.default_rng(0), 8, 2, 5)
-    hub = make_hub(tmp_path / "hub", lambda x: tf.einsum("btc,chd->bthd", x, weight), [spec("x", None, None, 8)], ["y"])
-    result, _ = convert(hub, tmp_path / "x.onnx")
-    assert result.verification.passed and result.opset == 12 and tried == [12]
-    assert result.opset_reason == "the operator Einsum needs opset 12"
-
-
-def test_upsampling_raises_the_opset_and_says_why(tmp_path):
-    hub = make_hub(
-        tmp_path / "hub", lambda x: tf.image.resize(x, tf.shape(x)[1:3] * 2), [spec("x", None, None, None, 3)], ["y"]
-    )
-    result, _ = convert(hub, tmp_path / "x.onnx")
-    assert result.verification.passed and result.opset == 11
-    assert "half_pixel_centers" in result.opset_reason
-
-
-@pytest.mark.parametrize("opset", [9, 10, 13, 17])
-def test_an_opset_asked_for_is_met_exactly(net_hub, tmp_path, opset):
-    result, _ = convert(net_hub, tmp_path / "x.onnx", opset=opset)
-    assert result.verification.passed and (result.opset, result.opset_reason) == (opset, None)
-
-
-def test_a_wrong_file_at_the_default_opset_is_tried_at_higher_ones(net_hub, tmp_path, monkeypatch):
-    import converter.tf.onnx_export as module
-
-    original = module.write_model
-
-    def spoil(model, tensors, path):
-        if model.opset_import[0].version < 12:
-            for tensor in model.graph.initializer:
-                if not tensors.is_stand_in(tensor) and tensor.data_type == onnx.TensorProto.FLOAT:
-                    tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * 1.05, tensor.name))
-        original(model, tensors, path)
-
-    monkeypatch.setattr(module, "write_model", spoil)
-    result, _ = convert(net_hub, tmp_path / "x.onnx")
-    assert result.verification.passed and result.opset == 12
-    assert result.opset_reason.startswith("at opset 10 it comes out wrong: output scores differs by")
-    result, _ = convert(net_hub, tmp_path / "x.onnx", opset=10)
-    assert not result.verification.passed and result.opset == 10
-    assert "set onnx_opset to 12" in result.verification.message
-
-
-def test_a_file_that_is_wrong_at_every_opset_is_kept_with_its_verdict(net_hub, tmp_path):
-    result, _ = convert(net_hub, tmp_path / "x.onnx", tolerance=Tolerance(rtol=0.0, atol=0.0))
-    assert not result.verification.passed and 10 <= result.opset <= 18
-
-
-@pytest.mark.parametrize(
-    ("opset", "words"),
-    [
-        (10, "the operator Einsum needs opset 12: set onnx_opset to 12"),
-        (5, "only 7 to 18"),
-        (30, "only 7 to 18"),
-    ],
-)
-def test_an_opset_that_cannot_express_the_model_is_refused(tmp_path, opset, words):
-    weight = dense(np.random.default_rng(0), 8, 2, 5)
-    hub = make_hub(tmp_path / "hub", lambda x: tf.einsum("btc,chd->bthd", x, weight), [spec("x", None, 3, 8)], ["y"])
-    with pytest.raises(UnsupportedError, match=words):
-        export_model(hub, ExportJob("converted/x.onnx", onnx_opset=opset), tmp_path / "x.onnx")
-    assert not (tmp_path / "x.onnx").exists()
-
-
-def test_an_opset_that_a_handler_refuses_names_the_one_that_would_do(tmp_path):
-    hub = make_hub(tmp_path / "hub", lambda x: tf.image.resize(x, [9, 11]), [spec("x", None, 4, 5, 3)], ["y"])
-    with pytest.raises(UnsupportedError, match="half_pixel_centers.*set onnx_opset to 11"):
-        export_model(hub, ExportJob("converted/x.onnx", onnx_opset=10), tmp_path / "x.onnx")
-    assert not (tmp_path / "x.onnx").exists()
 
 
 # What cannot be written

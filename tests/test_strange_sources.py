@@ -13,36 +13,11 @@ from conftest import ROOT, Project, last_line
 from text_graphs import linear
 
 NAMES = [
-    *(
-        "with space",
-        " before",
-        "quo'te",
-        'dou"ble',
-        "semi;colon",
-        "$(touch pwned)",
-        "`touch pwned`",
-        "$HOME",
-        "a|b",
-        "a&b",
-    ),
-    *("<a b>", "ünïcode-模型-🙂", "e\u0301", "-leading", "--help", "-", "star*", "quest?ion", "[a-z]", "back\\slash"),
-    *("#hash", "per%cent", "%s%n", "~tilde", "!bang", "tab\tname"),
-    *(
-        "..dots",
-        "a..b",
-        ".hidden",
-        "dot.dot.dot",
-        "a=b",
-        "a:b",
-        "a,b",
-        "'\"'\"'",
-        "x" * 120,
-        "con",
-        "None",
-        "1e5",
-        "\u202eabc",
-    ),
-]
+    'with space', ' before', "quo'te", 'dou"ble', 'semi;colon', '$(touch pwned)', '`touch pwned`', '$HOME', 'a|b', 'a&b',
+    '<a b>', 'ünïcode-模型-🙂', 'e\u0301', '-leading', '--help', '-', 'star*', 'quest?ion', '[a-z]', 'back\\slash',
+    '#hash', 'per%cent', '%s%n', '~tilde', '!bang', 'tab\tname', '..dots', 'a..b', '.hidden', 'dot.dot.dot',
+    'a=b', 'a:b', 'a,b', '\'"\'"\'', "x" * 120, 'con', 'None', '1e5', '\u202eabc',
+]  # fmt: skip
 RESERVED = ["new\nline", "return\rhere", "{brace}", "{wildcards.name}", "{", "a}b", "{{}}", "<in>out"]
 SUFFIXES = (".pb", ".pbtxt", ".h5", ".keras", ".meta", ".pt", ".pt2")
 
