@@ -46,11 +46,11 @@ def source_format(source: str, made: bool = False) -> str:
     if os.path.isdir(path):
         return "savedmodel"
     if not os.path.exists(path):
-        if path.is_symlink():
+        if os.path.islink(path):
             raise SourceError(
                 f"{source} is a link that leads to no file: mend it, or write another path in convert_from"
             )
-        siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+        siblings = [entry.name for entry in path.parent.iterdir()] if os.path.isdir(path.parent) else []
         close = [str(path.parent / name) for name in nearest(path.name, siblings)]
         hint = f"did you mean {' or '.join(close)}?" if close else "write the path of an existing file in convert_from"
         raise SourceError(f"{source} does not exist: {hint}")
