@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 __all__ = ["Limits", "confined", "limits_for", "own_directory"]
@@ -140,7 +140,8 @@ def _limit(limits: Limits, on_timeout: Callable[[], None]) -> None:
         allowed = limits.memory if hard == resource.RLIM_INFINITY else min(limits.memory, hard)
         if _data_bytes() > allowed:
             raise MemoryError(f"{_data_bytes() / 1e6:.0f} MB are in use already")
-        resource.setrlimit(resource.RLIMIT_DATA, (allowed, hard))
+        with suppress(ValueError):  # somebody set a lower one meanwhile: that holds
+            resource.setrlimit(resource.RLIMIT_DATA, (allowed, hard))
 
 
 def _data_bytes() -> int:

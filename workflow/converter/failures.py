@@ -8,9 +8,14 @@ from pathlib import Path
 
 from converter.run_lock import in_run
 
-__all__ = ["folders", "remember", "take"]
+__all__ = ["NO_MEMORY", "folders", "remember", "take"]
 
 _FOLDER = Path("intermediate", "failures")
+# What libraries say, raise, or end the process with where Python would raise MemoryError.
+NO_MEMORY = (
+    *("std::bad_alloc", "Cannot allocate memory", "MemoryError", "RESOURCE_EXHAUSTED"),
+    *("failed to map segment", "can't start new thread"),
+)
 
 
 def folders() -> list[Path]:

@@ -27,8 +27,6 @@ _ENVIRONMENT = {
     "PYTHONHASHSEED": "0",  # libraries that iterate over sets write other bytes from run to run
     "CUDA_VISIBLE_DEVICES": "-1",  # verification is defined on the CPU
 }
-# C++ libraries end the process where Python would raise MemoryError.
-_NO_MEMORY = ("std::bad_alloc", "Cannot allocate memory", "MemoryError", "RESOURCE_EXHAUSTED")
 
 
 class Session:
@@ -98,15 +96,15 @@ class Session:
             if not log.is_file() or log.stat().st_mtime < self._started - 1:
                 continue
             text = log.read_text(encoding="utf-8", errors="replace")
-            if any(words in text for words in _NO_MEMORY):
+            if any(words in text for words in failures.NO_MEMORY):
                 return (
                     f"a step ended, probably for lack of memory ({log}): "
                     "CONVERTER_STEP_MEMORY_MB in the environment gives it more"
                 )
             if crash := re.search(r"^the step crashed \((\w+)\)$", text, re.MULTILINE):
                 return (
-                    f"a library crashed in a step ({crash[1]}, {log}): the source may be damaged; "
-                    "copy it again, or save it anew"
+                    f"a library crashed in a step ({crash[1]}, {log}): the source may be damaged, or memory was short; "
+                    "copy or save it anew, or run fewer jobs at once"
                 )
         return (
             "a step was ended before it finished (killed, crashed, or out of memory or disk): run it again; "

@@ -159,9 +159,11 @@ def sentence(text: str) -> str:
 
 
 def _is_transient(error: BaseException) -> bool:
-    if isinstance(error, RuntimeError) and str(error) == "can't start new thread":  # for lack of memory
-        return True
-    return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _TRANSIENT)
+    return _lacks_memory(error) or (isinstance(error, OSError) and error.errno in _TRANSIENT)
+
+
+def _lacks_memory(error: BaseException) -> bool:
+    return isinstance(error, MemoryError) or any(words in str(error) for words in failures.NO_MEMORY)
 
 
 def _confined(
@@ -185,9 +187,9 @@ def _give_up(name: str, subject: Path | str, error: BaseException, limits: Limit
         reason = (
             f"{name} did not end within {limits.seconds} s: CONVERTER_STEP_SECONDS in the environment gives it more"
         )
-    elif isinstance(error, MemoryError):
+    elif _lacks_memory(error):
         reason = (
-            f"{name} needs more memory than there is or than the {limits.memory / 1e9:.0f} GB that a step may take: "
+            f"{name} needs more memory than there is or than the {limits.memory / 1e6:,.0f} MB that a step may take: "
             "CONVERTER_STEP_MEMORY_MB in the environment gives it more"
         )
     else:
