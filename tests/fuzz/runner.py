@@ -28,6 +28,7 @@ _PRELOADED = {
     "pytorch": ("torch", "torch.export", "torch.onnx", "onnx", "onnxruntime"),
 }
 _SECONDS, _MEMORY_MB = 30, 4000
+_OUTPUTS = ("hub", "x.onnx", "report.json")
 _FLAGS = {"pytorch": ["--input_shape=1,2,6,6"]}
 
 
@@ -142,6 +143,7 @@ def _import_case(case: Case, folder: Path) -> int:
     except Exception:
         traceback.print_exc()
         return 121
+    (folder / "before").write_text("\0".join(os.listdir(folder)))
     note = os.open(folder / "note", os.O_WRONLY | os.O_CREAT)
     os.write(note, (_hash(folder) + "\n").encode())
     describe = step._describe
@@ -184,7 +186,7 @@ def _part(error: BaseException) -> str:
 def _hash(folder: Path) -> str:
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.name not in ("log", "note"):
+        if path.is_file() and path.name not in ("log", "note", "before"):
             digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()
 
@@ -233,4 +235,7 @@ def _problems(result: Result, folder: Path) -> list[str]:
             found.append("unexpected exception")
     if list(folder.rglob("pwned")):
         found.append("it ran a command")
+    known = {*(folder / "before").read_text().split("\0"), "before", "note", *_OUTPUTS}
+    if others := set(os.listdir(folder)) - known:
+        found.append(f"it wrote {sorted(others)}")
     return found
