@@ -9,7 +9,6 @@
 #   reports/coverage.html                   what became of all targets, in one table
 #   rejected/                               files that did not compute what their source computes
 import sys
-from pathlib import Path
 
 from snakemake.utils import min_version
 
@@ -26,7 +25,7 @@ configfile: f"{workflow.basedir}/configs/config.yaml"
 report: f"{workflow.basedir}/workflow/report/overview.rst"
 
 
-session = open_session(config, Path(workflow.basedir), workflow.is_main_process)
+session = open_session(config, workflow)
 session.limit_memory(workflow)
 planned = session.rule_inputs
 session.planner.storage = Storage(storage, offline=not workflow.is_main_process)

@@ -119,11 +119,12 @@ def test_another_version_of_a_library_makes_again_what_uses_it(made: Copy, tmp_p
         os.replace(kept, made.folder / "converted" / "a.tflite")
 
 
-def test_a_killed_step_is_reported_and_a_killed_run_continues(made: Copy):
+def test_a_killed_step_is_reported_and_a_killed_run_continues(made: Copy, tmp_path: Path, monkeypatch):
     """SIGKILL in the middle of an import, as the kernel does when memory ends: first to the step, then to the whole run.
 
-    The steps of a killed run end too, and the same command then finishes the work without `--unlock`.
+    The steps of a killed run end too, and the same command then finishes the work without `--unlock`, and cleans up.
     """
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     (made.folder / "models" / "c.pbtxt").write_text(linear())
     run, steps = import_of_c(made)
     os.kill(steps[0], signal.SIGKILL)
@@ -139,9 +140,11 @@ def test_a_killed_step_is_reported_and_a_killed_run_continues(made: Copy):
     run.kill()
     run.communicate()
     wait_for(lambda: not any(map(is_alive, steps)))
+    assert list(tmp_path.glob("snakemake*"))
     again = made.run("converted/c.onnx")
     assert again.returncode == 0, again.stderr
     assert made.report("c.onnx")["status"] == "verified"
+    assert not list(tmp_path.iterdir())
 
 
 def import_of_c(made: Copy) -> tuple[subprocess.Popen, list[int]]:

@@ -7,6 +7,7 @@ killed run and then ask for `--unlock`; so do its steps, which go on writing (Sn
 from __future__ import annotations
 
 import _thread
+import contextlib
 import fcntl
 import os
 import time
@@ -19,18 +20,19 @@ _SECONDS = 0.5
 _held = []
 
 
-def mark_run(alone: bool) -> None:
+def mark_run(alone: bool, temporary: Path) -> None:
     """Make this process the run that steps belong to. `alone`: not a part of another run (on another machine, say).
 
     Such a run holds a shared lock of the kernel's, which ends with the process however that ends: a run that finds
-    nobody else holding it removes the notes of dead ones. Runs of different files side by side stay possible.
+    nobody else holding it removes the notes of dead ones, and their folders in the system's temporary directory, of which
+    this run's is `temporary`. Runs of different files side by side stay possible.
     """
     os.environ[_RUN] = str(os.getpid())
     if not alone:
         return
     folder = Path(".snakemake")
     folder.mkdir(exist_ok=True)
-    file = open(folder / "converter.lock", "a")  # noqa: SIM115 - closed, and so released, when the process ends
+    file = open(folder / "converter.lock", "a+")  # noqa: SIM115 - closed, and so released, when the process ends
     _held.append(file)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -39,6 +41,13 @@ def mark_run(alone: bool) -> None:
     else:
         for note in (folder / "locks").glob("*.lock"):
             note.unlink(missing_ok=True)
+        file.seek(0)
+        for left in file.read().splitlines():
+            with contextlib.suppress(OSError):  # gone, or in use by somebody else after all
+                os.rmdir(left)
+        file.truncate(0)
+    with contextlib.suppress(OSError):  # a full disk: then the folder stays
+        os.write(file.fileno(), f"{temporary}\n".encode())
     fcntl.flock(file, fcntl.LOCK_SH)
 
 

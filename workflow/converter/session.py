@@ -133,13 +133,12 @@ def _reason(target: str, sentences: list[str]) -> str:
     return next((sentence[len(prefix) :] for sentence in sentences if sentence.startswith(prefix)), "")
 
 
-def open_session(values: dict, root: Path, alone: bool = True) -> Session:
-    """Check the configuration. A mistake in it ends the run at once, with one sentence and exit status 1.
-
-    `alone`: this process is the user's own Snakemake, not one that an executor started for a single job.
-    """
+def open_session(values: dict, workflow: object) -> Session:
+    """Check the configuration `values`. A mistake in it ends the run at once, with one sentence and exit status 1."""
     quieten()
-    mark_run(alone)
+    root = Path(workflow.basedir)
+    # The main process is the user's own Snakemake, not one that an executor started for a single job.
+    mark_run(workflow.is_main_process, workflow.snakemake_tmp_dir)
     events.attach()
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
