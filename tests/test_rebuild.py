@@ -108,6 +108,36 @@ def test_changed_code_makes_again_what_runs_it(made: Copy):
         script.write_text(text)
 
 
+# What a process starts and which frameworks it imports, written when it ends.
+WATCH = """
+import atexit, os, sys
+seen = []
+def watch(event, arguments):
+    if event == "subprocess.Popen":
+        seen.append(os.path.basename(str(arguments[0])))
+    elif event in ("os.posix_spawn", "os.fork", "os.exec", "os.system"):
+        seen.append(event)
+def write():
+    loaded = [name for name in ("tensorflow", "torch", "keras", "onnx") if name in sys.modules]
+    with open(os.environ["WATCHED"], "a") as file:
+        file.writelines(word + chr(10) for word in seen + loaded)
+sys.addaudithook(watch)
+atexit.register(write)
+"""
+
+
+def test_a_run_with_nothing_to_do_starts_no_step_and_no_framework(made: Copy, tmp_path: Path):
+    (tmp_path / "sitecustomize.py").write_text(WATCH)
+    watched = tmp_path / "watched"
+    environment = {"PYTHONPATH": str(tmp_path), "WATCHED": str(watched)}
+    assert made.run(*TARGETS, **environment).returncode == 0
+    # Snakemake asks for the processor, and its plugin for Slurm whether that is here.
+    assert set(watched.read_text().split()) <= {"uname", "which", "scontrol"}
+    (made.folder / "converted" / "a.tflite").unlink()
+    assert made.run(*TARGETS, **environment).returncode == 0
+    assert "bash" in watched.read_text().split()
+
+
 def test_another_version_of_a_library_makes_again_what_uses_it(made: Copy, tmp_path: Path):
     """As does a file that was deleted."""
     (tmp_path / "tf2onnx-99.dist-info").mkdir()
