@@ -18,6 +18,7 @@ import torch
 
 from converter.errors import ConverterError, SourceError, UntrustedError
 from converter.torch.pickles import globals_in_file, is_zip, unsafe_globals
+from converter.torch.records import Archive
 
 __all__ = ["file_kind", "load_program", "load_torchscript"]
 
@@ -63,7 +64,7 @@ def file_kind(path: Path) -> str:
         kind = "an empty file" if not start else "HDF5" if start[:4] == b"\x89HDF" else "no file of PyTorch's"
         raise SourceError(f"{path} is {kind}: expected what torch.save, torch.jit.save or torch.export.save wrote")
     try:
-        with zipfile.ZipFile(path) as archive:
+        with Archive(path) as archive:
             names = archive.namelist()
     except Exception as error:  # zipfile raises more than BadZipFile: for names, sizes and offsets that are none
         raise SourceError(f"{path} is damaged or truncated ({error}): copy it again") from error
@@ -79,7 +80,7 @@ def file_kind(path: Path) -> str:
 def load_torchscript(path: Path, trusted: bool) -> torch.jit.ScriptModule:
     """Load a TorchScript module on the CPU. Raises UntrustedError when its code reads or writes files."""
     if not trusted:
-        with _sound(path), zipfile.ZipFile(path) as archive:
+        with _sound(path), Archive(path) as archive:
             for name in archive.namelist():
                 if name.endswith(".py") and (
                     found := _FILE_OPERATORS.search(archive.read(name).decode("utf-8", "replace"))
@@ -96,7 +97,7 @@ def load_torchscript(path: Path, trusted: bool) -> torch.jit.ScriptModule:
 def load_program(path: Path, trusted: bool) -> torch.export.ExportedProgram:
     """Load an exported program. Raises UntrustedError when the archive holds pickled code, native code or Python."""
     if not trusted:
-        with _sound(path), zipfile.ZipFile(path) as archive:
+        with _sound(path), Archive(path) as archive:
             _check_program(path, archive)
     try:
         return torch.export.load(str(path))

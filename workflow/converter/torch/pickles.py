@@ -24,6 +24,7 @@ from torch._utils import IMPORT_MAPPING, NAME_MAPPING
 from converter.errors import SourceError, UntrustedError
 from converter.network_script import NetworkScript
 from converter.torch.legacy_pickles import CONTAINER_CLASS, container_class, with_plain_classes
+from converter.torch.records import Archive
 
 __all__ = ["globals_in_file", "is_zip", "load_pickled", "pickle_streams", "unsafe_globals"]
 
@@ -72,7 +73,7 @@ def is_zip(path: Path) -> bool:
 def pickle_streams(path: Path) -> Iterator[BinaryIO]:
     """The pickles in a file that can name code: data.pkl of a zip archive, or the file itself in the old format."""
     if is_zip(path):
-        with zipfile.ZipFile(path) as archive:
+        with Archive(path) as archive:
             for name in archive.namelist():
                 if name.endswith(".pkl"):
                     with archive.open(name) as stream:
@@ -263,9 +264,11 @@ def load_pickled(path: Path, script: NetworkScript | None, trusted: bool) -> obj
             "network, or write `trusted: true` if you know where the file comes from"
         )
     try:
-        if refused:
-            return torch.load(path, map_location="cpu", weights_only=False, pickle_module=_trusting_pickle(allowed))
-        return _load_weights_only(path, allowed)
+        # Indices of a sparse tensor that lead out of it are looked for only on demand (torch 2.13).
+        with torch.sparse.check_sparse_tensor_invariants():
+            if refused:
+                return torch.load(path, map_location="cpu", weights_only=False, pickle_module=_trusting_pickle(allowed))
+            return _load_weights_only(path, allowed)
     except MemoryError:
         raise
     except Exception as error:  # whatever a damaged pickle leads the machine to
@@ -287,7 +290,7 @@ def _is_gone(name: str) -> bool:
 def _way_out(path: Path) -> str:
     state = "save the model's state_dict and give network_script"
     if is_zip(path):
-        with zipfile.ZipFile(path) as archive:
+        with Archive(path) as archive:
             if any(entry.endswith("/byteorder") for entry in archive.namelist()):  # recorded since torch 2.1
                 return f"{state}, since a newer release wrote it"
     return f"set toolchain: tf2.3 (torch 1.6), with input_shape, or {state}"
@@ -306,7 +309,7 @@ def _can_map(path: Path) -> bool:
     """Only zip files can be memory-mapped, and only what is stored uncompressed, as torch.save does."""
     if not is_zip(path):
         return False
-    with zipfile.ZipFile(path) as archive:
+    with Archive(path) as archive:
         return all(entry.compress_type == zipfile.ZIP_STORED for entry in archive.infolist())
 
 
