@@ -252,3 +252,90 @@ def test_bombs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with h5py.File(source, "a") as file:
         file.create_dataset("bomb", (1 << 40,), np.int8, chunks=(1 << 20,), compression="gzip")
     assert "holds 1099.5 GB" in refused(source, tmp_path / "hdf5")
+
+
+_BYTECODE_AS_TEXT = "a model's configuration as text, with bytecode in it"
+
+
+@pytest.mark.parametrize(
+    ("function", "argument", "options"),
+    [
+        ("keras.models.model_from_json", _BYTECODE_AS_TEXT, {}),
+        ("keras.utils.get_file", "stolen", {"origin": "file:///etc/hostname"}),
+        ("keras.losses.deserialize", {"class_name": "MeanSquaredError", "config": {}}, {}),
+        ("compat.v1.write_file", "pwned", {"contents": "x"}),
+        ("compat.v1.read_file", "/etc/hostname", {}),
+        ("compat.v1.py_func", "x", {}),
+        ("rpc_server", "localhost:1", {}),
+        ("random.fixed_unigram_candidate_sampler", [[1]], {"vocab_file": "/etc/hostname"}),
+        ("raw_ops.Abort", "x", {}),
+    ],
+)
+def test_calls_of_constants(function: str, argument: object, options: dict, tmp_path: Path) -> None:
+    """Where all arguments of such a layer are constants, Keras calls the function as soon as the model is opened."""
+    import tensorflow as tf
+    import tf_keras
+
+    x, pwned = tf_keras.Input((4,)), tmp_path / "pwned"
+    tf_keras.Model(x, tf_keras.layers.Dense(3)(tf.nn.softplus(x))).save(tmp_path / "model.h5")
+    if argument is _BYTECODE_AS_TEXT:
+        argument = _model(tf_keras, tf_keras.layers.Lambda(_touches(pwned))).to_json()
+    elif argument == "pwned":
+        argument = str(pwned)
+    pwned.unlink(missing_ok=True)
+
+    def change(config):
+        layer = next(layer for layer in config["config"]["layers"] if layer["class_name"] == "TFOpLambda")
+        layer["config"]["function"] = function
+        layer["inbound_nodes"] = [["_CONSTANT_VALUE", -1, argument, options]]
+
+    assert f"tf.{function}" in refused(_edit_h5(tmp_path / "model.h5", change), tmp_path / "hub")
+    assert not pwned.exists()
+
+
+@pytest.mark.parametrize("form", ["mapping", "bytes"])
+def test_layer_of_an_operator(form: str, tmp_path: Path) -> None:
+    """Keras of TensorFlow 2.0 to 2.3 kept calls as nodes of graphs."""
+    import tensorflow as tf
+    import tf_keras
+    from google.protobuf import json_format
+
+    x, pwned = tf_keras.Input((4,)), tmp_path / "pwned"
+    tf_keras.Model(x, tf_keras.layers.Dense(3)(tf.nn.softplus(x))).save(tmp_path / "model.h5")
+    node = tf.compat.v1.NodeDef(name="evil", op="WriteFile", input=["a", "b"])
+    stored = json_format.MessageToDict(node) if form == "mapping" else node.SerializeToString().decode()
+
+    def change(config):
+        layer = next(layer for layer in config["config"]["layers"] if layer["class_name"] == "TFOpLambda")
+        layer["class_name"] = "TensorFlowOpLayer"
+        layer["config"] = {"name": "evil", "node_def": stored, "constants": {"0": str(pwned), "1": "x"}}
+
+    assert "writes files" in refused(_edit_h5(tmp_path / "model.h5", change), tmp_path / "hub")
+    assert not pwned.exists()
+
+
+def test_feature_columns_that_read_files(tmp_path: Path) -> None:
+    source = _legacy(tmp_path / "model.h5")
+
+    def change(config):
+        column = {"class_name": "VocabularyFileCategoricalColumn", "config": {"vocabulary_file": "/etc/hostname"}}
+        config["config"]["layers"][1] = {"class_name": "DenseFeatures", "config": {"feature_columns": [column]}}
+
+    assert "/etc/hostname" in refused(_edit_h5(source, change), tmp_path / "hub")
+
+
+def test_no_function_of_other_modules_of_tensorflow(tmp_path: Path) -> None:
+    import tf_keras
+
+    source = _legacy(tmp_path / "model.keras", tf_keras.layers.Dense(4, activation="relu"))
+
+    def change(config, module, name):
+        layer = config["config"]["layers"][1]
+        function = {"module": module, "class_name": "function", "config": name, "registered_name": name}
+        layer["config"]["activation"] = function
+
+    ordinary = _edit_keras(source, lambda config: change(config, "tensorflow.python.ops.math_ops", "sigmoid"))
+    assert run_step("import_keras", ordinary, tmp_path / "plain").error is None
+    other = _edit_keras(source, lambda config: change(config, "tensorflow.python.framework.graph_io", "write_graph"))
+    error = run_step("import_keras", other, tmp_path / "hub").error
+    assert error is not None and "write_graph" in error["message"], error

@@ -105,6 +105,11 @@ def _maps_memory(x, secret, _pwned):
     tf.identity(x + constant, name="y")
 
 
+def _ends_the_program(x, _secret, _pwned):
+    with tf.control_dependencies([tf.raw_ops.Abort(exit_without_error=True)]):
+        tf.identity(x, name="y")
+
+
 @pytest.mark.parametrize(
     ("build", "operator"),
     [
@@ -117,6 +122,7 @@ def _maps_memory(x, secret, _pwned):
         (_in_a_branch, "WriteFile"),
         (_dumps, "DebugIdentityV3"),
         (_maps_memory, "ImmutableConst"),
+        (_ends_the_program, "Abort"),
     ],
 )
 def test_graph_operators_are_refused(build, operator: str, tmp_path: Path, secret: Watched) -> None:

@@ -20,15 +20,28 @@ _TRUST = "set trusted: true if you know where the file comes from"
 # Layers that run another file's code, or unpickle.
 _FOREIGN = {"TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer"}
 _VOCABULARIES = {"StringLookup", "IntegerLookup", "TextVectorization", "IndexLookup"}
+# Of the feature columns that layers of Keras 2 may hold.
+_FILES = ("vocabulary_file", "ckpt_to_load_from")
 # What the layers of calls like tf.nn.relu(x) may call: functions of tensors. "io" for its decoders only.
 _PACKAGES = {
     *("audio", "bitwise", "image", "linalg", "math", "nn", "quantization", "ragged", "random", "signal", "sparse"),
-    *("strings", "keras", "__operators__", "raw_ops", "dtypes", "sets"),
+    *("strings", "__operators__", "raw_ops", "dtypes", "sets"),
 }
-_CALLS = re.compile(r"(io|debugging)\.(decode_|encode_|parse_|deserialize_|serialize_|assert_|check_numerics)\w+")
-_NO_CALLS = re.compile(
-    r"load_\w+|py_function|numpy_function|print|import_graph_def|function|custom_gradient|recompute_grad"
+# Of tf.keras only what computes: its other functions open files, download, and build models from text, with their bytecode.
+_KERAS_PACKAGES = {"activations", "backend", "losses", "metrics"}
+_NO_KERAS_CALLS = re.compile(r"(de)?serialize|get(_\w+)?|(batch_)?set_\w+|eval|function|print_tensor|clear_session")
+# Names directly below tf. and tf.compat.v1. are of all kinds (read_file, py_func, rpc_server): by where they are defined.
+_MODULES = re.compile(
+    r"tensorflow\.python\.(ops\.(ragged\.\w+|"
+    r"(gen_)?(array|linalg|math|nn|parsing|string|spectral|sparse|random|bitwise|set|ragged_array)_ops|"
+    r"(bincount|check|clip|functional|histogram|manip|random_crop|sort|special_math|tensor_array)_ops|"
+    r"array_ops_stack|cond|confusion_matrix|control_flow_(assert|case|ops|switch_case)|gen_control_flow_ops|"
+    r"gen_data_flow_ops|map_fn|numerics|while_loop)|"
+    r"framework\.(constant_op|dtypes|sparse_tensor|tensor_conversion|tensor_shape|indexed_slices))"
 )
+_CALLS = re.compile(r"(io|debugging)\.(decode_|encode_|parse_|deserialize_|serialize_|assert_|check_numerics)\w+")
+# It takes the name of a file, and is called at once where its arguments are constants.
+_NO_CALLS = re.compile(r"(\w+\.)*fixed_unigram_candidate_sampler")
 _CLASSES = {"RaggedTensor", "SparseTensor", "sparse.SparseTensor"}
 
 
@@ -47,8 +60,13 @@ def refuse_untrusted(file: KerasFile) -> None:
             raise UntrustedError(f"{file.path} contains a {name}, which runs code from outside of Keras: {_TRUST}")
         if name in _VOCABULARIES and isinstance(values.get("vocabulary"), str):
             raise UntrustedError(f"{file.path}: its {name} layer reads the file {values['vocabulary']}: {_TRUST}")
+        named = next((entry[key] for key in _FILES if isinstance(entry.get(key), str)), None)
+        if named is not None:
+            raise UntrustedError(f"{file.path}: one of its feature columns reads the file {named}: {_TRUST}")
         if name in ("TFOpLambda", "SlicingOpLambda") and not _may_call(values.get("function")):
             raise UntrustedError(f"{file.path} contains a layer that calls tf.{values.get('function')}: {_TRUST}")
+        if name == "TensorFlowOpLayer" and (what := _reaches_out(values.get("node_def"))):
+            raise UntrustedError(f"{file.path} contains a layer whose operator {what}: {_TRUST}")
         if name == "ClassMethod" and str(values.get("cls_symbol")) not in _CLASSES:
             raise UntrustedError(f"{file.path} contains a layer that calls tf.{values.get('cls_symbol')}: {_TRUST}")
 
@@ -60,14 +78,35 @@ def _may_call(function: object) -> bool:
     name = function.removeprefix("compat.v1.").removeprefix("compat.v2.")
     package, _, operator = name.rpartition(".")
     if package.split(".")[0] == "raw_ops":
-        from tensorflow.core.framework import node_def_pb2
-
-        from converter.tf.refused_operators import reaches_out
-
-        return reaches_out(node_def_pb2.NodeDef(op=operator)) is None
+        return _reaches_out({"op": operator}) is None
+    if package.split(".")[0] == "keras":
+        return package.split(".")[1:2] != [] and (
+            package.split(".")[1] in _KERAS_PACKAGES and _NO_KERAS_CALLS.fullmatch(operator) is None
+        )
     if not package:
-        return _NO_CALLS.fullmatch(name) is None
+        from tensorflow.python.util.tf_export import get_symbol_from_name
+
+        symbol = get_symbol_from_name(function)  # None is an error of Keras's, which names it
+        return symbol is None or _MODULES.fullmatch(getattr(symbol, "__module__", None) or "") is not None
+    if _NO_CALLS.fullmatch(name):
+        return False
     return package.split(".")[0] in _PACKAGES or _CALLS.fullmatch(name) is not None
+
+
+def _reaches_out(node: object) -> str | None:
+    """What the operator of a node does beyond the model; a NodeDef as the text of its bytes, or as a mapping of its fields."""
+    from google.protobuf import json_format
+    from google.protobuf.message import DecodeError
+    from tensorflow.core.framework import node_def_pb2
+
+    from converter.tf.refused_operators import reaches_out
+
+    try:
+        if isinstance(node, str):
+            return reaches_out(node_def_pb2.NodeDef.FromString(node.encode()))
+        return reaches_out(json_format.ParseDict(node, node_def_pb2.NodeDef()))
+    except (DecodeError, UnicodeEncodeError, TypeError, AttributeError, json_format.ParseError):
+        return "cannot be read"
 
 
 def has_bytecode(file: KerasFile) -> bool:
@@ -106,14 +145,17 @@ def _mappings(config: object) -> Iterator[dict]:
 
 @contextmanager
 def keras_modules_only(keras: ModuleType) -> Iterator[None]:
-    """Inside, tf_keras looks for a class in its own modules and in custom objects; it would import any module named (2.21)."""
+    """Inside, tf_keras looks for a class in its own modules and in custom objects; it would import any module named (2.21).
+
+    Of TensorFlow's modules, those of its operators: activations like tf.nn.relu are recorded so.
+    """
     if keras.__name__ != "tf_keras":
         yield
         return
     from tf_keras.src.saving import serialization_lib
 
     def import_module(name: str) -> ModuleType:
-        if name.split(".")[0] not in ("tf_keras", "tensorflow"):
+        if name.split(".")[0] != "tf_keras" and not name.startswith("tensorflow.python.ops."):
             raise ModuleNotFoundError(name)
         return importlib.import_module(name)
 

@@ -35,6 +35,7 @@ _KINDS: dict[str, re.Pattern] = {
         r"SaveDataset(V2)?|CacheDataset(V2)?|DumpTensor|CalibrationStatisticsSaver|Create\w*SummaryFileWriter|"
         r"CreateSummary(File|Db)Writer|SummaryWriter|Write(\w*Summary)|WriteRawProtoSummary"
     ),
+    "ends the program": re.compile(r"Abort"),
     "runs Python": re.compile(r"(Eager)?PyFunc(Stateless)?"),
     "runs code that TensorFlow cannot check": re.compile(r"MlirPassthroughOp|XlaCustomCall(V2)?|RemoteCall"),
     "uses the network": re.compile(
