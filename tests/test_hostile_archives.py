@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 import shutil
+import struct
+import subprocess
+import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
-from conftest import Project, last_line
+from conftest import ROOT, Project, last_line
 from imports import run_step
 from onnx import TensorProto, helper
 from small_models import write_graph
 
 from converter import containers
 from converter.errors import UntrustedError
+from converter.hub import Hub
 from converter.onnx_external import refuse_external_data
 
 torch = pytest.importorskip("torch")
@@ -105,6 +111,147 @@ def test_one_pickle_for_the_check_and_another_for_the_loader(tmp_path: Path) -> 
         archive.writestr("model/data.pkl", pickle.dumps({}))
     hub = run_step("import_pytorch", source, tmp_path / "hub", input_shape="1,4")
     assert hub.error["kind"] == "UntrustedError" and not pwned.exists()
+
+
+def _pickle(*parts: bytes | str) -> bytes:
+    """Of protocol 2, with texts as BINUNICODE."""
+    texts = (part if isinstance(part, bytes) else b"X" + struct.pack("<I", len(part)) + part.encode() for part in parts)
+    return b"\x80\x02" + b"".join(texts) + b"."
+
+
+# dtype("O") with its flags cleared: bytes would pass for the address of an object.
+_DTYPE = (b"cnumpy\ndtype\n(", "O8", b"K\x00K\x01tR(K\x03", "|", b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb")
+_BYTES = (b"c_codecs\nencode\n(", "AAAAAAAA", "latin1", b"tR")
+_EMPTY = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\nK\x00\x85"
+
+
+@pytest.mark.parametrize("kind", ["scalar", "array", "flags of a float", "structure"])
+def test_numpy_objects_at_addresses_of_the_file_s_choice(kind: str, tmp_path: Path) -> None:
+    """In a process of its own, which this used to crash."""
+    flags = (*_DTYPE[:1], "f8", *_DTYPE[2:3], "<", _DTYPE[4].replace(b"K\x00", b"K\x3f"))
+    structure = (*_DTYPE[:1], "V8", *_DTYPE[2:])
+    dtype = {"flags of a float": flags, "structure": structure}.get(kind, _DTYPE)
+    if kind == "array":
+        content = _pickle(_EMPTY, *_BYTES[:1], "b", *_BYTES[2:], b"tR(K\x01K\x01\x85", *dtype, b"\x89", *_BYTES, b"tb")
+    else:
+        content = _pickle(b"cnumpy.core.multiarray\nscalar\n(", *dtype, *_BYTES, b"tR")
+    source = tmp_path / "model.pt"
+    with zipfile.ZipFile(source, "w") as archive:
+        archive.writestr("archive/data.pkl", content)
+        archive.writestr("archive/version", "3\n")
+    command = [sys.executable, str(ROOT / "scripts" / "import_pytorch.py"), str(source), str(tmp_path / "hub")]
+    run = subprocess.run(command, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert "the NumPy dtype" in Hub.read(tmp_path / "hub").error["message"]
+
+
+def test_numpy_numbers_and_arrays_are_read(tmp_path: Path) -> None:
+    from converter.torch.pickles import load_pickled
+
+    arrays = {
+        "a": np.arange(6, dtype=">f4").reshape(2, 3),
+        "b": np.asfortranarray(np.ones((2, 3))),
+        "c": np.array(["x"]),
+    }
+    content = {**arrays, "d": np.float64(3.5), "e": np.bool_(True), "f": np.int64(7)}
+    for write in (_zip, _old_format):
+        write(tmp_path / "model.pt", content)
+        loaded = load_pickled(tmp_path / "model.pt", None, False)
+        assert loaded.keys() == content.keys()
+        for name, value in content.items():
+            np.testing.assert_array_equal(loaded[name], value)
+            assert loaded[name].dtype == value.dtype.newbyteorder("=") or loaded[name].dtype == value.dtype
+
+
+def _two_directories(source: Path, other: bytes) -> None:
+    """Hide the archive `other` in the file: the last record says where its directory is, and right before the record lies
+    the directory of what Python reads."""
+    shown = source.read_bytes()
+    count, length, offset = struct.unpack_from("<HII", shown, len(shown) - 12)
+    directory = bytearray(shown[offset : offset + length])
+    hidden_count, hidden_length, hidden_offset = struct.unpack_from("<HII", other, len(other) - 12)
+    hidden = other[: hidden_offset + hidden_length]
+    hidden += bytes(max(0, length - hidden_length))
+    # Both are read with one length and one number of entries.
+    assert (count, length) == (hidden_count, hidden_length)
+    end = struct.pack("<IHHHHIIH", 0x06054B50, 0, 0, count, count, length, hidden_offset, 0)
+    source.write_bytes(hidden + shown[:offset] + bytes(directory) + end)
+
+
+@pytest.mark.parametrize("shown", ["python", "torch"])
+def test_archives_that_two_programs_read_differently(shown: str, tmp_path: Path) -> None:
+    source, other = tmp_path / "model.pt", io.BytesIO()
+    for target, text in ((source, "harmless"), (other, "from_fil")):
+        with zipfile.ZipFile(target, "w") as archive:
+            archive.writestr("model/data.pkl", text)
+            archive.writestr("model/version", "3\n")
+    _two_directories(source, other.getvalue())
+    with zipfile.ZipFile(source) as archive:
+        assert archive.read("model/data.pkl") == b"harmless"
+    if shown == "torch":
+        assert torch._C.PyTorchFileReader(str(source)).get_record("data.pkl") == b"from_fil"
+        return
+    with pytest.raises(UntrustedError, match="directory"):
+        containers.refuse_archive(source)
+
+
+def test_names_that_differ_in_case_only(tmp_path: Path) -> None:
+    """torch looks names up whatever their case (2.13)."""
+    source = tmp_path / "model.pt"
+    with zipfile.ZipFile(source, "w") as archive:
+        archive.writestr("model/DATA.pkl", "a")
+        archive.writestr("model/data.pkl", "b")
+    with pytest.raises(UntrustedError, match="twice"):
+        containers.refuse_archive(source)
+
+
+def _script(path: Path, change: Callable[[str], str], name: Callable[[str], str] = str) -> Path:
+    """A TorchScript archive with other code in it."""
+    torch.jit.script(_Linear()).save(path)
+    with zipfile.ZipFile(path) as archive:
+        content = {name: archive.read(name) for name in archive.namelist() if not name.endswith(".debug_pkl")}
+    with zipfile.ZipFile(path, "w") as archive:
+        for entry, data in content.items():
+            is_code = entry.endswith(".py")
+            archive.writestr(name(entry) if is_code else entry, change(data.decode()) if is_code else data)
+    return path
+
+
+class _Linear(torch.nn.Module):
+    def forward(self, x):
+        return torch.nn.functional.linear(x, torch.ones(3, 4))
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        'x = torch.from_file("/etc/hostname", False, 1)',
+        'x = torch . from_file("/etc/hostname", False, 1)',
+        'x = torch.  # a comment\n      from_file("/etc/hostname", False, 1)',
+        'x = ops.aten.from_file("/etc/hostname", False, 1)',
+        'x = "/etc/hostname".from_file(False, 1)',
+        'read = torch.from_file\n    x = read("/etc/hostname", False, 1)',
+        'x = getattr(torch, "from_file")("/etc/hostname", False, 1)',
+        'x = getattr(torch, "from\\x5ffile")("/etc/hostname", False, 1)',
+        'x = getattr(torch, "from" "_file")("/etc/hostname", False, 1)',
+        'torch.save(x, "pwned")',
+        'x.save("pwned")',
+    ],
+)
+def test_torchscript_that_uses_files(code: str, tmp_path: Path) -> None:
+    source = _script(tmp_path / "model.pt", lambda text: text.replace("    return ", f"    {code}\n    return ", 1))
+    hub = run_step("import_pytorch", source, tmp_path / "hub", input_shape="1,4")
+    assert hub.error is not None and hub.error["kind"] == "UntrustedError", hub.error
+    assert "from_file" in hub.error["message"] or "save" in hub.error["message"]
+
+
+def test_torchscript_whose_code_has_another_name(tmp_path: Path) -> None:
+    def change(text):
+        return text.replace("    return ", '    x = torch.from_file("/etc/hostname", False, 1)\n    return ', 1)
+
+    source = _script(tmp_path / "model.pt", change, lambda name: name[:-3] + ".PY")
+    hub = run_step("import_pytorch", source, tmp_path / "hub", input_shape="1,4")
+    assert hub.error is not None and hub.error["kind"] == "UntrustedError", hub.error
 
 
 def test_pytorch_bomb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import stat
+import struct
 import tempfile
 import zipfile
 from pathlib import Path, PurePosixPath
@@ -21,14 +23,19 @@ _MOST_TIMES, _ALWAYS_ALLOWED = 100, 1 << 30
 def refuse_archive(path: Path, hint: str = _TRUST) -> None:
     """Raise UntrustedError for a zip file with names that lead out of it, links, names twice, or a bomb in it.
 
-    A name twice: the libraries that read it may take either (Python the last, torch the first), so that one is checked
-    and the other is loaded. Raises SourceError for a damaged archive. Keras, PyTorch and NumPy files (.npz) are archives.
+    A name twice: the libraries that read it may take either (Python the last, torch the first, and of names that differ
+    in case only any), so that one is checked and the other is loaded. So may they where the file's end does not say for
+    both of them where its directory is. Raises SourceError for a damaged archive. Keras, PyTorch and NumPy files (.npz) are
+    archives.
     """
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
+        one_directory = _has_one_directory(path)
     except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError, UnicodeDecodeError) as error:
         raise SourceError(f"{path} is damaged or truncated ({error}): copy it again") from error
+    if not one_directory:
+        raise UntrustedError(f"{path} has a directory that not all programs find; {hint}")
     names = set()
     for entry in entries:
         name = entry.filename
@@ -36,10 +43,33 @@ def refuse_archive(path: Path, hint: str = _TRUST) -> None:
             raise UntrustedError(f"{path} contains a name that leads out of it ({name!r}); {hint}")
         if stat.S_ISLNK(entry.external_attr >> 16):
             raise UntrustedError(f"{path} contains a symbolic link ({name!r}); {hint}")
-        if name in names:
+        if name.lower() in names:
             raise UntrustedError(f"{path} contains the name {name!r} twice; {hint}")
-        names.add(name)
+        names.add(name.lower())
     _refuse_size(path, sum(entry.file_size for entry in entries), hint)
+
+
+def _has_one_directory(path: Path) -> bool:
+    """Whether the directory lies right before the records that end the file, and both records say so.
+
+    Python counts back from the end (3.11), torch goes where the records point (APPNOTE.TXT 4.3.14 to 4.3.16).
+    """
+    with open(path, "rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        start = file.seek(max(0, size - (1 << 16) - 200))
+        tail = file.read()
+    at = tail.rfind(b"PK\x05\x06")
+    if at < 0 or len(tail) < at + 22:
+        return False
+    length, offset, comment = struct.unpack_from("<IIH", tail, at + 12)
+    end = start + at
+    if at >= 20 and tail[at - 20 : at - 16] == b"PK\x06\x07":
+        end -= 20 + 56
+        (pointed,) = struct.unpack_from("<Q", tail, at - 12)
+        if pointed != end or tail[at - 76 : at - 72] != b"PK\x06\x06":
+            return False
+        length, offset = struct.unpack_from("<QQ", tail, at - 76 + 40)
+    return offset + length == end and at + 22 + comment == len(tail)
 
 
 def refuse_hdf5(path: Path, within: str | None = None) -> None:

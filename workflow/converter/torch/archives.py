@@ -6,50 +6,22 @@ Both can carry code that runs while they load, or operators that write files; su
 from __future__ import annotations
 
 import json
-import re
 import tarfile
 import tempfile
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import torch
 
 from converter.errors import ConverterError, SourceError, UntrustedError
 from converter.torch.pickles import globals_in_file, is_zip, unsafe_globals
+from converter.torch.program_trust import TRUST, check_expression, inert_loading
 from converter.torch.records import Archive
+from converter.torch.script_trust import named_file_operator, used_file_operator
 
 __all__ = ["file_kind", "load_program", "load_torchscript"]
-
-_TRUST = "write `trusted: true` if you know where the file comes from"
-
-# Operators of TorchScript that reach beyond the model: they read and write files.
-_FILE_OPERATORS = re.compile(r"\b(?:ops\.aten|torch)\.(save|from_file|load)\b")
-
-# What the expressions for symbolic sizes in a program consist of. sympy evaluates them as Python (torch 2.13).
-_EXPRESSION_FUNCTIONS = {
-    *("FloorDiv", "CleanDiv", "CeilDiv", "IntTrueDiv", "FloatTrueDiv", "Mod", "PythonMod", "ModularIndexing", "Where"),
-    *("Max", "Min", "Abs", "Pow", "PowByNatural", "FloatPow", "ToFloat", "TruncToInt", "TruncToFloat", "FloorToInt"),
-    *(
-        "CeilToInt",
-        "RoundToInt",
-        "Eq",
-        "Ne",
-        "Lt",
-        "Le",
-        "Gt",
-        "Ge",
-        "And",
-        "Or",
-        "Not",
-        "Identity",
-        "floor",
-        "ceiling",
-    ),
-}
-_SYMBOL = re.compile(r"Symbol\('(\w+)'(?:, \w+=(?:True|False))*\)")
-_EXPRESSION = re.compile(r"[\w\s+\-*/%(),.<>=!&|~]*")
 
 
 def file_kind(path: Path) -> str:
@@ -82,16 +54,20 @@ def load_torchscript(path: Path, trusted: bool) -> torch.jit.ScriptModule:
     if not trusted:
         with _sound(path), Archive(path) as archive:
             for name in archive.namelist():
-                if name.endswith(".py") and (
-                    found := _FILE_OPERATORS.search(archive.read(name).decode("utf-8", "replace"))
-                ):
-                    raise UntrustedError(
-                        f"{path} contains code that calls torch.{found[1]}, which uses files; {_TRUST}"
-                    )
+                if name.lower().endswith(".py"):  # torch finds its entries whatever the case of their names
+                    _refuse_operator(path, named_file_operator(archive.read(name).decode("utf-8", "replace")))
     try:
-        return torch.jit.load(path, map_location="cpu")
+        script = torch.jit.load(path, map_location="cpu")
+        found = None if trusted else used_file_operator(script)
     except Exception as error:  # whatever the bytes lead its unpickler to
         raise SourceError(f"{path} cannot be loaded as TorchScript: {_last_line(error)}") from error
+    _refuse_operator(path, found)
+    return script
+
+
+def _refuse_operator(path: Path, name: str | None) -> None:
+    if name is not None:
+        raise UntrustedError(f"{path} contains code that calls torch.{name}, which uses files; {TRUST}")
 
 
 def load_program(path: Path, trusted: bool) -> torch.export.ExportedProgram:
@@ -100,7 +76,10 @@ def load_program(path: Path, trusted: bool) -> torch.export.ExportedProgram:
         with _sound(path), Archive(path) as archive:
             _check_program(path, archive)
     try:
-        return torch.export.load(str(path))
+        with nullcontext() if trusted else inert_loading(path):
+            return torch.export.load(str(path))
+    except ConverterError:
+        raise
     except Exception as error:  # the deserializer raises whatever its parts raise
         raise SourceError(
             f"{path} cannot be loaded as a torch.export program: {_last_line(error)}; "
@@ -120,20 +99,20 @@ def _sound(path: Path) -> Iterator[None]:
 
 
 def _check_program(path: Path, archive: zipfile.ZipFile) -> None:
-    """torch.export.load unpickles constants and evaluates expressions without a check of its own (torch 2.13)."""
+    """What torch.export.load would unpickle, run and evaluate (torch 2.13), named before it is loaded (program_trust)."""
     for entry in archive.infolist():
-        name = entry.filename
-        if name.endswith((".so", ".o", ".cubin", ".cpp")):
-            raise UntrustedError(f"{path} contains compiled code ({name}); {_TRUST}")
+        name = entry.filename.lower()  # as torch finds it
+        if name.endswith((".so", ".o", ".cubin", ".cpp")) or "/aotinductor/" in name:
+            raise UntrustedError(f"{path} contains compiled code ({name}); {TRUST}")
         if "/opaque_obj" in name or "/custom_obj" in name:
-            raise UntrustedError(f"{path} contains pickled objects ({name}); {_TRUST}")
+            raise UntrustedError(f"{path} contains pickled objects ({name}); {TRUST}")
         if name.endswith(".pt") or "/constants/" in name or "/weights/" in name:
             if name.endswith(".json"):
-                _check_payloads(path, name, archive.read(name), archive)
+                _check_payloads(path, entry.filename, archive.read(entry), archive)
             elif name.endswith(".pt"):
-                _check_pickle(path, name, archive.read(name))
+                _check_pickle(path, entry.filename, archive.read(entry))
         if name.endswith(".json"):
-            _check_expressions(path, json.loads(archive.read(name)))
+            _check_expressions(path, json.loads(archive.read(entry)))
 
 
 def _check_payloads(path: Path, config_name: str, config: bytes, archive: zipfile.ZipFile) -> None:
@@ -155,23 +134,19 @@ def _check_pickle(path: Path, name: str, content: bytes) -> None:
     refused, _ = unsafe_globals(names, None)
     if refused:
         raise UntrustedError(
-            f"{path} would run code when it is loaded: {name} in it names {', '.join(refused[:5])}; {_TRUST}"
+            f"{path} would run code when it is loaded: {name} in it names {', '.join(refused[:5])}; {TRUST}"
         )
 
 
 def _check_expressions(path: Path, node: object) -> None:
-    """Expressions of symbolic sizes: numbers, names, operators and sympy's size functions, nothing else."""
+    """Expressions of symbolic sizes, wherever they stand."""
     if isinstance(node, list):
         for item in node:
             _check_expressions(path, item)
     elif isinstance(node, dict):
         for key, value in node.items():
             if key == "expr_str" and isinstance(value, str):
-                value = _SYMBOL.sub(r"\1", value)
-                calls = set(re.findall(r"([A-Za-z_]\w*)\s*\(", value))
-                attribute = re.search(r"[A-Za-z_)]\s*\.", value)
-                if not _EXPRESSION.fullmatch(value) or "__" in value or attribute or not calls <= _EXPRESSION_FUNCTIONS:
-                    raise UntrustedError(f"{path} contains Python in place of a size ({value[:80]!r}); {_TRUST}")
+                check_expression(path, value)
             else:
                 _check_expressions(path, value)
 

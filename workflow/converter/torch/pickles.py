@@ -17,13 +17,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import BinaryIO
 
-import numpy
 import torch
 from torch._utils import IMPORT_MAPPING, NAME_MAPPING
 
 from converter.errors import SourceError, UntrustedError
 from converter.network_script import NetworkScript
 from converter.torch.legacy_pickles import CONTAINER_CLASS, container_class, with_plain_classes
+from converter.torch.numpy_pickles import PLAIN
 from converter.torch.records import Archive
 
 __all__ = ["globals_in_file", "is_zip", "load_pickled", "pickle_streams", "unsafe_globals"]
@@ -35,12 +35,6 @@ _INERT = {
     "collections.defaultdict",
     "pathlib.PosixPath",
     "pathlib.PurePosixPath",
-    "numpy.dtype",
-    "numpy.ndarray",
-    "numpy.core.multiarray.scalar",
-    "numpy._core.multiarray.scalar",
-    "numpy.core.multiarray._reconstruct",
-    "numpy._core.multiarray._reconstruct",
     "torch.nn.utils.weight_norm.WeightNorm",
     "torch.nn.utils.spectral_norm.SpectralNorm",
     "torch.nn.utils.spectral_norm.SpectralNormStateDictHook",
@@ -155,16 +149,15 @@ def unsafe_globals(names: list[str], script: NetworkScript | None) -> tuple[list
             refused.append(name)
         else:
             allowed.append((target, name))
-    if any(name.startswith("numpy.") for name in names):
-        # A dtype is an instance of a class of its own, which the file does not name.
-        allowed += [(getattr(numpy.dtypes, name), f"numpy.dtypes.{name}") for name in numpy.dtypes.__all__]
     return refused, allowed
 
 
 def _resolve(name: str, own: dict[str, type]) -> object | None:
     """The object behind an allowed name, None for one that is not allowed."""
+    if name in PLAIN:
+        return PLAIN[name]
     if name in _INERT:
-        return _import(name.replace("numpy.core.", "numpy._core."))
+        return _import(name)
     if name == "builtins.getattr":
         return _activation
     if name == "torch._C._VariableFunctionsClass":
@@ -272,7 +265,9 @@ def load_pickled(path: Path, script: NetworkScript | None, trusted: bool) -> obj
     except MemoryError:
         raise
     except Exception as error:  # whatever a damaged pickle leads the machine to
-        text = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        # Before its own words torch tells how to load the file without any check.
+        text = str(error).rpartition("WeightsUnpickler error:")[2]
+        text = (text.strip().splitlines() or [type(error).__name__])[0]
         # The weights-only unpickler knows the instructions of protocol 2 only (torch 2.13).
         if "Unsupported operand" in str(error):
             raise UntrustedError(
@@ -315,7 +310,7 @@ def _can_map(path: Path) -> bool:
 
 def _trusting_pickle(allowed: list[tuple[object, str]]) -> object:
     """The pickle module, but finding the script's classes and those that moved."""
-    known = {name: target for target, name in allowed}
+    known = {name: target for target, name in allowed if name not in PLAIN}
 
     class Unpickler(pickle.Unpickler):
         def find_class(self, module: str, name: str) -> object:

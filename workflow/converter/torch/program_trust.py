@@ -1,0 +1,160 @@
+"""What a torch.export program may make torch.export.load do without trust: nothing but build a graph of tensor operators.
+
+The loader (torch 2.13) unpickles with `weights_only=False`, evaluates sizes as Python, imports modules that the structure
+of the inputs names, compiles and loads native code, and takes any callable below torch (torch.os.system) for an operator.
+A look at the archive beforehand cannot know for certain what the loader will find in it: that reads archives by rules of
+its own. So the loader's own functions are replaced while it works.
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import torch
+
+from converter.errors import UntrustedError
+
+__all__ = ["TRUST", "check_expression", "file_operator", "inert_loading"]
+
+TRUST = "write `trusted: true` if you know where the file comes from"
+
+# Operators that read and write files, or the network, by their schemas' names.
+_FILE_OPERATORS = re.compile(r"aten::(save|load|from_file)|(debugprims|c10d|symm_mem|image)::\w+")
+# Functions of torch that an exported graph calls beside operators: of symbolic sizes, of vmap, and switches of modes.
+_FUNCTIONS = re.compile(
+    r"torch\.(_?sym_\w+|_functorch\.predispatch\.\w+|_C\._set_grad_enabled|amp\.autocast_mode\._(enter|exit)_autocast)"
+)
+
+# What the expressions for symbolic sizes consist of.
+_EXPRESSION_FUNCTIONS = {
+    *("FloorDiv", "CleanDiv", "CeilDiv", "IntTrueDiv", "FloatTrueDiv", "Mod", "PythonMod", "ModularIndexing", "Where"),
+    *("Max", "Min", "Abs", "Pow", "PowByNatural", "FloatPow", "ToFloat", "TruncToInt", "TruncToFloat", "FloorToInt"),
+    *(
+        "CeilToInt",
+        "RoundToInt",
+        "Eq",
+        "Ne",
+        "Lt",
+        "Le",
+        "Gt",
+        "Ge",
+        "And",
+        "Or",
+        "Not",
+        "Identity",
+        "floor",
+        "ceiling",
+    ),
+}
+_SYMBOL = re.compile(r"Symbol\('(\w+)'(?:, \w+=(?:True|False))*\)")
+_EXPRESSION = re.compile(r"[\w\s+\-*/%(),.<>=!&|~]*")
+
+
+def check_expression(path: Path, text: str) -> None:
+    """Raise UntrustedError unless it consists of numbers, names, operators and sympy's size functions: sympy evaluates it."""
+    value = _SYMBOL.sub(r"\1", text)
+    calls = set(re.findall(r"([A-Za-z_]\w*)\s*\(", value))
+    attribute = re.search(r"[A-Za-z_)]\s*\.", value)
+    if not _EXPRESSION.fullmatch(value) or "__" in value or attribute or not calls <= _EXPRESSION_FUNCTIONS:
+        raise UntrustedError(f"{path} contains Python in place of a size ({value[:80]!r}); {TRUST}")
+
+
+def file_operator(name: str) -> bool:
+    """Whether the operator of a schema's name ("aten::from_file") reaches beyond the model."""
+    return _FILE_OPERATORS.fullmatch(name) is not None
+
+
+@contextmanager
+def inert_loading(path: Path) -> Iterator[None]:
+    """Inside, torch.export.load runs nothing that the file names. Raises UntrustedError, also where the loader swallowed it."""
+    from torch._export.serde.serialize import GraphModuleDeserializer
+    from torch.export.pt2_archive import _package
+    from torch.utils import _pytree
+
+    refusals: list[UntrustedError] = []
+
+    def refuse(what: str) -> None:
+        refusals.append(UntrustedError(f"{path} {what}; {TRUST}"))
+        raise refusals[-1]
+
+    load, parse, resolve = (
+        torch.load,
+        GraphModuleDeserializer._parse_sym_expr,
+        GraphModuleDeserializer.deserialize_operator,
+    )
+
+    def load_weights(*args: object, **options: object) -> object:
+        try:
+            return load(*args, **{**options, "weights_only": True})
+        except Exception as error:
+            if "weights_only" in str(error).lower() or "Weights only" in str(error):
+                refuse(f"contains a pickle of more than tensors ({_reason(error)})")
+            raise
+
+    def parse_expression(self: object, expression: object, *args: object) -> object:
+        if isinstance(expression, str):
+            try:
+                check_expression(path, expression)
+            except UntrustedError as error:
+                refusals.append(error)
+                raise
+        return parse(self, expression, *args)
+
+    def find_operator(self: object, name: str) -> object:
+        target = resolve(self, name)
+        if not (isinstance(target, str) or _is_operator(target, name)):
+            refuse(f"calls {name}, which is no operator of tensors")
+        return target
+
+    def import_module(name: str) -> ModuleType:
+        if name not in sys.modules:
+            refuse(f"names the module {name} in the structure of its inputs")
+        return sys.modules[name]
+
+    def never(what: str) -> Callable[..., None]:
+        return lambda *args, **options: refuse(what)
+
+    replaced = [
+        (torch, "load", load_weights),
+        (_package, "pickle", SimpleNamespace(loads=never("contains pickled objects"))),
+        (torch._C, "_pickle_load_obj", never("contains pickled objects")),
+        (_package, "_load_aoti", never("contains compiled code")),
+        (_pytree, "importlib", SimpleNamespace(import_module=import_module)),
+        (GraphModuleDeserializer, "_parse_sym_expr", parse_expression),
+        (GraphModuleDeserializer, "deserialize_operator", find_operator),
+    ]
+    with ExitStack() as stack:
+        for owner, name, replacement in replaced:
+            stack.callback(setattr, owner, name, getattr(owner, name))
+            setattr(owner, name, replacement)
+        try:
+            yield
+        except Exception:
+            if refusals:
+                raise refusals[0] from None
+            raise
+    if refusals:
+        raise refusals[0]
+
+
+def _is_operator(target: object, name: str) -> bool:
+    if isinstance(target, torch._ops.OpOverload):
+        return not file_operator(target._schema.name)
+    if isinstance(target, torch._ops.HigherOrderOperator):
+        return True
+    if name.startswith(("_operator.", "math.")):
+        # attrgetter and the like are classes of the module operator.
+        return getattr(target, "__module__", "") in ("_operator", "math") and target is not operator.call
+    return _FUNCTIONS.fullmatch(name) is not None
+
+
+def _reason(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    named = next((line for line in lines if "GLOBAL" in line or "Unsupported" in line), lines[0] if lines else "")
+    return named[:200]
