@@ -47,9 +47,10 @@ def check_sums(path: Path) -> None:
 def check_tensors(path: Path) -> None:
     """Raise SourceError where a tensor of the TorchScript archive `path` is larger than the record that holds it."""
     with Archive(path) as archive:
-        sizes = {entry.filename: entry.file_size for entry in archive.infolist()}
-        for name in sizes:
-            folder, _, file = name.rpartition("/")
+        # torch finds its records whatever the case of their names
+        sizes = {entry.filename.lower(): entry.file_size for entry in archive.infolist()}
+        for name in archive.namelist():
+            folder, _, file = name.lower().rpartition("/")
             if file not in ("data.pkl", "constants.pkl"):
                 continue
             prefix = f"{folder}/{file.removesuffix('.pkl')}/"
@@ -88,7 +89,7 @@ class _Tensors(pickle.Unpickler):
     def persistent_load(self, reference: tuple) -> _Storage:
         _, storage, key, _, elements = reference
         needed = elements * _item_size(storage)
-        if elements < 0 or needed > (there := self._records.get(key, 0)):
+        if elements < 0 or needed > (there := self._records.get(key.lower(), 0)):
             raise pickle.UnpicklingError(f"record {key} holds {there} bytes, and its tensor needs {needed}")
         return _Storage(elements)
 
