@@ -347,3 +347,13 @@ def test_names_cannot_lead_out_of_the_hub(tmp_path: Path) -> None:
     assert hub.error["kind"] == "UntrustedError" and not pwned.exists()
     shutil.rmtree(tmp_path / "hub")
     assert os.listdir(tmp_path) == ["model.pt"]
+
+
+def test_names_that_a_terminal_would_obey(project: Project) -> None:
+    """Names in a file may hold escape sequences, which move the cursor, rename the window and more."""
+    (project.folder / "models").mkdir(exist_ok=True)
+    (project.folder / "models" / "evil.pt").write_bytes(b"\x80\x02c\x1b[2Jos\n\x1b]0;owned\x07system\n.")
+    run = project.snakemake("converted/evil.onnx")
+    assert run.returncode == 1
+    assert r"\x1b[2Jos.\x1b]0;owned\x07system" in last_line(run)
+    assert not set(run.stdout + run.stderr) & {"\x1b", "\x07"}

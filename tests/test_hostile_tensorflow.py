@@ -290,6 +290,26 @@ def test_saved_model_of_tensorflow_1_that_acts_while_it_is_loaded(tmp_path: Path
     assert not pwned.exists()
 
 
+def test_saved_model_of_both_kinds(tmp_path: Path) -> None:
+    """With a second graph beside it, TensorFlow loads a graph as one of TensorFlow 1, although it has objects."""
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    pwned, folder = tmp_path / "pwned", _saved_model(tmp_path / "model", Plain())
+    with tf.Graph().as_default() as graph:
+        tf.io.write_file(str(pwned), "x", name="act")
+    saved = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
+    meta = saved.meta_graphs[0]
+    meta.graph_def.node.extend(graph.as_graph_def().node)
+    meta.collection_def["saved_model_main_op"].node_list.value[:] = ["act"]
+    del meta.signature_def["__saved_model_init_op"]
+    saved.meta_graphs.add().meta_info_def.tags.append("other")
+    (folder / "saved_model.pb").write_bytes(saved.SerializeToString())
+    hub = run_step("import_savedmodel", folder, tmp_path / "hub")
+    assert not pwned.exists()
+    assert hub.error is not None and hub.error["kind"] == "UntrustedError", hub.error
+    assert "WriteFile" in hub.error["message"]
+
+
 def test_checkpoint_that_restores_from_elsewhere(tmp_path: Path) -> None:
     """The restore operation of a .meta may name another file than the checkpoint's."""
     with tf.Graph().as_default(), v1.Session() as session:

@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Sequence
 
-from converter.errors import ConverterError
+from converter.errors import ConverterError, printable
 from converter.parameters import IMPORT_PARAMETERS, PARAMETERS, normalize
 from converter.verify import Tolerance
 
@@ -39,10 +39,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         parameters = {name: normalize(name, value) for name, value in given.items() if value is not None}
         result = check(args.first, args.second, parameters, tolerance=Tolerance(args.rtol, args.atol))
     except ConverterError as error:
-        print(error, file=sys.stderr)
+        print(printable(str(error)), file=sys.stderr)
         return 1
     print(json.dumps(result, indent=2, ensure_ascii=False), flush=True)
-    print(sentence(result), file=sys.stderr)
+    print(printable(sentence(result)), file=sys.stderr)
     return 0 if result["status"] == "verified" else 1
 
 

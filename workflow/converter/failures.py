@@ -6,6 +6,7 @@ import hashlib
 import json
 from pathlib import Path
 
+from converter.errors import printable
 from converter.run_lock import in_run
 
 __all__ = ["NO_MEMORY", "folders", "remember", "take"]
@@ -30,7 +31,7 @@ def remember(name: str, sentence: str) -> None:
     """`name`: the target's path below reports/; a later failure of the same target replaces an earlier one."""
     _FOLDER.mkdir(parents=True, exist_ok=True)
     path = _FOLDER / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.json"
-    path.write_text(json.dumps({"name": name, "sentence": sentence}), encoding="utf-8")
+    path.write_text(json.dumps({"name": name, "sentence": printable(sentence)}), encoding="utf-8")
 
 
 def take(since: float) -> list[str]:

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from converter.errors import printable
 from converter.source_files import file_sha256
 
 if TYPE_CHECKING:
@@ -115,6 +116,10 @@ def publishable(report: dict) -> bool:
 
 def line(report: dict) -> str:
     """One line for people: the target, what became of it, and the measured difference or the reason."""
+    return printable(_line(report))
+
+
+def _line(report: dict) -> str:
     target, status = report["target"], report["status"]
     if report["file"] is None or not publishable(report):
         return f"{target}: {report['reason'].removeprefix(target + ': ')}"

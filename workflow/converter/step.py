@@ -22,7 +22,7 @@ from pathlib import Path
 
 from converter import failures
 from converter.confinement import Limits, confined, limits_for
-from converter.errors import ConverterError
+from converter.errors import ConverterError, printable
 from converter.hub import Hub, TensorSpec
 from converter.parameters import (
     EXPORT_PARAMETERS,
@@ -155,7 +155,7 @@ def _describe(error: Exception, step: str, subject: str) -> dict:
 
 
 def sentence(text: str) -> str:
-    return " ".join(text.split())
+    return printable(" ".join(text.split()))
 
 
 def _is_transient(error: BaseException) -> bool:

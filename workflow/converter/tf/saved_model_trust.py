@@ -35,8 +35,11 @@ def refuse_links(directory: Path) -> None:
                 raise UntrustedError(f"{path} is neither a file nor a directory: take it out of the SavedModel")
 
 
-def refuse_untrusted(directory: Path, meta: meta_graph_pb2.MetaGraphDef) -> None:
-    """Raise UntrustedError for assets outside of the directory and for operators that reach out (see refused_operators)."""
+def refuse_untrusted(directory: Path, meta: meta_graph_pb2.MetaGraphDef, alone: bool = True) -> None:
+    """Raise UntrustedError for assets outside of the directory and for operators that reach out (see refused_operators).
+
+    `alone`: the directory has no other graph. Where it has, TensorFlow (2.21) loads this one as one of TensorFlow 1.
+    """
     for asset in meta.asset_file_def:
         name = asset.filename
         if os.path.isabs(name) or ".." in Path(name).parts:
@@ -44,7 +47,7 @@ def refuse_untrusted(directory: Path, meta: meta_graph_pb2.MetaGraphDef) -> None
     _refuse_constant_parts(directory, meta.graph_def)
     if meta.HasField("object_graph_def"):
         _refuse_in_objects(directory, meta)
-    else:
+    if not alone or not meta.HasField("object_graph_def"):
         _refuse_in_graph(directory, meta)
 
 
