@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from html.parser import HTMLParser
 
+import markupsafe
 import pytest
 
 from converter.pages import page
@@ -85,3 +86,15 @@ def test_a_page_is_written_whole(tmp_path):
     page.write(tmp_path / "reports" / "x.html", rendered())
     assert (tmp_path / "reports" / "x.html").read_text(encoding="utf-8") == rendered()
     assert len(list((tmp_path / "reports").iterdir())) == 1
+
+
+@pytest.mark.parametrize("name", [r"$\frac$", "</text><script>alert(1)</script>", "$a^{$"])
+def test_names_in_plots_are_text(name: str):
+    """Matplotlib takes what stands between dollar signs for a formula, and ends with an error where it is none."""
+    figure = new_figure()
+    (axes,) = figure.axes
+    axes.set_title(name)
+    axes.set_yticks([0], [name])
+    axes.text(0, 0, name)
+    drawn = str(svg(figure, "names"))
+    assert drawn.count(markupsafe.escape(name).replace("&#34;", '"')) == 3 and "<script" not in drawn

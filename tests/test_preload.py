@@ -170,3 +170,14 @@ def test_without_a_server_a_plain_process_runs_the_step(server: Server, state: s
         server.environment["CONVERTER_PRELOADED"] = str(server.folder / "elsewhere")
     status, output, _ = server.run("import_protobuf", "--help")
     assert status == 0 and "usage: import_protobuf" in output
+
+
+def test_nothing_is_imported_from_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files of strangers may lie there, with the names of what libraries import."""
+    for name in ("torch", "tensorflow", "pandas", "triton"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'pwned')!r}, 'w').close()")
+    monkeypatch.chdir(tmp_path)
+    process = preloading._start("torch", str(tmp_path / "socket"))
+    process.stdin.close()  # it ends when it has imported everything
+    assert process.wait(timeout=120) == 0
+    assert not (tmp_path / "pwned").exists()

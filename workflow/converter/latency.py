@@ -112,7 +112,7 @@ def _largest(values: Sequence[float | None]) -> float | None:
 
 
 def _in_fresh_process(path: Path, runs: int, warmup: int, threads: int) -> Timings:
-    command = [sys.executable, "-m", "converter.latency", str(path)]
+    command = [sys.executable, "-P", "-m", "converter.latency", str(path)]
     command += [f"--runs={runs}", f"--warmup={warmup}", f"--threads={threads}"]
     packages = os.pathsep.join(filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")]))
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": packages})

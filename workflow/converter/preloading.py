@@ -56,7 +56,8 @@ def _start(kind: str, path: str) -> subprocess.Popen:
         server.bind(path)
         server.listen(128)
         return subprocess.Popen(
-            [sys.executable, "-m", "converter.preload", kind, str(server.fileno())],
+            # -P: the working directory holds strangers' files, none of which is a module that a library may import.
+            [sys.executable, "-P", "-m", "converter.preload", kind, str(server.fileno())],
             pass_fds=[server.fileno()],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from pathlib import Path
@@ -9,6 +10,9 @@ from pathlib import Path
 from converter.errors import SourceError
 
 __all__ = ["file_sha256", "source_bytes", "source_files", "source_sha256", "source_stat", "unreadable"]
+
+# As for what is packed (containers.py): weights are no hundred times smaller without their zeros.
+_NEVER_HOLES, _MOST_TIMES = 1 << 30, 100
 
 
 def source_files(source: Path) -> list[Path]:
@@ -58,15 +62,42 @@ def source_stat(source: Path) -> list[list]:
     return [[file.relative_to(base).as_posix(), stat.st_size, stat.st_mtime_ns] for file, stat in stats]
 
 
+def _refuse_holes(path: Path) -> None:
+    """Raise SourceError for a large file of almost nothing but holes: a few bytes in an archive of a stranger's, it would
+    be read for hours, and Snakemake itself reads it, which has no limits.
+    """
+    size, data = path.stat().st_size, 0
+    if size < _NEVER_HOLES or not hasattr(os, "SEEK_DATA"):
+        return
+    with open(path, "rb", buffering=0) as file:
+        end = 0
+        while data * _MOST_TIMES < size:
+            try:
+                start = os.lseek(file.fileno(), end, os.SEEK_DATA)
+            except OSError as error:
+                if error.errno != errno.ENXIO:  # a file system that does not know its holes
+                    return
+                raise SourceError(
+                    f"{path} holds {size / 1e9:,.1f} GB, nearly all of it holes without data: copy it again"
+                ) from None
+            end = os.lseek(file.fileno(), start, os.SEEK_HOLE)
+            data += end - start
+
+
 def file_sha256(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def source_sha256(source: Path) -> str:
-    """Of a file: its SHA-256. Of several: that of the sorted lines "name<tab>hash" of its files."""
+    """Of a file: its SHA-256. Of several: that of the sorted lines "name<tab>hash" of its files.
+
+    Raises SourceError for a file of holes.
+    """
     source = Path(source)
     files = source_files(source)
+    for file in files:
+        _refuse_holes(file)
     if files == [source]:
         return file_sha256(source)
     base = source if source.is_dir() else source.parent

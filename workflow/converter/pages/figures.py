@@ -21,6 +21,7 @@ _STYLE = {
     "svg.fonttype": "none",  # text stays text: small, selectable
     "font.family": "sans-serif",
     "font.size": 9,
+    "text.parse_math": False,  # names are text, whatever they hold between dollar signs
     "axes.spines.top": False,
     "axes.spines.right": False,
 }
@@ -40,7 +41,10 @@ def new_figure(height: float = 3.0, rows: int = 1, columns: int = 1) -> Figure:
 def svg(figure: Figure, name: str) -> Markup:
     """The figure as an <svg> element. `name` tells the ids of a page's figures apart; letters, digits and dashes."""
     import matplotlib
+    from matplotlib.text import Text
 
+    for label in figure.findobj(Text):  # made outside of the style
+        label.set_parse_math(False)
     text = io.StringIO()
     with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}):
         figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
