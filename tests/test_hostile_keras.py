@@ -339,3 +339,48 @@ def test_no_function_of_other_modules_of_tensorflow(tmp_path: Path) -> None:
     other = _edit_keras(source, lambda config: change(config, "tensorflow.python.framework.graph_io", "write_graph"))
     error = run_step("import_keras", other, tmp_path / "hub").error
     assert error is not None and "write_graph" in error["message"], error
+
+
+@pytest.mark.parametrize("suffix", [".h5", ".keras"])
+def test_two_files_in_one(suffix: str, tmp_path: Path) -> None:
+    """HDF5 may begin at byte 512, and the directory of an archive lies at its end: one file may be both."""
+    import tensorflow as tf
+    import tf_keras
+
+    pwned, source = tmp_path / "pwned", tmp_path / f"model{suffix}"
+    text = _model(tf_keras, tf_keras.layers.Lambda(_touches(pwned))).to_json()
+    pwned.unlink(missing_ok=True)
+    x = tf_keras.Input((4,))
+    model = tf_keras.Model(x, tf_keras.layers.Dense(3)(tf.nn.softplus(x)))
+
+    def change(config):
+        layer = next(layer for layer in config["config"]["layers"] if layer["class_name"] == "TFOpLambda")
+        layer["config"]["function"] = "keras.models.model_from_json"
+        layer["inbound_nodes"] = [["_CONSTANT_VALUE", -1, text, {}]]
+
+    if suffix == ".h5":
+        model.save(tmp_path / "evil.h5")
+        _edit_h5(tmp_path / "evil.h5", change)
+        shown = _legacy(tmp_path / "shown.keras").read_bytes()
+        with h5py.File(source, "w", userblock_size=1 << 16) as file, h5py.File(tmp_path / "evil.h5") as evil:
+            for name in evil:
+                evil.copy(name, file)
+            for name, value in evil.attrs.items():
+                file.attrs[name] = value
+        with open(source, "r+b") as file:
+            file.write(b"PK\x03\x04")
+            file.seek(0, io.SEEK_END)
+        with zipfile.ZipFile(io.BytesIO(shown)) as packed, zipfile.ZipFile(source, "a") as archive:
+            for name in packed.namelist():
+                archive.writestr(name, packed.read(name))
+    else:
+        model.save(tmp_path / "evil.keras")
+        _edit_keras(tmp_path / "evil.keras", change)
+        source.write_bytes(_legacy(tmp_path / "shown.h5").read_bytes())
+        with zipfile.ZipFile(tmp_path / "evil.keras") as packed, zipfile.ZipFile(source, "a") as archive:
+            for name in packed.namelist():
+                archive.writestr(name, packed.read(name))
+    error = run_step("import_keras", source, tmp_path / "hub").error
+    assert not pwned.exists()
+    assert error is not None and error["kind"] in ("UntrustedError", "SourceError"), error
+    assert "both" in error["message"], error

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from converter.containers import refuse_archive, refuse_hdf5
-from converter.errors import ConverterError, SourceError
+from converter.errors import ConverterError, SourceError, UntrustedError
 
 __all__ = ["KerasFile", "read_keras_file"]
+
+_TRUST = "set trusted: true if you know where the file comes from"
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,8 @@ def read_keras_file(path: Path, trusted: bool = False) -> KerasFile:
         raise SourceError(f"{path} is empty: copy it again")
     with open(path, "rb") as file:
         start = file.read(8)
+    if not trusted:
+        _refuse_both(path, start)
     if start == b"\x89HDF\r\n\x1a\n":
         return _read_hdf5(path, trusted)
     if start.startswith(b"PK"):
@@ -45,6 +49,19 @@ def read_keras_file(path: Path, trusted: bool = False) -> KerasFile:
             refuse_archive(path)
         return _read_zip(path, trusted)
     raise SourceError(f"{path} is no Keras file, neither HDF5 nor a .keras archive: copy it again, or correct its name")
+
+
+def _refuse_both(path: Path, start: bytes) -> None:
+    """Raise UntrustedError for a file that is an archive and HDF5: Keras might open it as the other than what was looked at.
+
+    HDF5 may begin behind 512, 1024 or more bytes, the directory of an archive lies at its end. Keras 2 and 3 go by the
+    name, and take a .keras for an archive where it can be one; weights in that may lie where HDF5 may begin.
+    """
+    import h5py
+
+    is_archive = start.startswith(b"PK") and path.suffix == ".keras"
+    if not is_archive and zipfile.is_zipfile(path) and h5py.is_hdf5(path):
+        raise UntrustedError(f"{path} is both an archive and an HDF5 file: save the model again, or {_TRUST}")
 
 
 def _read_hdf5(path: Path, trusted: bool) -> KerasFile:
