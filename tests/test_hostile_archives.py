@@ -254,6 +254,30 @@ def test_torchscript_whose_code_has_another_name(tmp_path: Path) -> None:
     assert hub.error is not None and hub.error["kind"] == "UntrustedError", hub.error
 
 
+@pytest.mark.parametrize("kind", ["dtype", "code", "links", "plain"])
+def test_what_an_old_torch_would_read(kind: str, tmp_path: Path) -> None:
+    """torch 1.6 has no loader for weights only, and its NumPy is as trusting as today's."""
+    from converter.torch.archives import refuse_unread
+
+    source = tmp_path / "model.pt"
+    if kind == "plain":
+        for write in (_zip, _old_format):
+            write(source, {"a": np.ones(3), "b": np.float64(1), "c": torch.eye(2), "d": torch.nn.Linear(2, 2)})
+            refuse_unread(source)
+        return
+    if kind == "dtype":
+        source.write_bytes(_pickle(b"cnumpy.core.multiarray\nscalar\n(", *_DTYPE, *_BYTES, b"tR"))
+    elif kind == "code":
+        change = "    x = torch . from_file('/etc/hostname', False, 1)\n    return "
+        _script(source, lambda text: text.replace("    return ", change, 1))
+    else:
+        _zip(source, {})
+        with zipfile.ZipFile(source, "a") as archive:
+            archive.writestr("../x", b"")
+    with pytest.raises(UntrustedError):
+        refuse_unread(source)
+
+
 def test_pytorch_bomb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(containers, "_ALWAYS_ALLOWED", 1 << 20)
     source = tmp_path / "model.pt"

@@ -15,13 +15,15 @@ from pathlib import Path
 
 import torch
 
+from converter.containers import refuse_archive
 from converter.errors import ConverterError, SourceError, UntrustedError
-from converter.torch.pickles import globals_in_file, is_zip, unsafe_globals
+from converter.torch.numpy_pickles import check_dtypes
+from converter.torch.pickles import globals_in_file, is_zip, pickle_streams, unsafe_globals
 from converter.torch.program_trust import TRUST, check_expression, inert_loading
 from converter.torch.records import Archive
 from converter.torch.script_trust import named_file_operator, used_file_operator
 
-__all__ = ["file_kind", "load_program", "load_torchscript"]
+__all__ = ["file_kind", "load_program", "load_torchscript", "refuse_unread"]
 
 
 def file_kind(path: Path) -> str:
@@ -52,10 +54,7 @@ def file_kind(path: Path) -> str:
 def load_torchscript(path: Path, trusted: bool) -> torch.jit.ScriptModule:
     """Load a TorchScript module on the CPU. Raises UntrustedError when its code reads or writes files."""
     if not trusted:
-        with _sound(path), Archive(path) as archive:
-            for name in archive.namelist():
-                if name.lower().endswith(".py"):  # torch finds its entries whatever the case of their names
-                    _refuse_operator(path, named_file_operator(archive.read(name).decode("utf-8", "replace")))
+        _refuse_code(path)
     try:
         script = torch.jit.load(path, map_location="cpu")
         found = None if trusted else used_file_operator(script)
@@ -63,6 +62,28 @@ def load_torchscript(path: Path, trusted: bool) -> torch.jit.ScriptModule:
         raise SourceError(f"{path} cannot be loaded as TorchScript: {_last_line(error)}") from error
     _refuse_operator(path, found)
     return script
+
+
+def _refuse_code(path: Path) -> None:
+    with _sound(path), Archive(path) as archive:
+        for name in archive.namelist():
+            if name.lower().endswith(".py"):  # torch finds its entries whatever the case of their names
+                _refuse_operator(path, named_file_operator(archive.read(name).decode("utf-8", "replace")))
+
+
+def refuse_unread(path: Path) -> None:
+    """Before an old torch reads the file, whose own look at it knows pickled names only. Raises UntrustedError."""
+    if is_zip(path):
+        refuse_archive(path)
+        _refuse_code(path)
+    if file_kind(path) == "pickle":
+        try:
+            for stream in pickle_streams(path):
+                check_dtypes(stream)
+        except MemoryError:
+            raise
+        except Exception as error:  # whatever the bytes lead the machine to
+            raise UntrustedError(f"{path} cannot be loaded safely ({_last_line(error)}); {TRUST}") from error
 
 
 def _refuse_operator(path: Path, name: str | None) -> None:
