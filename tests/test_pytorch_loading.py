@@ -12,7 +12,7 @@ import pytorch_networks
 import torch
 from pytorch_hub import SCRIPT, import_file, network, saved
 
-from converter.errors import ParameterError, SourceError, UntrustedError
+from converter.errors import ParameterError, SourceError, UnsupportedError, UntrustedError
 
 SHAPE = "1,3,16,16"
 
@@ -285,3 +285,12 @@ def test_script_path_with_spaces_and_siblings(tmp_path):
     write_form("state", tmp_path / "net.pt")
     hub = import_file(tmp_path / "net.pt", tmp_path / "hub", SHAPE, network_script=folder / "the net.py")
     assert_is_net(hub)
+
+
+def test_module_names_that_torchscript_cannot_read_again(tmp_path):
+    path = tmp_path / "net.pt"
+    module = torch.nn.Sequential()
+    module.add_module("a\\frac", torch.nn.Linear(4, 3))
+    torch.save(module, path)
+    with pytest.raises(UnsupportedError, match=r"modules named 'a\\\\frac': name them with letters"):
+        import_file(path, tmp_path / "hub", "1,4", network_script=None)

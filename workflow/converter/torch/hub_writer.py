@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -82,6 +83,15 @@ def write_hub(source: Source, inputs: Inputs, spec: ImportSpec, out: Path) -> Hu
         torch.jit.save(script, out / "module.pt")
     except RuntimeError as error:  # what torch.jit.load leaves for later: a damaged table of source lines
         raise SourceError(f"{source.path} is damaged: TorchScript cannot write it again ({reason(error)})") from error
+    try:
+        torch.jit.load(out / "module.pt")
+    except RuntimeError as error:  # names with quotes or backslashes are written as they are (torch 2.13)
+        odd = [name for name, _ in source.module.named_modules() if not re.fullmatch(r"[\w.]*", name, re.ASCII)]
+        what = f"modules named {', '.join(map(repr, odd[:3]))}" if odd else f"it ({reason(error)})"
+        raise UnsupportedError(
+            f"{source.path}: TorchScript cannot read again what it writes of {what}: "
+            "name them with letters, digits and underscores"
+        ) from error
     notes = [*source.notes, f"kept as TorchScript, since torch.export cannot follow it: {failure}"]
     is_batch = batch_dynamic and attempt is inputs
     return _hub(source, attempt, outputs, runs, is_batch, notes, out, "torchscript", script)
