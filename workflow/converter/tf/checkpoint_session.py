@@ -44,7 +44,7 @@ def restored_session(
     needed = prune(graph_def, wanted, list(source.constants))
     filename = meta.saver_def.filename_tensor_name
     if not trusted:
-        refuse_restores(Path(f"{prefix}.meta"), prune(graph_def, [*assigns.values(), *tables]), filename)
+        refuse_restores(Path(f"{prefix}.meta"), graph_def, [*assigns.values(), *tables], filename)
     graph = tf.Graph()
     with graph.as_default():
         tf.import_graph_def(needed, name="")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import tensorflow as tf
+from google.protobuf.message import Message
 from tensorflow.core.framework import node_def_pb2
 from tensorflow.core.protobuf import config_pb2, meta_graph_pb2, rewriter_config_pb2
+from tensorflow.python.framework import op_def_registry
 
 __all__ = [
     "canonical",
@@ -70,13 +72,16 @@ def unique_name(wanted: str, taken: Iterable[str]) -> str:
 
 def function_names(node: NodeDef) -> list[str]:
     """The library functions that a node calls; always in the same order, which a proto's map does not have."""
-    names = []
-    for _, value in sorted(node.attr.items()):
-        if value.HasField("func"):
-            names.append(value.func.name)
-        elif value.HasField("list"):
-            names += [function.name for function in value.list.func]
-    return names
+    local = [node.op] if op_def_registry.get(node.op) is None else []
+    return local + [function.name for function in _named_functions(node.attr)]
+
+
+def _named_functions(attributes: Mapping[str, Message]) -> Iterator[Message]:
+    """The NameAttrList of each function that attributes name, and of those that its own attributes name in turn."""
+    for _, value in sorted(attributes.items()):
+        for function in [value.func] if value.HasField("func") else value.list.func:
+            yield function
+            yield from _named_functions(function.attr)
 
 
 def clean(graph_def: GraphDef) -> None:
@@ -264,11 +269,9 @@ def canonical_functions(graph_def: GraphDef) -> None:
     bodies = [graph_def.node, *(function.node_def for function in graph_def.library.function)]
     for body in bodies:
         for node in body:
-            for value in node.attr.values():
-                if value.HasField("func") and value.func.name in renamed:
-                    value.func.name = renamed[value.func.name]
-                for function in value.list.func:
-                    function.name = renamed.get(function.name, function.name)
+            node.op = renamed.get(node.op, node.op)
+            for function in _named_functions(node.attr):
+                function.name = renamed.get(function.name, function.name)
     for function in graph_def.library.function:
         # Arguments that a loop's body or condition ignores carry the counter too. Ignored, they have no readers.
         for argument in function.signature.input_arg:

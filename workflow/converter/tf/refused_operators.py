@@ -14,11 +14,11 @@ from pathlib import Path
 from tensorflow.python.framework import op_def_registry
 
 from converter.errors import UntrustedError
-from converter.tf.graph import GraphDef, NodeDef, node_name, prune
+from converter.tf.graph import GraphDef, NodeDef, canonical, function_names, node_name, prune, unique_name
 
 __all__ = [
-    *("disarm", "function_calls", "reaches_out", "refuse", "refuse_needed", "refuse_restores", "refuse_trace"),
-    "refuse_unread",
+    *("disarm", "function_calls", "passed_on", "reaches_out", "refuse", "refuse_needed", "refuse_restores"),
+    *("refuse_trace", "refuse_unread"),
 ]
 
 # By what they do. Names of operators that TensorFlow no longer has are refused as unknown anyway.
@@ -38,15 +38,22 @@ _KINDS: dict[str, re.Pattern] = {
     "ends the program": re.compile(r"Abort"),
     "runs Python": re.compile(r"(Eager)?PyFunc(Stateless)?"),
     "runs code that TensorFlow cannot check": re.compile(r"MlirPassthroughOp|XlaCustomCall(V2)?|RemoteCall"),
+    "runs a graph that is hidden in a text": re.compile(r"DatasetFromGraph"),
     "uses the network": re.compile(
-        r"Rpc\w+|DataServiceDataset(V\d)?|FileSystemSetConfiguration|_?(Host)?(Send|Recv)|Collective\w+"
+        r"Rpc\w+|DataServiceDataset(V\d)?|RegisterDataset(V\d)?|FileSystemSetConfiguration|_?(Host)?(Send|Recv)|Collective\w+"
     ),
 }
 # Operators that do so only with a certain attribute.
 _ATTRIBUTES: dict[str, tuple[str, Callable[[bytes], bool]]] = {
     "PrintV2": ("output_stream", lambda value: value.startswith(b"file:")),
-    "DecodeProtoV2": ("descriptor_source", lambda value: bool(value) and not value.startswith((b"local:", b"bytes:"))),
-    "EncodeProto": ("descriptor_source", lambda value: bool(value) and not value.startswith((b"local:", b"bytes:"))),
+    "DecodeProtoV2": (
+        "descriptor_source",
+        lambda value: bool(value) and not value.startswith((b"local://", b"bytes://")),
+    ),
+    "EncodeProto": (
+        "descriptor_source",
+        lambda value: bool(value) and not value.startswith((b"local://", b"bytes://")),
+    ),
 }
 _DEBUG = re.compile(r"Debug(Identity|NanCount|NumericSummary)(V\d)?")
 
@@ -60,9 +67,13 @@ def reaches_out(node: NodeDef) -> str | None:
     op = node.attr[ORIGINAL].s.decode() if node.op == DISARMED and ORIGINAL in node.attr else node.op
     if op in _ATTRIBUTES:
         attribute, is_outside = _ATTRIBUTES[op]
-        return "uses files" if is_outside(node.attr[attribute].s) else None
+        value = node.attr[attribute]
+        return (
+            "uses files" if value.placeholder or is_outside(value.s) else None
+        )  # in a function: whoever calls it says
     if _DEBUG.fullmatch(op):
-        return "writes files" if node.attr["debug_urls"].list.s else None
+        value = node.attr["debug_urls"]
+        return "writes files" if value.placeholder or value.list.s else None
     return next((what for what, pattern in _KINDS.items() if pattern.fullmatch(op)), None)
 
 
@@ -120,23 +131,34 @@ def refuse(source: Path, nodes: Iterable[NodeDef], allowed: Callable[[NodeDef], 
 
 def refuse_trace(source: Path, graph_def: GraphDef) -> None:
     """The same for all of a traced graph and the functions that it calls."""
-    called = function_calls(graph_def, graph_def.node)
-    refuse(source, graph_def.node)
+    _refuse_run(source, graph_def, graph_def.node)
+
+
+def _refuse_run(
+    source: Path, graph_def: GraphDef, nodes: Iterable[NodeDef], allowed: Callable[[NodeDef], bool] = lambda node: False
+) -> None:
+    """For the nodes of a graph that are run, of which some are `allowed`, and the functions that they call."""
+    refuse(source, nodes, allowed)
+    called = function_calls(graph_def, nodes)
     refuse(source, (node for function in called for node in function.node_def))
 
 
 def refuse_needed(source: Path, graph_def: GraphDef, inputs: Sequence[str], outputs: Sequence[str]) -> None:
-    """The same for what a session runs to get the tensors `outputs` when it is fed the tensors `inputs`."""
+    """The same for what a session runs to get the tensors `outputs` when it is fed the tensors `inputs`.
+
+    A node that is fed runs all the same for its other outputs, and for those that only wait for it (TensorFlow 2.21).
+    """
     cut = GraphDef()
     cut.CopyFrom(graph_def)
-    fed = {node_name(name) for name in inputs}
+    fed = {canonical(name) for name in inputs}
+    stand_in = unique_name("fed", {node.name for node in cut.node})
     for node in cut.node:
-        if node.name in fed and len(node.attr["dtypes"].list.type) <= 1:  # its only output is replaced: it does not run
-            dtype = node.attr["dtype"].type
-            name = node.name
-            node.Clear()
-            node.name, node.op, node.attr["dtype"].type = name, "Placeholder", dtype
-    refuse_trace(source, prune(cut, outputs))
+        for position, tensor in enumerate(node.input):
+            if canonical(tensor) in fed:
+                node.input[position] = stand_in
+    cut.node.add(name=stand_in, op="Placeholder")
+    # The functions of the whole graph: pruning drops their gradients, which may be called too.
+    _refuse_run(source, graph_def, prune(cut, outputs).node)
 
 
 def refuse_unread(source: Path, graph_def: GraphDef, inputs: Sequence[str], outputs: Sequence[str]) -> None:
@@ -171,26 +193,28 @@ def function_calls(graph_def: GraphDef, nodes: Iterable[NodeDef], names: Sequenc
 
 
 def _named_functions(nodes: Iterable[NodeDef]) -> list[str]:
-    names = []
-    for node in nodes:
-        names.append(node.op)
-        for value in node.attr.values():
-            names += [value.func.name, *(function.name for function in value.list.func)]
-    return [name for name in names if name]
+    return [name for node in nodes for name in (node.op, *function_names(node))]
 
 
-def refuse_restores(source: Path, graph_def: GraphDef, filename: str) -> None:
-    """Raise UntrustedError for operators in what a restore runs, but for restores from `filename`, the saver's tensor."""
+def refuse_restores(source: Path, graph_def: GraphDef, runs: Sequence[str], filename: str) -> None:
+    """Raise UntrustedError for operators in what a restore runs to get to the nodes `runs`.
+
+    Restores from `filename`, the saver's tensor, are its own.
+    """
     nodes = {node.name: node for node in graph_def.node}
 
     def is_own(node: NodeDef) -> bool:
-        if not node.op.startswith("Restore"):
-            return False
-        origin = nodes.get(node_name(node.input[0]))
-        while origin is not None and origin.op == "Identity" and origin.name != node_name(filename):
-            origin = nodes.get(node_name(origin.input[0]))
-        return bool(filename) and origin is not None and origin.name == node_name(filename)
+        return node.op.startswith("Restore") and bool({canonical(filename)} & passed_on(nodes, node.input[0]))
 
-    refuse(source, graph_def.node, is_own)
-    called = function_calls(graph_def, graph_def.node)
-    refuse(source, (node for function in called for node in function.node_def))
+    _refuse_run(source, graph_def, prune(graph_def, runs).node, is_own)
+
+
+def passed_on(nodes: dict[str, NodeDef], tensor: str) -> set[str]:
+    """The tensor and those that it is the identity of, each in its canonical form; also where they run in circles."""
+    passed: set[str] = set()
+    while canonical(tensor) not in passed:
+        passed.add(canonical(tensor))
+        node = nodes.get(node_name(tensor))
+        if node is not None and node.op == "Identity" and node.input:
+            tensor = node.input[0]
+    return passed

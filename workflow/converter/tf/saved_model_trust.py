@@ -10,8 +10,8 @@ from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow.python.framework import op_def_registry
 
 from converter.errors import UntrustedError
-from converter.tf.graph import GraphDef, NodeDef, node_name, prune
-from converter.tf.refused_operators import function_calls, refuse, refuse_restores
+from converter.tf.graph import GraphDef, NodeDef, canonical, node_name, prune
+from converter.tf.refused_operators import function_calls, passed_on, refuse, refuse_restores
 
 __all__ = ["refuse_links", "refuse_untrusted"]
 
@@ -69,7 +69,10 @@ def _is_table_file(node: NodeDef) -> bool:
 def _refuse_in_objects(directory: Path, meta: meta_graph_pb2.MetaGraphDef) -> None:
     """TensorFlow 2: the functions of all objects, some of which loading calls. The saver's own are not among them."""
     graph_def, objects = meta.graph_def, meta.object_graph_def
-    functions = function_calls(graph_def, (), list(objects.concrete_functions))
+    # The loader looks them up in the library, whether they are listed or not (and then stumbles over most, 2.21).
+    names = {name for node in objects.nodes for name in node.function.concrete_functions}
+    names |= {node.bare_concrete_function.concrete_function_name for node in objects.nodes}
+    functions = function_calls(graph_def, (), sorted(names.union(objects.concrete_functions)))
     called = set()
     for function in graph_def.library.function:
         called |= {entry.signature.name for entry in function_calls(graph_def, function.node_def)}
@@ -86,6 +89,8 @@ def _asset_arguments(function: Message, objects: Message) -> set[str]:
     entry = objects.concrete_functions.get(function.signature.name)
     bound = list(entry.bound_inputs) if entry is not None else []
     names = [argument.name for argument in function.signature.input_arg]
+    if len(bound) > len(names) or not all(0 <= node < len(objects.nodes) for node in bound):
+        return set()  # damaged: TensorFlow says so as it loads it
     captured = names[len(names) - len(bound) :]
     return {
         name for name, node in zip(captured, bound, strict=True) if objects.nodes[node].WhichOneof("kind") == "asset"
@@ -97,21 +102,18 @@ def _refuse_in_graph(directory: Path, meta: meta_graph_pb2.MetaGraphDef) -> None
     graph_def, saver = meta.graph_def, meta.saver_def
     names = {node.name for node in graph_def.node}
     nodes = {node.name: node for node in graph_def.node}
-    assets = {node_name(asset.tensor_info.name) for asset in meta.asset_file_def}
+    assets = {canonical(asset.tensor_info.name) for asset in meta.asset_file_def}
     runs = [name for key in _INITIALIZERS for name in meta.collection_def[key].node_list.value]
     runs += [info.name for key, info in _initializer_outputs(meta)]
 
     def is_asset(node: NodeDef) -> bool:
-        origin = node.input[1]
-        while node_name(origin) in nodes and nodes[node_name(origin)].op == "Identity":
-            origin = nodes[node_name(origin)].input[0]
-        return _is_table_file(node) and node_name(origin) in assets
+        return _is_table_file(node) and bool(assets & passed_on(nodes, node.input[1]))
 
     started = prune(graph_def, [name for name in runs if node_name(name) in names])
     refuse(directory, started.node, is_asset)
     refuse(directory, (node for entry in function_calls(graph_def, started.node) for node in entry.node_def))
     if node_name(saver.restore_op_name) in names:
-        refuse_restores(directory, prune(graph_def, [saver.restore_op_name]), saver.filename_tensor_name)
+        refuse_restores(directory, graph_def, [saver.restore_op_name], saver.filename_tensor_name)
 
 
 def _initializer_outputs(meta: meta_graph_pb2.MetaGraphDef) -> list:
