@@ -269,3 +269,47 @@ def test_the_same_source_gives_the_same_bytes(tmp_path):
     hubs = [imported(SCRIPT, tmp_path / "model-100.meta", tmp_path / name, output_nodes="prob") for name in ("a", "b")]
     for name in ("graph.pb", "weights.safetensors"):
         assert (hubs[0].path / name).read_bytes() == (hubs[1].path / name).read_bytes()
+
+
+def _saved(folder: Path, shape: tuple[int, int], dtype: tf.DType = tf.float32, change=lambda meta: None) -> Path:
+    """The .meta of a checkpoint with one variable."""
+    folder.mkdir()
+    with tf.Graph().as_default(), v1.Session() as session:
+        weight = v1.get_variable("weight", initializer=tf.ones(shape, dtype), use_resource=False)
+        tf.nn.softmax(v1.placeholder(dtype, (None, shape[0]), name="x") @ weight, name="y")
+        session.run(v1.global_variables_initializer())
+        v1.train.Saver().save(session, str(folder / "model"), write_state=False)
+    meta = v1.MetaGraphDef.FromString((folder / "model.meta").read_bytes())
+    change(meta)
+    (folder / "model.meta").write_bytes(meta.SerializeToString())
+    return folder / "model.meta"
+
+
+@pytest.mark.parametrize(("shape", "dtype"), [((3, 4), tf.float32), ((4, 3), tf.float64)])
+def test_values_that_are_not_the_variables(shape, dtype, tmp_path):
+    """They were frozen as they are, and the graph then raised an error of TensorFlow's."""
+    source, other = _saved(tmp_path / "one", (4, 3)), _saved(tmp_path / "two", shape, dtype)
+    other.unlink()
+    for file in other.parent.iterdir():
+        file.replace(source.parent / file.name)
+    message = refused(SCRIPT, source, tmp_path / "hub")
+    assert f"{dtype.name} {list(shape)}" in message and "float32 (4, 3)" in message
+
+
+def test_saved_parts_that_are_none(tmp_path):
+    def change(meta):
+        save = next(node for node in meta.graph_def.node if node.op == "SaveV2")
+        pieces = next(node for node in meta.graph_def.node if node.name == save.input[2])
+        pieces.attr["value"].tensor.string_val[:] = [b"all of it"]
+
+    assert "'all of it'" in refused(SCRIPT, _saved(tmp_path / "part", (4, 3), change=change), tmp_path / "hub")
+
+
+def test_a_folder_of_the_checkpoints_name_is_not_asked(tmp_path):
+    """TensorFlow takes it for a folder of checkpoints, whose newest may lie anywhere."""
+    source = _saved(tmp_path / "one", (4, 3))
+    elsewhere = _saved(tmp_path / "two", (3, 4)).with_suffix("")
+    folder = source.with_suffix("")
+    folder.mkdir()
+    (folder / "checkpoint").write_text(f'model_checkpoint_path: "{elsewhere}"\n')
+    imported(SCRIPT, source, tmp_path / "hub")

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import stat
 import struct
 import tempfile
 import zipfile
+import zlib
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from converter.errors import SourceError, UntrustedError
+
+if TYPE_CHECKING:
+    import h5py
 
 __all__ = ["refuse_archive", "refuse_hdf5"]
 
@@ -103,7 +108,50 @@ def _refuse_in_hdf5(path: Path, stream: BinaryIO) -> None:
             if entry.external or entry.is_virtual:
                 raise UntrustedError(f"{path} keeps the data of {entry.name} in another file; {_TRUST}")
             total += entry.nbytes
-    _refuse_size(path, total, _TRUST)
+        _refuse_size(path, total, _TRUST)
+        for entry in datasets:
+            _refuse_short(path, entry)
+
+
+_DEFLATE, _SHUFFLE, _CHECKSUM = 1, 2, 3  # H5Zpublic.h
+
+
+def _refuse_short(path: Path, entry: h5py.Dataset) -> None:
+    """Raise for values that are not all there: HDF5 (1.14) fills the rest of a short chunk with what its memory held."""
+    stored, size = entry.id.get_storage_size(), entry.id.get_type().get_size()
+    if not entry.chunks:
+        if entry.shape is not None and 0 < stored < entry.size * size:
+            raise _short(path, entry)
+        return
+    plist = entry.id.get_create_plist()
+    filters = [plist.get_filter(index)[0] for index in range(plist.get_nfilters())]
+    wanted = math.prod(entry.chunks) * size
+    for index in range(entry.id.get_num_chunks()):
+        chunk = entry.id.get_chunk_info(index)
+        mask, data = entry.id.read_direct_chunk(chunk.chunk_offset)
+        left = min(len(data), chunk.size)  # without filters all of a chunk is read, however short it is
+        for position, filter_ in reversed(list(enumerate(filters))):
+            if mask >> position & 1:  # this chunk was written without it
+                continue
+            if filter_ == _DEFLATE:
+                try:
+                    data = zlib.decompressobj().decompress(data[:left], wanted + 4 + 1)
+                except zlib.error:
+                    raise _short(path, entry) from None
+                left = len(data)
+            elif filter_ == _CHECKSUM:
+                left -= 4
+            elif filter_ != _SHUFFLE:
+                raise UntrustedError(
+                    f"{path} keeps {entry.name} packed in a way that is not known here (filter {filter_}): "
+                    f"save it without, or {_TRUST}"
+                )
+        if left != wanted:
+            raise _short(path, entry)
+
+
+def _short(path: Path, entry: h5py.Dataset) -> SourceError:
+    return SourceError(f"{path} is damaged: not all values of {entry.name} are there: copy it again")
 
 
 def _refuse_size(path: Path, unpacked: int, hint: str) -> None:

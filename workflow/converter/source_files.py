@@ -34,11 +34,13 @@ def source_files(source: Path) -> list[Path]:
     return sorted(
         file
         for file in source.parent.iterdir()
-        if file.name == source.name
-        or file.name == f"{prefix}.index"
-        or file.name.startswith(f"{prefix}.data-")
-        # TF1's first checkpoint format keeps the values in one file named like the prefix.
-        or file.name == prefix
+        if file.is_file()
+        and (
+            file.name in (source.name, f"{prefix}.index")
+            or file.name.startswith(f"{prefix}.data-")
+            # TF1's first checkpoint format keeps the values in one file named like the prefix.
+            or file.name == prefix
+        )
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -57,11 +57,17 @@ def checkpoint_values(
     under other names (moving averages) and partitioned ones. Raises SourceError for damaged files and missing entries.
     """
     try:
-        reader = tf.train.load_checkpoint(prefix)
+        # Not tf.train.load_checkpoint, which reads the checkpoint that a folder of this name points to.
+        reader = tf.compat.v1.train.NewCheckpointReader(prefix)
         shapes, dtypes = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
     except Exception as error:  # IndexError and more, for damaged bytes (2.21)
         raise SourceError(f"the checkpoint {prefix} cannot be read: {reason(error)}") from error
-    entries = _saved_entries(graph_def, saver_scope)
+    try:
+        entries = _saved_entries(graph_def, saver_scope)
+    except (LookupError, TypeError, ValueError) as error:
+        raise SourceError(
+            f"the graph of {prefix} is damaged where it says how variables are saved: copy it again"
+        ) from error
     nodes = {node.name: node for node in graph_def.node}
     values = {}
     for name in needed:
@@ -78,11 +84,30 @@ def checkpoint_values(
                 f"the checkpoint {prefix} holds no value for the graph's variable {name}: "
                 "give the .meta file that was saved with this checkpoint"
             )
-        slices = _slices(piece)
-        shape = _shape(shapes[key], slices)
+        try:
+            slices = _slices(piece)
+            shape = _shape(shapes[key], slices)
+        except (LookupError, ValueError) as error:
+            raise SourceError(
+                f"the graph of {prefix} saves {name} as the part {piece!r} of {key}, which is none: copy it again"
+            ) from error
+        _refuse_other(prefix, nodes[name], dtypes[key], shape)
         dtype = np.dtype(dtypes[key].as_numpy_dtype)
         values[name] = Value(name, dtype, shape, _reader(reader, prefix, key, slices))
     return values
+
+
+def _refuse_other(prefix: str, node: NodeDef, dtype: tf.DType, shape: Sequence[int]) -> None:
+    """Raise SourceError for a value that is not of the type and the shape that its variable has in the graph."""
+    wanted = tf.as_dtype(node.attr["dtype"].type)
+    wanted_shape = tf.TensorShape(node.attr["shape"].shape if "shape" in node.attr else None)
+    if node.op == "Variable" and wanted_shape.rank == 0:  # of the first TensorFlow: no shape is known
+        wanted_shape = tf.TensorShape(None)
+    if dtype != wanted or dtype in (tf.resource, tf.variant) or not wanted_shape.is_compatible_with(shape):
+        raise SourceError(
+            f"the checkpoint {prefix} holds {node.name} as {dtype.name} {list(shape)}, and its graph has it as {wanted.name} "
+            f"{wanted_shape}: give the .meta file that was saved with this checkpoint"
+        )
 
 
 def _reader(reader: object, prefix: str, key: str, slices: tuple[slice, ...]):  # noqa: ANN202 (a closure)

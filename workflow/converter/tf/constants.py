@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
-from converter.errors import UnsupportedError
+from converter.errors import SourceError, UnsupportedError
 from converter.tf.graph import GraphDef, NodeDef
 from converter.tf.values import Value, value_of_array
 from converter.weights import STORABLE_DTYPES
 
-__all__ = ["LARGE", "extract_large_constants", "inline_weights"]
+__all__ = ["LARGE", "extract_large_constants", "inline_weights", "refuse_damaged_constants"]
 
 LARGE = 64 * 1024  # bytes; what is smaller may matter to a converter's constant folding, and costs nothing
 
 _PROTO_LIMIT = 2**31 - 1
+_STORABLE = {tf.as_dtype(name).as_datatype_enum for name in STORABLE_DTYPES}
 
 
 def extract_large_constants(graph_def: GraphDef, threshold: int = LARGE) -> dict[str, Value]:
@@ -35,7 +38,7 @@ def extract_large_constants(graph_def: GraphDef, threshold: int = LARGE) -> dict
         except TypeError:  # no type at all: TensorFlow says so as it imports the graph
             continue
         shape = tuple(dim.size for dim in proto.tensor_shape.dim)
-        if not shape or dtype.as_numpy_dtype is object or np.dtype(dtype.as_numpy_dtype).name not in STORABLE_DTYPES:
+        if not shape or dtype.name not in STORABLE_DTYPES:
             continue
         if int(np.prod(shape, dtype=np.int64)) * dtype.size <= threshold:
             continue
@@ -43,6 +46,28 @@ def extract_large_constants(graph_def: GraphDef, threshold: int = LARGE) -> dict
         values[node.name] = value_of_array(node.name, array)
         placeholder(node, values[node.name])
     return values
+
+
+def refuse_damaged_constants(path: Path, graph_def: GraphDef) -> None:
+    """Raise SourceError for a constant of another type than its node's, or with more or fewer bytes than its shape takes.
+
+    TensorFlow (2.21) ends the process over the first, in shape inference.
+    """
+    bodies = [graph_def.node, *(function.node_def for function in graph_def.library.function)]
+    for node in (node for body in bodies for node in body if node.op == "Const"):
+        proto, declared = node.attr["value"].tensor, node.attr["dtype"].type
+        if declared and proto.dtype and declared != proto.dtype:
+            raise SourceError(
+                f"{path} is damaged: its constant {node.name} is of another type than its node: copy it again"
+            )
+        if not proto.tensor_content or proto.dtype not in _STORABLE:
+            continue
+        size = math.prod(dim.size for dim in proto.tensor_shape.dim) * tf.as_dtype(proto.dtype).size
+        if len(proto.tensor_content) != size:
+            raise SourceError(
+                f"{path} is damaged: its constant {node.name} has {len(proto.tensor_content)} bytes, and its shape takes "
+                f"{size}: copy it again"
+            )
 
 
 def placeholder(node: NodeDef, value: Value) -> None:

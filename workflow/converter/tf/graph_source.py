@@ -15,6 +15,7 @@ from converter.hub import TensorSpec
 from converter.step import ImportSpec
 from converter.tf.build_hub import override_shapes
 from converter.tf.conditionals import fold_conditionals
+from converter.tf.constants import refuse_damaged_constants
 from converter.tf.endpoints import (
     check_inputs,
     find_inputs,
@@ -216,6 +217,7 @@ def import_graph(spec: ImportSpec, graph_def: GraphDef) -> tf.Graph:
     if missing:
         raise SourceError(f"{spec.source} is damaged: its node {missing[0]} reads {missing[1]}, which is not there")
     refuse_recursion(spec.source, graph_def)
+    refuse_damaged_constants(spec.source, graph_def)
     graph = tf.Graph()
     with graph.as_default():
         try:
