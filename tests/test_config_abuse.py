@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import shlex
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_parameters import values
@@ -108,3 +109,20 @@ def _steps_take(parameters: dict) -> None:
     imported = {name: parameters[name] for name in IMPORT_PARAMETERS if name in parameters}
     import_spec("x", "keras", imported)
     export_job("x", {name: parameters[name] for name in EXPORT_PARAMETERS if name in parameters})
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("deep.json", "[" * 100_000),
+        ("deep.yaml", "[" * 5_000),
+        ("digits.json", '{"onnx_opset": ' + "9" * 5_000 + "}"),
+        ("date.yaml", "convert_from: 2001-99-99"),
+    ],
+)
+def test_job_lists_that_no_parser_takes(name: str, text: str, tmp_path) -> None:
+    from aup.dlconvert.job_list import read_jobs
+
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ParameterError, match=name):
+        read_jobs(tmp_path / name)

@@ -26,9 +26,12 @@ def read_jobs(path: Path) -> list:
     if path.suffix in (".yaml", ".yml"):
         try:
             return _listed(yaml.safe_load(text), str(path))
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, RecursionError, ValueError) as error:  # too deep; a date or number that is none
             raise ParameterError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
-    return parse_jobs(text, str(path))
+    try:
+        return parse_jobs(text, str(path))
+    except (RecursionError, ValueError) as error:  # too deep; a number of too many digits
+        raise ParameterError(f"{path} is no job list: {error}") from None
 
 
 def parse_jobs(text: str, where: str) -> list:
