@@ -118,11 +118,23 @@ def _steps_take(parameters: dict) -> None:
         ("deep.yaml", "[" * 5_000),
         ("digits.json", '{"onnx_opset": ' + "9" * 5_000 + "}"),
         ("date.yaml", "convert_from: 2001-99-99"),
+        (
+            "aliases.yaml",
+            "a0: &a0 [x]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 9)),
+        ),
+        ("circle.yaml", "convert_from: &a [*a]"),
+        ("half.json", '{"convert_from": "\\ud800.h5", "convert_to": "x.onnx"}'),
     ],
 )
 def test_job_lists_that_no_parser_takes(name: str, text: str, tmp_path) -> None:
     from aup.dlconvert.job_list import read_jobs
 
     (tmp_path / name).write_text(text)
-    with pytest.raises(ParameterError, match=name):
+    with pytest.raises(ParameterError, match=name) as refused:
         read_jobs(tmp_path / name)
+    one_sentence(refused.value)
+
+
+def test_text_that_no_file_can_hold():
+    with pytest.raises(ParameterError, match="half of a character"):
+        read_config({"models": {"x": {"network_args": {"names": ["\ud800"]}}}})

@@ -9,6 +9,7 @@ from pathlib import Path
 import yaml
 
 from converter.errors import ParameterError, nearest
+from converter.given_values import check_values
 from converter.parameters import PARAMETERS, normalize_all
 from converter.remote import is_remote
 from converter.sources import model_name
@@ -41,6 +42,7 @@ class Config:
 
 def read_config(values: dict, zoo_recipes: Path | None = None) -> Config:
     """Check the merged configuration. Raises ParameterError, one sentence, for the first mistake."""
+    check_values(values, "configuration")
     for key in values:
         if key not in _KEYS:
             close = nearest(str(key), [*_KEYS, *PARAMETERS], 1)

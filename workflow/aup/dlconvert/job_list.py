@@ -9,6 +9,7 @@ from pathlib import Path
 import yaml
 
 from converter.errors import ParameterError
+from converter.given_values import check_values
 
 __all__ = ["parse_jobs", "read_jobs"]
 
@@ -28,10 +29,7 @@ def read_jobs(path: Path) -> list:
             return _listed(yaml.safe_load(text), str(path))
         except (yaml.YAMLError, RecursionError, ValueError) as error:  # too deep; a date or number that is none
             raise ParameterError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
-    try:
-        return parse_jobs(text, str(path))
-    except (RecursionError, ValueError) as error:  # too deep; a number of too many digits
-        raise ParameterError(f"{path} is no job list: {error}") from None
+    return parse_jobs(text, str(path))
 
 
 def parse_jobs(text: str, where: str) -> list:
@@ -44,6 +42,8 @@ def parse_jobs(text: str, where: str) -> list:
             f"{where} is not JSON: {error.msg} at line {error.lineno}, column {error.colno}; "
             'write {"convert_from": "m.h5", "convert_to": "m.onnx"}, or a list of such'
         ) from None
+    except (RecursionError, ValueError) as error:  # too deep; a number of too many digits
+        raise ParameterError(f"{where} is no job list: {error}") from None
 
 
 def _listed(jobs: object, where: str) -> list:
@@ -53,6 +53,7 @@ def _listed(jobs: object, where: str) -> list:
         raise ParameterError(
             f"{where} holds no jobs: write a mapping with convert_from and convert_to, or a list of such"
         )
+    check_values(jobs, where)
     return jobs
 
 
