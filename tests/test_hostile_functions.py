@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 from imports import run_step
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
-from test_hostile_tensorflow import Plain, write_pb
+from test_hostile_tensorflow import Plain, acts_while_it_is_loaded, write_pb
 
 from converter.hub import Hub
 
@@ -220,22 +220,7 @@ def test_restore_from_a_name_that_runs_in_circles(tmp_path: Path) -> None:
 
 def test_function_of_an_object_that_is_not_listed(tmp_path: Path) -> None:
     """The loader finds the functions that it runs by their names in the library, listed or not."""
-    from tensorflow.python.trackable.resource import CapturableResource
-
     pwned = tmp_path / "pwned"
-
-    class Resource(CapturableResource):
-        def _create_resource(self):
-            tf.io.write_file(str(pwned), "x")
-            return tf.raw_ops.MutableHashTableV2(key_dtype=tf.string, value_dtype=tf.int64)
-
-        def _initialize(self):
-            pass
-
-    class Loads(Plain):
-        def __init__(self) -> None:
-            super().__init__()
-            self.resource = Resource()
 
     def change(meta):
         objects = meta.object_graph_def
@@ -243,7 +228,7 @@ def test_function_of_an_object_that_is_not_listed(tmp_path: Path) -> None:
             if any(node.op == "WriteFile" for node in function.node_def):
                 del objects.concrete_functions[function.signature.name]
 
-    folder, module = tmp_path / "model", Loads()
+    folder, module = tmp_path / "model", acts_while_it_is_loaded(pwned)
     tf.saved_model.save(module, str(folder), signatures=module.score)
     _edit_saved_model(folder, change)
     pwned.unlink(missing_ok=True)

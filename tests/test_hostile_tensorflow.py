@@ -202,11 +202,9 @@ def test_saved_model_functions(tmp_path: Path) -> None:
     assert not pwned.exists()
 
 
-def test_saved_model_that_acts_while_it_is_loaded(tmp_path: Path) -> None:
+def acts_while_it_is_loaded(pwned: Path) -> tf.Module:
     """TensorFlow runs the functions that create and initialize resources as soon as a SavedModel is loaded."""
     from tensorflow.python.trackable.resource import CapturableResource
-
-    pwned = tmp_path / "pwned"
 
     class Resource(CapturableResource):
         def _create_resource(self):
@@ -221,7 +219,12 @@ def test_saved_model_that_acts_while_it_is_loaded(tmp_path: Path) -> None:
             super().__init__()
             self.resource = Resource()
 
-    module = Loads()
+    return Loads()
+
+
+def test_saved_model_that_acts_while_it_is_loaded(tmp_path: Path) -> None:
+    pwned = tmp_path / "pwned"
+    module = acts_while_it_is_loaded(pwned)
     source = _saved_model(tmp_path / "model", module)
     pwned.unlink(missing_ok=True)
     hub = run_step("import_savedmodel", source, tmp_path / "hub")
