@@ -257,7 +257,7 @@ def test_torchscript_whose_code_has_another_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["dtype", "code", "links", "plain"])
 def test_what_an_old_torch_would_read(kind: str, tmp_path: Path) -> None:
     """torch 1.6 has no loader for weights only, and its NumPy is as trusting as today's."""
-    from converter.torch.archives import refuse_unread
+    from converter.torch.archives import checked_kind, refuse_unread
 
     source = tmp_path / "model.pt"
     if kind == "plain":
@@ -275,6 +275,7 @@ def test_what_an_old_torch_would_read(kind: str, tmp_path: Path) -> None:
         with zipfile.ZipFile(source, "a") as archive:
             archive.writestr("../x", b"")
     with pytest.raises(UntrustedError):
+        checked_kind(source, trusted=False)
         refuse_unread(source)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from imports import run_step
 
-from converter.errors import SourceError
+from converter.errors import SourceError, UnsupportedError
 
 torch = pytest.importorskip("torch")
 from converter.torch.records import check_tensors  # noqa: E402 - only where torch is installed
@@ -129,3 +129,10 @@ def test_a_sparse_tensor_with_an_index_outside(tmp_path: Path):
     torch.save(module, source)
     error = run_step("import_pytorch", source, tmp_path / "hub", input_shape="1,4").error
     assert error["kind"] == "SourceError" and "found index 5000000" in error["message"], error
+
+
+def test_a_script_with_a_sparse_tensor_is_not_said_to_be_damaged(tmp_path: Path):
+    path = tmp_path / "model.pt"
+    torch.save({"weight": torch.eye(3).to_sparse()}, path)
+    with pytest.raises(UnsupportedError, match="holds a sparse tensor: convert it with to_dense"):
+        check_tensors(path)

@@ -104,14 +104,11 @@ def _hub_of_graph(spec: ImportSpec, out: Path, folder: Path, answer: dict) -> tu
 
 def import_pytorch(spec: ImportSpec, out: Path, import_model: Callable[[ImportSpec, Path], Hub]) -> Hub:
     """The hub of a PyTorch file that `spec.toolchain` reads; `import_model` makes hubs of TorchScript files."""
-    from converter.torch.archives import refuse_unread
-    from converter.torch.pickles import is_zip
-    from converter.torch.records import check_sums
+    from converter.torch.archives import checked_kind, refuse_unread
 
+    checked_kind(spec.source, spec.trusted)
     if not spec.trusted:
         refuse_unread(spec.source)
-    if is_zip(spec.source):
-        check_sums(spec.source)
     with tempfile.TemporaryDirectory(prefix="converter-legacy-") as folder:
         request = source_request(spec)
         answer = call(spec.toolchain, {**request, "action": "import"}, Path(folder))

@@ -20,14 +20,28 @@ from converter.errors import ConverterError, SourceError, UntrustedError
 from converter.torch.numpy_pickles import check_dtypes
 from converter.torch.pickles import globals_in_file, is_zip, pickle_streams, unsafe_globals
 from converter.torch.program_trust import TRUST, check_expression, inert_loading
-from converter.torch.records import Archive
+from converter.torch.records import Archive, check_sums, check_tensors
 from converter.torch.script_trust import named_file_operator, used_file_operator
 
-__all__ = ["file_kind", "load_program", "load_torchscript", "refuse_unread"]
+__all__ = ["checked_kind", "load_program", "load_torchscript", "refuse_unread"]
 
 
-def file_kind(path: Path) -> str:
-    """ "torchscript", "program" or "pickle". Raises SourceError for a file that is none of PyTorch's."""
+def checked_kind(path: Path, trusted: bool) -> str:
+    """ "torchscript", "program" or "pickle", once the archive that it may be is whole and leads nowhere.
+
+    Raises SourceError for a file that is damaged or none of PyTorch's, and UntrustedError (containers.refuse_archive).
+    """
+    kind = _kind(path)
+    if is_zip(path):
+        if not trusted:
+            refuse_archive(path)
+        check_sums(path)
+    if kind == "torchscript":
+        check_tensors(path)
+    return kind
+
+
+def _kind(path: Path) -> str:
     if not is_zip(path):
         with open(path, "rb") as stream:
             start = stream.read(1024)
@@ -72,11 +86,10 @@ def _refuse_code(path: Path) -> None:
 
 
 def refuse_unread(path: Path) -> None:
-    """Before an old torch reads the file, whose own look at it knows pickled names only. Raises UntrustedError."""
+    """What an old torch does not look at when it reads the file: all but pickled names. Raises UntrustedError."""
     if is_zip(path):
-        refuse_archive(path)
         _refuse_code(path)
-    if file_kind(path) == "pickle":
+    if _kind(path) == "pickle":
         try:
             for stream in pickle_streams(path):
                 check_dtypes(stream)

@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from converter.containers import refuse_archive
 from converter.errors import ParameterError, SourceError
 from converter.network_script import NetworkScript, build, load_script
-from converter.torch.archives import file_kind, load_program, load_torchscript
+from converter.torch.archives import checked_kind, load_program, load_torchscript
 from converter.torch.checkpoints import find_state_dict, load_state
-from converter.torch.pickles import is_zip, load_pickled
-from converter.torch.records import check_sums, check_tensors
+from converter.torch.pickles import load_pickled
 
 if TYPE_CHECKING:
     from converter.step import ImportSpec
@@ -46,17 +44,12 @@ def load_source(spec: ImportSpec) -> Source:
     script = load_script(spec.network_script) if spec.network_script is not None else None
     if script is None and spec.network_name is not None:
         raise ParameterError(f"network_name is {spec.network_name!r}, but no network_script says where it is defined")
-    kind = file_kind(path)
-    if is_zip(path):
-        if not spec.trusted:
-            refuse_archive(path)
-        check_sums(path)
+    kind = checked_kind(path, spec.trusted)
     if kind == "program":
         program = load_program(path, spec.trusted)
         # The guards of a program are Python text in the file: they are never run (torch 2.13 offers check_guards).
         return Source(path, kind, program.module(check_guards=False), program, script)
     if kind == "torchscript":
-        check_tensors(path)
         return Source(path, kind, load_torchscript(path, spec.trusted).eval(), None, script)
     content = find_state_dict(path, load_pickled(path, script, spec.trusted), spec.state_dict_key)
     if isinstance(content, torch.nn.Module):

@@ -11,6 +11,8 @@ from typing import BinaryIO
 
 import numpy
 
+from converter.torch.inert import Inert
+
 __all__ = ["PLAIN", "check_dtypes"]
 
 
@@ -74,24 +76,7 @@ def check_dtypes(stream: BinaryIO) -> None:
 
 class _DtypesOnly(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> type:
-        return _Dtype if (module, name) == ("numpy", "dtype") else _Anything
+        return _Dtype if (module, name) == ("numpy", "dtype") else Inert
 
     def persistent_load(self, reference: tuple) -> object:
-        return _Anything if reference[0] == "module" else _Anything()  # a class, or a storage
-
-
-class _Anything:
-    """Stands for every object that is no dtype, and takes all that a pickle may do to it."""
-
-    def __init__(self, *_: object, **__: object) -> None: ...
-
-    def __setstate__(self, _: object) -> None: ...
-
-    def __setitem__(self, key: object, value: object) -> None: ...
-
-    def __call__(self, *_: object) -> _Anything:
-        return self
-
-    def append(self, _: object) -> None: ...
-
-    add = extend = append
+        return Inert if reference[0] == "module" else Inert()  # a class, or a storage

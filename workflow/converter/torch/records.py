@@ -12,10 +12,12 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import torch
 
-from converter.errors import SourceError
+from converter.errors import SourceError, UnsupportedError
+from converter.torch.inert import Inert
 
 __all__ = ["Archive", "check_sums", "check_tensors"]
 
@@ -57,8 +59,8 @@ def check_tensors(path: Path) -> None:
             records = {key.removeprefix(prefix): size for key, size in sizes.items() if key.startswith(prefix)}
             with archive.open(name) as stream:
                 try:
-                    _Tensors(stream, records).load()
-                except MemoryError:
+                    _Tensors(path, stream, records).load()
+                except (MemoryError, UnsupportedError):
                     raise
                 except Exception as error:  # whatever the bytes lead the machine to
                     text = (str(error).splitlines() or [type(error).__name__])[0]
@@ -73,9 +75,9 @@ class _Storage:
 class _Tensors(pickle.Unpickler):
     """Runs a pickle for its tensors' sizes. Nothing that it names is imported or called."""
 
-    def __init__(self, stream: object, records: dict[str, int]) -> None:
+    def __init__(self, path: Path, stream: BinaryIO, records: dict[str, int]) -> None:
         super().__init__(stream)
-        self._records = records
+        self._path, self._records = path, records
 
     def find_class(self, module: str, name: str) -> Callable | str:
         if module == "torch" and name.endswith("Storage"):
@@ -83,8 +85,8 @@ class _Tensors(pickle.Unpickler):
         if module == "torch._utils" and name in ("_rebuild_tensor_v2", "_rebuild_qtensor"):
             return _check_tensor
         if module == "torch._utils" and "sparse" in name:
-            raise pickle.UnpicklingError("sparse tensors cannot be converted")
-        return _Anything
+            raise UnsupportedError(f"{self._path} holds a sparse tensor: convert it with to_dense() before it is saved")
+        return Inert
 
     def persistent_load(self, reference: tuple) -> _Storage:
         _, storage, key, _, elements = reference
@@ -92,14 +94,6 @@ class _Tensors(pickle.Unpickler):
         if elements < 0 or needed > (there := self._records.get(key.lower(), 0)):
             raise pickle.UnpicklingError(f"record {key} holds {there} bytes, and its tensor needs {needed}")
         return _Storage(elements)
-
-
-class _Anything:
-    """Stands for every object that is no tensor."""
-
-    def __init__(self, *_: object) -> None: ...
-
-    def __setstate__(self, _: object) -> None: ...
 
 
 def _item_size(storage: str) -> int:
@@ -113,11 +107,11 @@ def _item_size(storage: str) -> int:
     return dtype.itemsize
 
 
-def _check_tensor(storage: _Storage, offset: int, size: tuple, stride: tuple, *_: object) -> _Anything:
+def _check_tensor(storage: _Storage, offset: int, size: tuple, stride: tuple, *_: object) -> Inert:
     """Arguments of torch._utils._rebuild_tensor_v2, in elements."""
     if min([offset, *size, *stride, 0]) < 0 or len(size) != len(stride):
         raise pickle.UnpicklingError(f"no tensor has size {size}, stride {stride} and offset {offset}")
     last = offset + sum((length - 1) * step for length, step in zip(size, stride, strict=True)) + 1
     if math.prod(size) and last > storage.elements:
         raise pickle.UnpicklingError(f"a tensor of size {size} lies beyond its {storage.elements} elements")
-    return _Anything()
+    return Inert()
