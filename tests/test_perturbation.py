@@ -84,3 +84,38 @@ def test_perturbed_weights_are_not_published(project: Project, tmp_path_factory:
             assert report["status"] == "inaccurate", (weight, report["reason"])
             assert (project.folder / "rejected" / f"{name}.{extension}").is_file()
     assert "does not compute what the source computes" in last_line(run)
+
+
+def _perturb_program(project: Project, model: str, place: float) -> None:
+    """The same for a PyTorch model's exported program."""
+    import torch
+
+    (hub,) = (project.folder / "intermediate").glob(f"{model}-*")
+    program = torch.export.load(hub / "program.pt2")
+    weights = [tensor for tensor in program.state_dict.values() if tensor.ndim > 1]
+    with torch.no_grad():
+        weights[round(place * (len(weights) - 1))].mul_(1.01)
+    torch.export.save(program, hub / "program.pt2")
+
+
+def test_perturbed_pytorch_weights_are_not_published(project: Project) -> None:
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(1)
+    layers = [torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(8 * 36, 9)]
+    module = torch.nn.Sequential(*layers, torch.nn.Tanh(), torch.nn.Linear(9, 5)).eval()
+    names = {"early": 0.0, "middle": 0.5, "last": 1.0, "right": None}
+    for name in names:
+        torch.save(module, project.folder / "models" / f"{name}.pt")
+    config = {"models": {name: {"input_shape": "1,3,8,8"} for name in names}}
+    inspected = project.snakemake(*(f"reports/{name}.inspect.json" for name in names), config=config)
+    assert inspected.returncode == 0, inspected.stderr
+    for name, place in names.items():
+        if place is not None:
+            _perturb_program(project, name, place)
+    targets = [f"{name}.{extension}" for name in names for extension in ("onnx", "tflite", "keras")]
+    run = project.snakemake(*(f"converted/{target}" for target in targets), config=config)
+    assert run.returncode == 1
+    assert project.converted() == ["right.keras", "right.onnx", "right.tflite"]
+    for target in targets:
+        status = "verified" if target.startswith("right") else "inaccurate"
+        assert project.report(target)["status"] == status, project.report(target)["reason"]
