@@ -42,15 +42,26 @@ class TensorSpec:
 
 @dataclass
 class Run:
-    """One call of the source model: arrays in the order of the hub's inputs and outputs, in the source's layout."""
+    """One call of the source model: arrays in the order of the hub's inputs and outputs, in the source's layout.
+
+    kind: "typical", or the name of the special values in its inputs ("zeros", "large", ...). Runs of one kind share one
+    tolerance, so that large values do not excuse the differences of others.
+    """
 
     inputs: list[np.ndarray]
     outputs: list[np.ndarray]
+    kind: str = "typical"
 
 
 @dataclass
 class Hub:
-    """The contents of hub.json; see the module's docstring. `error` is set instead of all else when the import failed."""
+    """The contents of hub.json; see the module's docstring. `error` is set instead of all else when the import failed.
+
+    decisions: what was decided that changes what the file means, a few words each, printed beside the target; `notes` are
+    the sentences behind them. unproven: why agreement with the reference would prove nothing, one sentence that says what
+    to give; every file of this source is then `unverified`. evidence: what the reference's samples are made of.
+    coverage, weakest: see evidence_coverage in the report's schema.
+    """
 
     path: Path
     framework: str = ""
@@ -58,6 +69,11 @@ class Hub:
     outputs: list[TensorSpec] = field(default_factory=list)
     batch_dynamic: bool = False
     notes: list[str] = field(default_factory=list)
+    decisions: list[str] = field(default_factory=list)
+    unproven: str | None = None
+    evidence: dict = field(default_factory=dict)
+    coverage: dict = field(default_factory=dict)
+    weakest: list[dict] = field(default_factory=list)
     operators: dict[str, int] = field(default_factory=dict)
     parameters_count: int = 0
     candidates: dict[str, list[TensorSpec]] = field(default_factory=lambda: {"inputs": [], "outputs": []})
@@ -98,17 +114,17 @@ class Hub:
         for index, run in enumerate(runs):
             arrays |= {f"run{index}_input{position}": _storable(array) for position, array in enumerate(run.inputs)}
             arrays |= {f"run{index}_output{position}": _storable(array) for position, array in enumerate(run.outputs)}
-        np.savez(self.path / "reference.npz", **arrays)
+        np.savez(self.path / "reference.npz", kinds=np.array([run.kind for run in runs]), **arrays)
 
     def reference(self) -> list[Run]:
         with np.load(self.path / "reference.npz", allow_pickle=False) as stored:
-            count = 1 + max((int(name[3:].split("_")[0]) for name in stored.files), default=-1)
             return [
                 Run(
                     [_restored(stored[f"run{index}_input{i}"], spec) for i, spec in enumerate(self.inputs)],
                     [_restored(stored[f"run{index}_output{i}"], spec) for i, spec in enumerate(self.outputs)],
+                    str(kind),
                 )
-                for index in range(count)
+                for index, kind in enumerate(stored["kinds"])
             ]
 
 

@@ -196,7 +196,7 @@ class FloatModel:
 
     def run_reference(self, runner: FloatRunner) -> list[Run]:
         """The same runs by `runner`."""
-        return [Run(run.inputs, runner.run(self._to_file(run.inputs))) for run in self.reference()]
+        return [Run(run.inputs, runner.run(self._to_file(run.inputs)), run.kind) for run in self.reference()]
 
     @staticmethod
     def _runs(

@@ -219,7 +219,10 @@ def split_rows(runs: Sequence[Run]) -> list[Run]:
     for run in runs:
         sizes = {array.shape[0] if array.ndim else None for array in [*run.inputs, *run.outputs]}
         if len(sizes) == 1 and (count := sizes.pop()) is not None:
-            rows += [Run([a[i : i + 1] for a in run.inputs], [a[i : i + 1] for a in run.outputs]) for i in range(count)]
+            rows += [
+                Run([a[i : i + 1] for a in run.inputs], [a[i : i + 1] for a in run.outputs], run.kind)
+                for i in range(count)
+            ]
         elif all(array.ndim and array.shape[0] == 1 for array in run.inputs):
             rows.append(run)
     return rows

@@ -52,7 +52,9 @@ def compose(
         "inputs": [],
         "outputs": [],
         "notes": list(hub.notes),
+        "decisions": list(hub.decisions),
         "verification": None,
+        "first_divergence": None,
         "steps": steps,
         "versions": dict(sorted(versions.items())),
     }
@@ -62,6 +64,7 @@ def compose(
         return report
     report["route"] += result.route
     report["notes"] += result.notes
+    report["decisions"] += result.decisions
     report |= {"opset": result.opset, "opset_reason": result.opset_reason}
     report |= {
         "inputs": [spec.to_report() for spec in result.inputs],
@@ -74,11 +77,15 @@ def compose(
         report |= {"status": "unverified", "reason": result.unverified_reason or "nothing here can run the file"}
         return report
     report["verification"] = result.verification.to_json()
-    if result.verification.passed:
-        report["status"] = "verified"
-    else:
+    report["verification"] |= {"evidence": hub.evidence, "coverage": hub.coverage, "weakest": hub.weakest}
+    report["first_divergence"] = result.first_divergence
+    if not result.verification.passed:
         report["status"] = "inaccurate"
         report["reason"] = f"the file does not compute what the source computes: {result.verification.message}"
+    elif hub.unproven is not None:
+        report |= {"status": "unverified", "reason": hub.unproven}
+    else:
+        report["status"] = "verified"
     return report
 
 

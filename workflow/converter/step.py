@@ -87,7 +87,10 @@ class ExportJob:
 
 @dataclass
 class ExportResult:
-    """What an export step made of the staged file. `route`: the names of its own steps; `inputs`, `outputs`: the file's."""
+    """What an export step made of the staged file. `route`: the names of its own steps; `inputs`, `outputs`: the file's.
+
+    decisions: as in Hub. first_divergence: where an inaccurate file leaves the source's computation, None if not known.
+    """
 
     route: list[str]
     inputs: list[TensorSpec]
@@ -97,6 +100,8 @@ class ExportResult:
     opset: int | None = None
     opset_reason: str | None = None
     notes: list[str] = field(default_factory=list)
+    decisions: list[str] = field(default_factory=list)
+    first_divergence: dict | None = None
     metadata: dict = field(default_factory=dict)
 
 

@@ -77,4 +77,5 @@ def _reordered_run(hub: Hub, run: Run, orders: Mapping[str, tuple[int, ...]]) ->
     return Run(
         [reordered(spec, array) for spec, array in zip(hub.inputs, run.inputs, strict=True)],
         [reordered(spec, array) for spec, array in zip(hub.outputs, run.outputs, strict=True)],
+        run.kind,
     )
