@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
 from converter.errors import ParameterError, SourceError
 from converter.network_script import NetworkScript, build, load_script
 from converter.torch.archives import checked_kind, load_program, load_torchscript
 from converter.torch.checkpoints import find_state_dict, load_state
+from converter.torch.names import check_module
 from converter.torch.pickles import load_pickled
 
 if TYPE_CHECKING:
@@ -47,7 +50,6 @@ def load_source(spec: ImportSpec) -> Source:
     kind = checked_kind(path, spec.trusted)
     if kind == "program":
         program = load_program(path, spec.trusted)
-        # The guards of a program are Python text in the file: they are never run (torch 2.13 offers check_guards).
         return Source(path, kind, program.module(check_guards=False), program, script)
     if kind == "torchscript":
         return Source(path, kind, load_torchscript(path, spec.trusted).eval(), None, script)
@@ -66,6 +68,7 @@ def _from_module(path: Path, module: torch.nn.Module, script: NetworkScript | No
         notes.append("the wrapper for several GPUs was taken off")
     try:
         _check_is_whole(path, module)
+        check_module(path, module)
         check_is_model(path, module)
         complete_old_modules(module)
         module.eval()
@@ -145,10 +148,10 @@ def fold_parametrizations(module: torch.nn.Module) -> bool:
                 torch.nn.utils.parametrize.remove_parametrizations(part, name, leave_parametrized=True)
                 found = True
         for hook in list(part._forward_pre_hooks.values()):
-            if isinstance(hook, torch.nn.utils.weight_norm.WeightNorm):
+            if isinstance(hook, WeightNorm):
                 torch.nn.utils.remove_weight_norm(part, hook.name)
                 found = True
-            elif isinstance(hook, torch.nn.utils.spectral_norm.SpectralNorm):
+            elif isinstance(hook, SpectralNorm):
                 torch.nn.utils.remove_spectral_norm(part, hook.name)
                 found = True
     return found

@@ -18,8 +18,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from converter.errors import UntrustedError
 from converter.hub import Run, TensorSpec
 from converter.torch.flat import Call, flat_outputs, to_arrays, to_tensors
+from converter.torch.generated_code import refusals_raised
 from converter.torch.inputs import Inputs
 from converter.torch.loading import Source
 from converter.torch.script_graph import ScriptGraphModule
@@ -65,8 +67,10 @@ def export_program(
     # The wrapper's forward(*tensors) is one argument to torch.export; a plain forward may leave others at their default.
     shapes: object = (tuple(dims),) if _is_variadic(target) else tuple(dims)
     try:
-        with quiet():
+        with quiet(), refusals_raised():
             program = torch.export.export(target, example, dynamic_shapes=shapes, strict=False)
+    except UntrustedError:
+        raise
     except Exception as error:  # torch.export raises whatever stands in its way
         raise TraceError(reason(error)) from error
     _check_dimensions(program, inputs.specs)
