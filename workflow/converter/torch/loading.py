@@ -80,12 +80,24 @@ def _from_module(path: Path, module: torch.nn.Module, script: NetworkScript | No
 def _check_is_whole(path: Path, module: torch.nn.Module) -> None:
     """A pickled module is any set of attributes; without these none of torch.nn's own functions works."""
     mappings = [name for name, value in vars(torch.nn.Module()).items() if isinstance(value, dict)]
-    for part in module.modules():
+    kinds = {"_modules": torch.nn.Module, "_parameters": torch.Tensor, "_buffers": torch.Tensor}
+    pending, seen = [module], set()
+    while pending:
+        part = pending.pop()
+        if id(part) in seen:
+            continue
+        seen.add(id(part))
         # Mappings that came after the file's release are added by torch itself as it loads (Module.__setstate__).
         wrong = [name for name in mappings if not isinstance(vars(part).get(name, {}), dict)]
-        wrong += [name for name in ("_parameters", "_buffers", "_modules") if name not in vars(part)]
+        wrong += [name for name in kinds if name not in vars(part)]
+        wrong += [
+            name
+            for name, kind in kinds.items()
+            if not wrong and not all(value is None or isinstance(value, kind) for value in vars(part)[name].values())
+        ]
         if wrong:
             raise SourceError(f"{path} is damaged: its {type(part).__name__} has no sound {wrong[0]}")
+        pending += [child for child in part._modules.values() if child is not None]
 
 
 def _from_state(path: Path, state: dict, script: NetworkScript | None, spec: ImportSpec) -> Source:
