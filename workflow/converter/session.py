@@ -15,7 +15,8 @@ from snakemake.shell import shell
 from converter import events, failures, preloading, report
 from converter.config import read_config
 from converter.console import quieten
-from converter.errors import ConverterError, printable
+from converter.errors import ConverterError
+from converter.escape import printable
 from converter.plan import Planner, toolchains
 from converter.rule_inputs import RuleInputs
 from converter.run_lock import mark_run
@@ -159,6 +160,6 @@ def open_session(values: dict, workflow: object) -> Session:
     try:
         config = read_config(values, root / "configs" / "zoo.yaml")
     except ConverterError as error:
-        print(error, file=sys.stderr)
+        print(printable(str(error)), file=sys.stderr)
         sys.exit(1)
     return Session(Planner(config))

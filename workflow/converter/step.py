@@ -22,7 +22,8 @@ from pathlib import Path
 
 from converter import failures
 from converter.confinement import Limits, confined, limits_for
-from converter.errors import ConverterError, printable
+from converter.errors import ConverterError
+from converter.escape import printable
 from converter.hub import Hub, TensorSpec
 from converter.parameters import (
     EXPORT_PARAMETERS,
