@@ -107,8 +107,8 @@ def _refuse_operator(path: Path, name: str | None) -> None:
         raise UntrustedError(f"{path} contains code that calls torch.{name}, which uses files; {TRUST}")
 
 
-def load_program(path: Path, trusted: bool) -> torch.export.ExportedProgram:
-    """Load an exported program. Raises UntrustedError when the archive holds pickled code, native code or Python."""
+def load_program(path: Path, trusted: bool) -> tuple[torch.export.ExportedProgram, torch.nn.Module]:
+    """An exported program and its module. Raises UntrustedError when the archive holds pickled code, native code or Python."""
     if not trusted:
         with _sound(path), Archive(path) as archive:
             _check_program(path, archive)
@@ -116,7 +116,7 @@ def load_program(path: Path, trusted: bool) -> torch.export.ExportedProgram:
         with nullcontext() if trusted else inert_loading(path):
             program = torch.export.load(str(path))
         program._guards_code = []  # Python as text: no part of the model (torch 2.13)
-        return program
+        return program, program.module(check_guards=False)
     except ConverterError:
         raise
     except Exception as error:  # the deserializer raises whatever its parts raise

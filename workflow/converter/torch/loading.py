@@ -49,8 +49,8 @@ def load_source(spec: ImportSpec) -> Source:
         raise ParameterError(f"network_name is {spec.network_name!r}, but no network_script says where it is defined")
     kind = checked_kind(path, spec.trusted)
     if kind == "program":
-        program = load_program(path, spec.trusted)
-        return Source(path, kind, program.module(check_guards=False), program, script)
+        program, module = load_program(path, spec.trusted)
+        return Source(path, kind, module, program, script)
     if kind == "torchscript":
         return Source(path, kind, load_torchscript(path, spec.trusted).eval(), None, script)
     content = find_state_dict(path, load_pickled(path, script, spec.trusted), spec.state_dict_key)
