@@ -152,7 +152,7 @@ def line(report: dict) -> str:
 
 def decision_lines(report: dict) -> list[str]:
     """What stands below that line: what was decided that changes what the file means, a few words each."""
-    return [f"    {printable(decision)}" for decision in report["decisions"]]
+    return [f"    {printable(decision)}" for decision in report.get("decisions", [])]
 
 
 def _line(report: dict) -> str:
