@@ -27,5 +27,5 @@ rule export_tflite:
     message:
         "write {wildcards.name}.{wildcards.extension}"
     shell:
-        "step export_tflite {params.options} --target={params.target} --report={output.report:q} "
+        "step export_tflite {params.options} --key={params.data:q} --target={params.target} --report={output.report:q} "
         "-- {input.hub:q} {output.staged:q} 2> {log:q}"

@@ -16,6 +16,7 @@ from converter.overview_inputs import OverviewInputs
 from converter.parameters import RESERVED, flags
 from converter.plan import Plan, Planner, backend_toolchain
 from converter.quantization_rules import VARIANTS
+from converter.recorded_code import RecordedCode, read_record, record_of
 from converter.remote import is_mirror, is_remote, url_of
 from converter.remote_inputs import RemoteInputs
 from converter.source_files import file_sha256, source_bytes, source_files, source_sha256, source_stat
@@ -48,6 +49,7 @@ class RuleInputs(OverviewInputs, RemoteInputs):
         self.planner = planner
         self.on_nodes: Callable[[], bool] = lambda: False  # whether Snakemake starts each step on another machine
         self.requested: Callable[[], Collection[str]] = tuple  # targets named by the user
+        self._code = RecordedCode()
 
     @property
     def _base_mb(self) -> int:
@@ -91,32 +93,32 @@ class RuleInputs(OverviewInputs, RemoteInputs):
         return shlex.quote(self.planner.import_plan(wildcards.key).source)
 
     def source_version(self, wildcards: object) -> str:
-        """A hash of the source's bytes and of the files its parameters name: the only thing that makes an import stale.
+        """A hash of the source's bytes, of the files its parameters name, and of the user's code that ran in the import.
 
         The hub remembers size and time of what it read, so that an unchanged file is not hashed again.
         """
         plan = self.planner.import_plan(wildcards.key)
+        hub = read_record(Path("intermediate", wildcards.key, "hub.json"))
         digest = hashlib.sha256()
         if is_mirror(plan.source):  # likewise: what the storage says of it stands for its bytes
             digest.update(self._remote_version(plan.source).encode())
         elif plan.made:  # may not exist yet: the recipe stands for its bytes
             digest.update(self.recipe_version(plan.source).encode())
         else:
-            hub = Path("intermediate", wildcards.key, "hub.json")
             digest.update(self._source_sha256(hub, Path(plan.source)).encode())
         if plan.toolchain != "default":
             digest.update(toolchain_version(plan.toolchain).encode())
-        for path in (plan.parameters.get("network_script"), plan.parameters.get("verify", {}).get("inputs")):
+        script = plan.parameters.get("network_script")
+        for path in (script, plan.parameters.get("verify", {}).get("inputs")):
             digest.update(_hash_if_file(path).encode())
-        return digest.hexdigest()[:32]
+        return self._code.key(digest.hexdigest()[:32], script, hub.get("user_code", {}))
 
     @staticmethod
-    def _source_sha256(hub: Path, source: Path) -> str:
+    def _source_sha256(hub: dict, source: Path) -> str:
         try:
-            if hub.is_file():
-                recorded = json.loads(hub.read_text(encoding="utf-8"))["source"]
-                if recorded.get("sha256") and recorded.get("stat") == source_stat(source):
-                    return recorded["sha256"]
+            recorded = hub.get("source", {})
+            if recorded.get("sha256") and recorded.get("stat") == source_stat(source):
+                return recorded["sha256"]
             return source_sha256(source)
         except (ConverterError, OSError) as error:
             return f"unreadable: {error}"
@@ -161,8 +163,13 @@ class RuleInputs(OverviewInputs, RemoteInputs):
         return flags(self._plan(wildcards).parameters)
 
     def data_version(self, wildcards: object) -> str:
-        """A hash of the representative data's file, which is outside the hub."""
-        return _hash_if_file(self._plan(wildcards).parameters.get("quantization", {}).get("load"))
+        """A hash of the representative data's file, which is outside the hub, and of the user's code that ran in it."""
+        plan = self._plan(wildcards)
+        load = plan.parameters.get("quantization", {}).get("load")
+        if not load or load.endswith(".npz"):
+            return _hash_if_file(load)
+        record = read_record(record_of(Path("intermediate/staged", plan.name)))
+        return self._code.key(_hash_if_file(load), load, record)
 
     def export_memory(self, wildcards: object, attempt: int = 1) -> int:
         """MB: a compiler holds the weights several times over."""
@@ -237,7 +244,7 @@ class RuleInputs(OverviewInputs, RemoteInputs):
         return self.export_options(_tflite(wildcards))
 
     def layers_data(self, wildcards: object) -> str:
-        return self.data_version(_tflite(wildcards))
+        return self._load_version(self._plan(_tflite(wildcards)).parameters.get("quantization", {}).get("load"))
 
     def layers_memory(self, wildcards: object, attempt: int = 1) -> int:
         return self.export_memory(_tflite(wildcards), attempt)
@@ -261,7 +268,13 @@ class RuleInputs(OverviewInputs, RemoteInputs):
     def page_data(self, wildcards: object) -> str:
         """Hashes of the representative data of all files."""
         blocks = [block for block in self._blocks(wildcards).values() if isinstance(block, dict)]
-        return json.dumps([_hash_if_file(path) for path in sorted({block.get("load", "") for block in blocks})])
+        return json.dumps([self._load_version(path) for path in sorted({block.get("load", "") for block in blocks})])
+
+    def _load_version(self, load: str | None) -> str:
+        """What stands for representative data where no record is kept: all Python files beside a script count."""
+        if not load or load.endswith(".npz"):
+            return _hash_if_file(load)
+        return self._code.key(_hash_if_file(load), load, {})
 
     def page_memory(self, wildcards: object, attempt: int = 1) -> int:
         return self.export_memory(_float16(wildcards), attempt)
