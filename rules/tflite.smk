@@ -22,8 +22,8 @@ rule export_tflite:
         target=planned.target,
         options=planned.export_options,
         data=planned.data_version,
-        code=planned.code("export_tflite"),
-        versions=planned.versions("export_tflite"),
+        code=planned.export_code("export_tflite"),
+        versions=planned.export_versions("export_tflite"),
     message:
         "write {wildcards.name}.{wildcards.extension}"
     shell:

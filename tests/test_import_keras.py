@@ -201,7 +201,9 @@ def test_custom_objects_mapping_of_the_script(tmp_path):
     tf_keras.Model(x, tf_keras.layers.Dense(3, activation=warp)(x)).save(tmp_path / "m.h5")
     assert "warp" in refused(SCRIPT, tmp_path / "m.h5", tmp_path / "hub")
     imported(SCRIPT, tmp_path / "m.h5", tmp_path / "hub", network_script=str(script))
-    assert "there is no file" in refused(SCRIPT, tmp_path / "m.h5", tmp_path / "h", network_script=str(tmp_path / "x.py"))
+    assert "there is no file" in refused(
+        SCRIPT, tmp_path / "m.h5", tmp_path / "h", network_script=str(tmp_path / "x.py")
+    )
     script.write_text("1 / 0")
     message = refused(SCRIPT, tmp_path / "m.h5", tmp_path / "h", network_script=str(script))
     assert "ZeroDivisionError" in message

@@ -81,12 +81,13 @@ class RecordedCode:
         return not self._appeared(record)
 
     def _appeared(self, record: dict) -> list[tuple[str, str]]:
-        """(folder, name) of each module that was looked for in vain and is there now."""
-        return [
+        """(folder, name) of each module that was looked for in vain, or would be found first, and is there now."""
+        found = [
             (folder, name)
             for folder, names in record.get("absent", {}).items()
             for name in sorted(self._importable(folder) & set(names))
         ]
+        return found + [os.path.split(path) for path in record.get("packages", []) if os.path.exists(path)]
 
     def _hashes_beside(self, script: str) -> list[tuple[str, str]]:
         """Hashes of all Python files in the script's folder and in the packages below it: what it may import.
@@ -121,4 +122,6 @@ def refuse_changed(hub: Hub) -> None:
     """
     for path, _, _, sha256 in hub.user_code.get("files", []):
         if _sha256(path) not in (sha256, _MISSING):
-            raise SourceError(f"{path} is another file by now than when {hub.source.get('path')} was read: run it again")
+            raise SourceError(
+                f"{path} is another file by now than when {hub.source.get('path')} was read: run it again"
+            )

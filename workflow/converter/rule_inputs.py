@@ -21,12 +21,19 @@ from converter.remote import is_mirror, is_remote, url_of
 from converter.remote_inputs import RemoteInputs
 from converter.source_files import file_sha256, source_bytes, source_files, source_sha256, source_stat
 from converter.toolchains import toolchain_version
-from converter.versions import step_versions
+from converter.versions import export_entries, step_versions
 
 __all__ = ["RuleInputs"]
 
 # Interpreter with TensorFlow or torch, before any model is loaded.
 _BASE_MB = 900
+# Steps that are for sources of one framework.
+_FRAMEWORKS = {
+    **dict.fromkeys(["import_keras", "import_savedmodel", "import_checkpoint", "import_protobuf"], "tensorflow"),
+    "export_protobuf": "tensorflow",
+    "import_pytorch": "pytorch",
+    "export_keras": "pytorch",
+}
 # The step behind each kind of recipe in configs/zoo.yaml.
 _RECIPE_STEPS = {
     "application": "zoo_keras",
@@ -297,11 +304,45 @@ class RuleInputs(OverviewInputs, RemoteInputs):
     def inspect_hub(self, wildcards: object) -> str:
         return self.hub(_Named(f"{wildcards.model}.onnx"))
 
+    # --- the code and the libraries of a step
+
     @staticmethod
     def versions(step: str) -> str:
         return json.dumps(step_versions(step))
 
-    code = staticmethod(code_version)
+    @staticmethod
+    def code(step: str) -> str:
+        return code_version(step, _FRAMEWORKS.get(step))
+
+    def export_code(self, step: str) -> Callable[[object], str]:
+        """Of what a step runs for sources of the target's framework."""
+        return lambda wildcards: code_version(step, _framework(self._exported(wildcards)))
+
+    def export_versions(self, step: str) -> Callable[[object], str]:
+        """Of the libraries that a step uses for sources of the target's framework."""
+
+        def versions(wildcards: object) -> str:
+            plan = self._exported(wildcards)
+            return json.dumps(
+                step_versions(*export_entries(step, _framework(plan), plan.parameters.get("quantization")))
+            )
+
+        return versions
+
+    def page_versions(self, wildcards: object) -> str:
+        plan = self._exported(wildcards)
+        return json.dumps(step_versions(*export_entries("export_tflite", _framework(plan)), "quantize_dynamic"))
+
+    def _exported(self, wildcards: object) -> Plan:
+        """The plan of the wildcards' target, or, where they name none, of what is measured of a .tflite file."""
+        if hasattr(wildcards, "extension"):
+            return self._plan(wildcards)
+        layers = self._plan(_tflite(wildcards))
+        return layers if layers.source else self._plan(_float16(wildcards))
+
+
+def _framework(plan: Plan) -> str:
+    return "pytorch" if plan.source is not None and plan.source.format == "pytorch" else "tensorflow"
 
 
 def _minutes(megabytes: int) -> int:

@@ -36,7 +36,7 @@ from converter.run_lock import end_with_run, in_run
 from converter.start_up import load
 from converter.user_code import Record, recorded
 from converter.verify import Tolerance, Verification
-from converter.versions import step_versions
+from converter.versions import export_entries, step_versions
 
 __all__ = [
     *("ExportJob", "ExportResult", "ImportSpec", "add_parameters", "export_job", "given_parameters", "import_spec"),
@@ -330,7 +330,7 @@ def run_export(
     if "load" in parameters.get("quantization", {}):
         write_record(record_of(args.staged), {"key": args.key, **code.to_json()})
     steps = [hub.step, measure(name)] if hub.step else [measure(name)]
-    versions = {**hub.versions, **step_versions(report.versions_step(name, hub.framework))}
+    versions = {**hub.versions, **step_versions(*export_entries(name, hub.framework, parameters.get("quantization")))}
     report.write(
         args.report, report.compose(args.target, hub, parameters, name, result, error, args.staged, steps, versions)
     )

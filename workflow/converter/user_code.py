@@ -22,8 +22,8 @@ import sysconfig
 import tempfile
 import time
 import types
+from collections.abc import Iterator, Sequence
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
-from typing import Iterator, Optional, Sequence  # noqa: UP035  (Python 3.7)
 
 __all__ = ["Record", "active", "importable", "is_users", "load_file", "recorded"]
 
@@ -35,7 +35,7 @@ _SUFFIXES = ("py", "pyc", "so", "pyd")
 _TEMPORARY = "converter-step-"
 
 
-@functools.lru_cache(maxsize=None)
+@functools.lru_cache(maxsize=None)  # noqa: UP033  (Python 3.7)
 def is_users(path: str) -> bool:
     """Whether a file or folder belongs to the user."""
     real = os.path.realpath(path)
@@ -44,7 +44,7 @@ def is_users(path: str) -> bool:
     return not any(real == root or real.startswith(root + os.sep) for root in _libraries())
 
 
-@functools.lru_cache(maxsize=None)
+@functools.lru_cache(maxsize=None)  # noqa: UP033  (Python 3.7)
 def _libraries() -> tuple:
     paths = sysconfig.get_paths()
     roots = {os.path.realpath(paths[key]) for key in ("stdlib", "platstdlib", "purelib", "platlib")}
@@ -66,17 +66,19 @@ class Record:
     """What ran of the user's code: a finder that stands first on sys.meta_path while it runs.
 
     files: by absolute path, (size, mtime in ns, SHA-256) of the very bytes that were run. tried: by folder of the user's,
-    the names that imports looked for there, found or not. scripts: the folders of scripts, where Python would look first.
+    the names that imports looked for there, found or not. packages: files that would make packages of the names of modules,
+    and then be found before them. scripts: the folders of scripts, where Python would look first.
     path: what was added to sys.path.
     """
 
     def __init__(self) -> None:
         self.files: dict = {}
         self.tried: dict = {}
+        self.packages: set = set()
         self.scripts: list = []
         self.path: list = []
         self._start: int = 0
-        self._temporary: Optional[str] = None
+        self._temporary: str | None = None
 
     def begin(self) -> None:
         self._start = time.time_ns()
@@ -85,10 +87,12 @@ class Record:
             self._temporary = folder + os.sep
 
     def find_spec(
-        self, name: str, path: Optional[Sequence[str]] = None, target: Optional[types.ModuleType] = None
-    ) -> Optional[ModuleSpec]:
+        self, name: str, path: Sequence[str] | None = None, target: types.ModuleType | None = None
+    ) -> ModuleSpec | None:
         """The user's module of this name, to be read from its source. None leaves the search to Python's own finders."""
-        searched = [os.path.abspath(folder) for folder in (sys.path if path is None else path) if os.path.isdir(folder or ".")]
+        searched = [
+            os.path.abspath(folder) for folder in (sys.path if path is None else path) if os.path.isdir(folder or ".")
+        ]
         if not any(map(is_users, searched)):
             return None
         spec = PathFinder.find_spec(name, path, target)
@@ -101,12 +105,17 @@ class Record:
                 self.tried.setdefault(folder, set()).add(name.rpartition(".")[2])
             if folder == base:
                 break
+        if spec is not None and spec.loader is None:  # folders that make up a package without an __init__.py
+            folders = filter(is_users, map(os.path.abspath, spec.submodule_search_locations))
+            self.packages.update(os.path.join(folder, "__init__.py") for folder in folders)
         if origin is None or not is_users(os.path.abspath(origin)):
             return None
         if not isinstance(spec.loader, SourceFileLoader):  # an extension module, or a compiled one without its source
-            self.add(os.path.abspath(origin))
+            self.add(_on_disk(os.path.abspath(origin)))
             return spec
         spec.loader, spec.cached = _Loader(name, os.path.abspath(origin), self), None
+        if spec.submodule_search_locations is None:
+            self.packages.add(os.path.join(os.path.splitext(os.path.abspath(origin))[0], "__init__.py"))
         return spec
 
     def add(self, path: str) -> bytes:
@@ -121,12 +130,15 @@ class Record:
         """Add what another process recorded (`to_json`)."""
         for path, size, mtime, sha256 in stored["files"]:
             self.files[os.path.abspath(path)] = (size, mtime, sha256)
+        self.packages.update(os.path.abspath(path) for path in stored["packages"])
         for folder, names in stored["absent"].items():
             self.tried.setdefault(os.path.abspath(folder), set()).update(names)
 
     def to_json(self) -> dict:
         """files: [path, size, mtime in ns, SHA-256] of each. absent: by folder, names that would be found first if they
-        were there. Paths are relative to the working directory where they lie below it.
+        were there. packages: files that are not there, and would be found first.
+
+        Paths are relative to the working directory where they lie below it.
         """
         # Names that are there now were found, or are reached by the files that were.
         absent = {folder: sorted(names - importable(folder)) for folder, names in self.tried.items()}
@@ -137,6 +149,9 @@ class Record:
                 for folder, names in sorted(absent.items())
                 if names and not self._is_own(folder + os.sep)
             },
+            "packages": [
+                _shown(path) for path in sorted(self.packages) if not self._is_own(path) and not os.path.exists(path)
+            ],
         }
 
     def _is_own(self, path: str) -> bool:
@@ -152,12 +167,17 @@ class Record:
             file = vars(module).get("__file__") if isinstance(module, types.ModuleType) else None
             if not isinstance(file, str) or not is_users(os.path.dirname(os.path.abspath(file))):
                 continue
-            path = os.path.abspath(file)
-            while not os.path.exists(path):
-                path = os.path.dirname(path)
+            path = _on_disk(os.path.abspath(file))
             with contextlib.suppress(OSError):
                 if path not in self.files and os.path.isfile(path) and os.stat(path).st_mtime_ns < self._start:
                     self.add(path)
+
+
+def _on_disk(path: str) -> str:
+    """The file, or the zip file that it is in."""
+    while not os.path.exists(path):
+        path = os.path.dirname(path)
+    return path
 
 
 def _shown(path: str) -> str:
@@ -215,7 +235,7 @@ def _imported(data: bytes) -> list:
 _active: list = []
 
 
-def active() -> Optional[Record]:
+def active() -> Record | None:
     return _active[-1] if _active else None
 
 
