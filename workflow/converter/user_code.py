@@ -161,13 +161,17 @@ class Record:
     def add_loaded(self) -> None:
         """Modules that came in another way: before the recording began, by an import hook, from a zip file.
 
-        Not those written since then, as TensorFlow's AutoGraph writes some: they follow from the others.
+        Not those written since then or lying in the temporary directory itself, as TensorFlow's AutoGraph writes some: they
+        follow from the others.
         """
+        temporary = os.path.abspath(tempfile.gettempdir())
         for module in list(sys.modules.values()):
             file = vars(module).get("__file__") if isinstance(module, types.ModuleType) else None
             if not isinstance(file, str) or not is_users(os.path.dirname(os.path.abspath(file))):
                 continue
             path = _on_disk(os.path.abspath(file))
+            if os.path.dirname(path) == temporary:
+                continue
             with contextlib.suppress(OSError):
                 if path not in self.files and os.path.isfile(path) and os.stat(path).st_mtime_ns < self._start:
                     self.add(path)
