@@ -11,9 +11,34 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-__all__ = ["EagerProgram"]
+__all__ = ["EagerProgram", "value_read"]
 
 _aten = torch.ops.aten
+
+
+# What these give of a tensor does not depend on its values.
+_SIZES = (_aten.sym_size.int, _aten.sym_numel.default, _aten.sym_stride.int, _aten.sym_storage_offset.default)
+
+
+def value_read(program: torch.export.ExportedProgram) -> torch.fx.Node | None:
+    """The first node that makes a number, or a choice, of the values of an input: a trace has the example's for ever.
+
+    None where there is none; numbers made of weights alone are the same for every input.
+    """
+    inputs = set(program.graph_signature.user_inputs)
+    follows: set[torch.fx.Node] = set()
+    for node in program.graph.nodes:
+        if node.op == "placeholder" and node.name in inputs:
+            follows.add(node)
+        if node.op != "call_function" or not any(source in follows for source in node.all_input_nodes):
+            continue
+        follows.add(node)
+        tensors = [s for s in node.all_input_nodes if s in follows and isinstance(s.meta.get("val"), torch.Tensor)]
+        chooses = isinstance(node.target, torch._ops.HigherOrderOperator)
+        reads = isinstance(node.meta.get("val"), torch.SymInt | torch.SymFloat | torch.SymBool | int | float)
+        if tensors and (chooses or (reads and node.target not in _SIZES)):
+            return node
+    return None
 
 
 class EagerProgram(torch.nn.Module):

@@ -31,6 +31,7 @@ class Source:
     program: torch.export.ExportedProgram | None = None
     script: NetworkScript | None = None
     notes: list[str] = field(default_factory=list)
+    decisions: list[str] = field(default_factory=list)
 
     @property
     def name(self) -> str:

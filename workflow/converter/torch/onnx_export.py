@@ -19,7 +19,8 @@ from converter.errors import UnsupportedError
 from converter.hub import Hub, Run, TensorSpec
 from converter.runtimes import OnnxModel
 from converter.step import ExportJob, ExportResult
-from converter.torch.eager_program import EagerProgram
+from converter.torch.eager_program import EagerProgram, value_read
+from converter.torch.evidence import typical
 from converter.torch.flat import to_tensors
 from converter.torch.onnx_model import dynamic_axes, finish_model, model_opset, save
 from converter.torch.tracing import quiet, reason
@@ -64,7 +65,7 @@ class _Exporter:
     def __init__(self, hub: Hub, job: ExportJob, staged: Path) -> None:
         self._hub, self._job, self._staged = hub, job, staged
         self._runs: list[Run] = hub.reference()
-        self._example = tuple(to_tensors(self._runs[-1].inputs))
+        self._example = tuple(to_tensors(typical(self._runs)[-1].inputs))
         self._versions = {**hub.versions, **step_versions("export_onnx_pytorch")}
         self._program: torch.export.ExportedProgram | None = None
         self._script: torch.jit.ScriptModule | None = None
@@ -142,6 +143,14 @@ class _Exporter:
         return run
 
     def _by_torchscript(self, opset: int) -> onnx.ModelProto:
+        if self._program is not None and (node := value_read(self._program)) is not None:
+            # It traces, and a trace holds the example's values for ever; the other exporter follows the program itself.
+            raise _Failure(
+                f"the values of its inputs decide sizes or branches ({_place(node)}), which the exporter for opsets below "
+                f"{_DYNAMO_OPSETS[0]} cannot follow",
+                _DYNAMO_OPSETS[0],
+                hopeless=True,
+            )
         if self._eager is None:
             self._eager = EagerProgram(self._program) if self._program is not None else self._script
         buffer = io.BytesIO()
@@ -213,6 +222,13 @@ class _Exporter:
         return (
             f"ONNX cannot express the model at any opset from {failures[0][0]} to {failures[-1][0]}: {failures[-1][1]}"
         )
+
+
+def _place(node: torch.fx.Node) -> str:
+    """ "item in forward (net.py, line 12)", as far as the program records it."""
+    name = str(node.target).partition(".")[2].split(".")[0] or str(node.target)
+    places = re.findall(r'File "([^"]+)", line (\d+), in (\S+)', node.stack_trace or "")
+    return f"{name} in {places[-1][2]} ({places[-1][0].rsplit('/', 1)[-1]}, line {places[-1][1]})" if places else name
 
 
 def _excess(made: _Made) -> float:
