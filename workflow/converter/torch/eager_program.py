@@ -7,6 +7,7 @@ same operators are called by their Python functions and tensor methods, which ke
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 
 import torch
@@ -20,10 +21,10 @@ _aten = torch.ops.aten
 _SIZES = (_aten.sym_size.int, _aten.sym_numel.default, _aten.sym_stride.int, _aten.sym_storage_offset.default)
 
 
-def value_read(program: torch.export.ExportedProgram) -> torch.fx.Node | None:
-    """The first node that makes a number, or a choice, of the values of an input: a trace has the example's for ever.
+def value_read(program: torch.export.ExportedProgram) -> str | None:
+    """The first operator that makes a number, or a choice, of the values of an input: "item in forward (net.py, line 12)".
 
-    None where there is none; numbers made of weights alone are the same for every input.
+    A trace has the example's for ever. None where there is none; what comes of weights alone is the same for every input.
     """
     inputs = set(program.graph_signature.user_inputs)
     follows: set[torch.fx.Node] = set()
@@ -34,11 +35,25 @@ def value_read(program: torch.export.ExportedProgram) -> torch.fx.Node | None:
             continue
         follows.add(node)
         tensors = [s for s in node.all_input_nodes if s in follows and isinstance(s.meta.get("val"), torch.Tensor)]
-        chooses = isinstance(node.target, torch._ops.HigherOrderOperator)
+        chooses = str(node.target) in ("cond", "while_loop")
         reads = isinstance(node.meta.get("val"), torch.SymInt | torch.SymFloat | torch.SymBool | int | float)
         if tensors and (chooses or (reads and node.target not in _SIZES)):
-            return node
+            return _place(node)
     return None
+
+
+def _place(node: torch.fx.Node) -> str:
+    """The operator's name, and the line of the model's source as far as the program records it."""
+    operator = node.target
+    name = (
+        operator._schema.name.removeprefix("aten::") if isinstance(operator, torch._ops.OpOverload) else str(operator)
+    )
+    places = [
+        place
+        for place in re.findall(r'File "([^"]+)", line (\d+), in (\S+)', node.stack_trace or "")
+        if "/site-packages/" not in place[0] and not place[0].startswith("<")
+    ]
+    return f"{name} in {places[-1][2]} ({places[-1][0].rsplit('/', 1)[-1]}, line {places[-1][1]})" if places else name
 
 
 class EagerProgram(torch.nn.Module):

@@ -23,7 +23,7 @@ from converter.torch.variations import moved, other_batches, redrawn, unvaried, 
 if TYPE_CHECKING:
     from converter.step import ImportSpec
 
-__all__ = ["FirstCalls", "Reference", "check_steady", "fresh_runs", "make_runs", "run_source", "typical"]
+__all__ = ["FirstCalls", "Reference", "check_steady", "check_still", "fresh_runs", "make_runs", "run_source", "typical"]
 
 
 @dataclass
@@ -115,6 +115,12 @@ def _unproven(source: Source, names: list[str], origin: str) -> str:
     )
 
 
+def check_still(source: Source, inputs: Inputs, runs: Sequence[Run]) -> None:
+    """After a trace: the source still gives what it gave before. Raises UnsupportedError where it does not."""
+    for run in {id(run): run for run in (runs[0], typical(runs)[-1])}.values():
+        check_steady(source, inputs, run, " before and after it was traced")
+
+
 def check_steady(source: Source, inputs: Inputs, run: Run, when: str = "") -> None:
     """Raise where the source answers the same inputs differently: such a model cannot be converted."""
     again = to_arrays(flat_outputs(run_source(source, inputs, run.inputs))[1])
@@ -143,6 +149,10 @@ def fresh_runs(source: Source, inputs: Inputs, runs: Sequence[Run]) -> list[Run]
     return made
 
 
+# A warm-up or an annealing that is longer than this is not noticed.
+_MORE_CALLS = 16
+
+
 class FirstCalls:
     """What a module was before it was called: is its first call like any other, and does forward leave its weights alone?"""
 
@@ -151,11 +161,12 @@ class FirstCalls:
         self._copy = _copy(source.module) if source.kind == "module" else None
         self._sums = _sums(source.module)
 
-    def check(self, inputs: Inputs, run: Run) -> None:
-        """Raise UnsupportedError where forward changed weights, or answers a run otherwise when it is called first.
+    def check(self, inputs: Inputs, runs: Sequence[Run]) -> None:
+        """Raise UnsupportedError where forward changed weights, or answers otherwise when it is called first, or later on.
 
-        The second time there is nothing left to check.
+        Once: the second time there is nothing left to check.
         """
+        run = typical(runs)[-1]
         path, name = self._source.path, self._source.name
         module, self._copy = self._copy, None
         after = _sums(self._source.module)
@@ -168,6 +179,11 @@ class FirstCalls:
         self._sums = {}
         if module is None:
             return
+        before = _counters(self._source.module)
+        check_steady(self._source, inputs, runs[0])
+        if _counters(self._source.module) != before:  # what counts its calls may change its mind
+            for _ in range(_MORE_CALLS):
+                check_steady(self._source, inputs, runs[0], f" within {_MORE_CALLS} calls")
         try:
             with torch.no_grad():
                 outputs = to_arrays(flat_outputs(inputs.call(module, to_tensors(run.inputs)))[1])
@@ -178,6 +194,12 @@ class FirstCalls:
                 f"{path}: the first call of {name} gives another result than later ones for the same input, since forward "
                 "keeps state: convert a module whose forward sets no attributes"
             )
+
+
+def _counters(module: torch.nn.Module) -> list[object]:
+    """Plain numbers, and buffers of one number, that the parts of a module hold."""
+    numbers = [value for part in module.modules() for value in vars(part).values() if isinstance(value, int | float)]
+    return numbers + [buffer.item() for buffer in module.buffers() if buffer.numel() == 1]
 
 
 def _copy(module: torch.nn.Module) -> torch.nn.Module | None:

@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves
 
 from converter.errors import ConverterError, ParameterError, SourceError, UnsupportedError
 from converter.hub import Hub, TensorSpec
-from converter.torch.evidence import FirstCalls, Reference, check_steady, fresh_runs, make_runs, typical
+from converter.torch.evidence import FirstCalls, Reference, check_steady, check_still, fresh_runs, make_runs
 from converter.torch.flat import flat_outputs
 from converter.torch.inputs import Inputs
 from converter.torch.loading import Source, fold_parametrizations
@@ -43,7 +43,7 @@ def write_hub(source: Source, inputs: Inputs, first_calls: FirstCalls, spec: Imp
         try:
             reference = make_runs(source, attempt, is_batch, spec)
             check_steady(source, attempt, reference.runs[0])
-            first_calls.check(attempt, typical(reference.runs)[-1])
+            first_calls.check(attempt, reference.runs)
         except ConverterError:
             raise
         except Exception as error:  # whatever the user's forward raises
@@ -59,10 +59,11 @@ def write_hub(source: Source, inputs: Inputs, first_calls: FirstCalls, spec: Imp
             fresh = partial(fresh_runs, source, attempt, reference.runs)
             program = export_program(source, attempt, outputs, reference.runs, fresh, only_tensors)
         except TraceError as error:
+            check_still(source, attempt, reference.runs)
             first_failure = first_failure or str(error)
             obstacle = obstacle or (attempt, outputs, reference, str(error))
             continue
-        check_steady(source, attempt, reference.runs[-1], " before and after it is exported")
+        check_still(source, attempt, reference.runs)
         notes, decisions = list(source.notes), list(source.decisions)
         if attempt is not inputs:
             size = attempt.specs[0].shape[0]
@@ -98,7 +99,7 @@ def write_hub(source: Source, inputs: Inputs, first_calls: FirstCalls, spec: Imp
             f"{source.path}: TorchScript cannot read again what it writes of {what}: "
             "name them with letters, digits and underscores"
         ) from error
-    check_steady(source, attempt, reference.runs[-1], " before and after it is traced")
+    check_still(source, attempt, reference.runs)
     hub = _hub(source, attempt, outputs, reference, batch_dynamic and attempt is inputs, out, "torchscript", script)
     hub.notes = [*source.notes, f"kept as TorchScript, since torch.export cannot follow it: {failure}"]
     hub.decisions = [*source.decisions, "kept as TorchScript"]

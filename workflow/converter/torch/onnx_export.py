@@ -143,10 +143,10 @@ class _Exporter:
         return run
 
     def _by_torchscript(self, opset: int) -> onnx.ModelProto:
-        if self._program is not None and (node := value_read(self._program)) is not None:
+        if self._program is not None and (reading := value_read(self._program)) is not None:
             # It traces, and a trace holds the example's values for ever; the other exporter follows the program itself.
             raise _Failure(
-                f"the values of its inputs decide sizes or branches ({_place(node)}), which the exporter for opsets below "
+                f"the values of its inputs decide sizes or branches ({reading}), which the exporter for opsets below "
                 f"{_DYNAMO_OPSETS[0]} cannot follow",
                 _DYNAMO_OPSETS[0],
                 hopeless=True,
@@ -222,13 +222,6 @@ class _Exporter:
         return (
             f"ONNX cannot express the model at any opset from {failures[0][0]} to {failures[-1][0]}: {failures[-1][1]}"
         )
-
-
-def _place(node: torch.fx.Node) -> str:
-    """ "item in forward (net.py, line 12)", as far as the program records it."""
-    name = str(node.target).partition(".")[2].split(".")[0] or str(node.target)
-    places = re.findall(r'File "([^"]+)", line (\d+), in (\S+)', node.stack_trace or "")
-    return f"{name} in {places[-1][2]} ({places[-1][0].rsplit('/', 1)[-1]}, line {places[-1][1]})" if places else name
 
 
 def _excess(made: _Made) -> float:

@@ -73,18 +73,38 @@ def export_program(
     dims = [{axis: torch.export.Dim.AUTO for axis, dim in enumerate(s.shape) if dim is None} for s in inputs.specs]
     # The wrapper's forward(*tensors) is one argument to torch.export; a plain forward may leave others at their default.
     shapes: object = (tuple(dims),) if _is_variadic(target) else tuple(dims)
+    # Code that asks whether it is being exported may compute something else then: the second time the answer is no.
+    problem: str | None = None
+    for told in (True, False):
+        try:
+            with quiet(), contextlib.nullcontext() if told else _unnoticed():
+                program = torch.export.export(target, example, dynamic_shapes=shapes, strict=False)
+        except Exception as error:  # torch.export raises whatever stands in its way
+            raise TraceError(problem or reason(error)) from error
+        _check_dimensions(program, inputs.specs)
+        found = _problem(program.module(check_guards=False), outputs, [*runs, *fresh()])
+        if found is None:
+            if not told:
+                source.notes.append(
+                    "its code computes something else while it is exported: what it computes elsewhere is kept"
+                )
+            return program
+        problem = problem or f"the exported program {found}: its code branches on a size, or on being exported"
+    raise TraceError(problem)
+
+
+@contextlib.contextmanager
+def _unnoticed() -> Iterator[None]:
+    """What torch offers models to ask whether they are being exported says no; torch.export itself does not ask these."""
+    names = ("is_exporting", "is_compiling")
+    functions = {name: getattr(torch.compiler, name) for name in names}
     try:
-        with quiet():
-            program = torch.export.export(target, example, dynamic_shapes=shapes, strict=False)
-    except Exception as error:  # torch.export raises whatever stands in its way
-        raise TraceError(reason(error)) from error
-    _check_dimensions(program, inputs.specs)
-    problem = _problem(program.module(check_guards=False), outputs, [*runs, *fresh()])
-    if problem is not None:
-        raise TraceError(
-            f"the exported program {problem}: its code branches on a size, or computes something else while it is exported"
-        )
-    return program
+        for name in names:
+            setattr(torch.compiler, name, lambda: False)
+        yield
+    finally:
+        for name, function in functions.items():
+            setattr(torch.compiler, name, function)
 
 
 def _is_variadic(module: torch.nn.Module) -> bool:

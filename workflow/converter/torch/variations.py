@@ -182,4 +182,5 @@ def _other_rows(example: Sequence[np.ndarray], seed: int) -> list[np.ndarray] | 
     if len(sizes) != 1 or (count := sizes.pop()) is None or count < 2:
         return None
     order = np.roll(np.arange(count), 1 + seed % (count - 1))
-    return [array[order] for array in example]
+    rolled = [array[order] for array in example]
+    return None if all(map(np.array_equal, rolled, example)) else rolled
