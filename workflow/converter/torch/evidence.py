@@ -13,6 +13,7 @@ import torch
 from converter.arrays_file import read_arrays_file
 from converter.errors import SourceError, UnsupportedError
 from converter.hub import Run
+from converter.informative import typical
 from converter.reference import make_reference
 from converter.torch.dtypes import table_bounds, vocabulary
 from converter.torch.flat import flat_outputs, to_arrays, to_tensors
@@ -23,7 +24,7 @@ from converter.torch.variations import moved, other_batches, redrawn, unvaried, 
 if TYPE_CHECKING:
     from converter.step import ImportSpec
 
-__all__ = ["FirstCalls", "Reference", "check_steady", "check_still", "fresh_runs", "make_runs", "run_source", "typical"]
+__all__ = ["FirstCalls", "Reference", "check_steady", "check_still", "fresh_runs", "make_runs", "run_source"]
 
 
 @dataclass
@@ -42,11 +43,6 @@ class Reference:
 def run_source(source: Source, inputs: Inputs, arrays: Sequence[np.ndarray]) -> object:
     with torch.no_grad():
         return inputs.call(source.module, to_tensors(arrays))
-
-
-def typical(runs: Sequence[Run]) -> list[Run]:
-    """Those without special values, of which at least one there always is."""
-    return [run for run in runs if run.kind == "typical"] or list(runs)
 
 
 def make_runs(source: Source, inputs: Inputs, batch_dynamic: bool, spec: ImportSpec) -> Reference:
@@ -69,7 +65,13 @@ def make_runs(source: Source, inputs: Inputs, batch_dynamic: bool, spec: ImportS
     origin = "verify.inputs" if user_inputs is not None else "seeded"
     try:
         runs = make_reference(
-            inputs.specs, batch_dynamic, call, samples=spec.samples, vocabulary=bounds, user_inputs=user_inputs
+            inputs.specs,
+            batch_dynamic,
+            call,
+            samples=spec.samples,
+            vocabulary=bounds,
+            user_inputs=user_inputs,
+            left_out=inputs.left_out,
         )
     except Exception:
         if inputs.example is None or user_inputs is not None:

@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_leaves
 
 from converter.errors import ConverterError, ParameterError, SourceError, UnsupportedError
 from converter.hub import Hub, TensorSpec
+from converter.informative import write_evidence
 from converter.torch.evidence import FirstCalls, Reference, check_steady, check_still, fresh_runs, make_runs
 from converter.torch.flat import flat_outputs
 from converter.torch.inputs import Inputs
@@ -70,9 +71,7 @@ def write_hub(source: Source, inputs: Inputs, first_calls: FirstCalls, spec: Imp
             notes.append(f"the batch is fixed at {size}: {first_failure}")
             decisions.append(f"batch fixed at {size}")
         torch.export.save(program, out / "program.pt2")
-        hub = _hub(source, attempt, outputs, reference, is_batch, out, "exported", program)
-        hub.notes, hub.decisions = notes, decisions
-        return hub
+        return _hub(source, attempt, outputs, reference, is_batch, (notes, decisions), out, "exported", program)
     if obstacle is None:
         shapes = "; ".join(f"{s.name} {s.dtype} {list(s.shape)}" for s in inputs.specs)
         raise ParameterError(f"{source.path} does not run on inputs of the given shapes ({shapes}): {first_failure}")
@@ -100,10 +99,10 @@ def write_hub(source: Source, inputs: Inputs, first_calls: FirstCalls, spec: Imp
             "name them with letters, digits and underscores"
         ) from error
     check_still(source, attempt, reference.runs)
-    hub = _hub(source, attempt, outputs, reference, batch_dynamic and attempt is inputs, out, "torchscript", script)
-    hub.notes = [*source.notes, f"kept as TorchScript, since torch.export cannot follow it: {failure}"]
-    hub.decisions = [*source.decisions, "kept as TorchScript"]
-    return hub
+    notes = [*source.notes, f"kept as TorchScript, since torch.export cannot follow it: {failure}"]
+    decisions = [*source.decisions, "kept as TorchScript"]
+    is_batch = batch_dynamic and attempt is inputs
+    return _hub(source, attempt, outputs, reference, is_batch, (notes, decisions), out, "torchscript", script)
 
 
 def _with_fixed_batch(inputs: Inputs) -> Inputs:
@@ -136,10 +135,12 @@ def _hub(
     outputs: list[TensorSpec],
     reference: Reference,
     batch_dynamic: bool,
+    said: tuple[list[str], list[str]],
     out: Path,
     form: str,
     traced: torch.export.ExportedProgram | torch.jit.ScriptModule,
 ) -> Hub:
+    """`said`: notes and decisions."""
     parameters = {id(p): p.numel() for p in source.module.parameters()}
     hub = Hub(
         path=out,
@@ -147,14 +148,16 @@ def _hub(
         inputs=list(inputs.specs),
         outputs=outputs,
         batch_dynamic=batch_dynamic,
+        notes=said[0],
+        decisions=said[1],
         unproven=reference.unproven,
-        evidence=reference.evidence,
         operators=_operators(traced),
         parameters_count=sum(parameters.values()),
         candidates={"inputs": list(inputs.specs), "outputs": list(outputs)},
         extra={"form": form, "module": source.name, "kind": source.kind},
     )
-    hub.write_reference(reference.runs)
+    write_evidence(hub, reference.runs, inputs.left_out)
+    hub.evidence |= reference.evidence
     return hub
 
 

@@ -17,10 +17,10 @@ import torch
 
 from converter.errors import UnsupportedError
 from converter.hub import Hub, Run, TensorSpec
+from converter.informative import typical
 from converter.runtimes import OnnxModel
 from converter.step import ExportJob, ExportResult
 from converter.torch.eager_program import EagerProgram, value_read
-from converter.torch.evidence import typical
 from converter.torch.flat import to_tensors
 from converter.torch.onnx_model import dynamic_axes, finish_model, model_opset, save
 from converter.torch.tracing import quiet, reason

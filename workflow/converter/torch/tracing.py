@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from converter.hub import Run, TensorSpec
-from converter.torch.evidence import typical
+from converter.informative import typical
 from converter.torch.flat import Call, flat_outputs, to_arrays, to_tensors
 from converter.torch.inputs import Inputs
 from converter.torch.loading import Source
