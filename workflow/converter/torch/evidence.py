@@ -19,6 +19,7 @@ from converter.torch.dtypes import table_bounds, vocabulary
 from converter.torch.flat import flat_outputs, to_arrays, to_tensors
 from converter.torch.inputs import Inputs
 from converter.torch.loading import Source
+from converter.torch.quantized_script import ROWS, is_quantized
 from converter.torch.variations import moved, other_batches, redrawn, unvaried, vary
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ def make_runs(source: Source, inputs: Inputs, batch_dynamic: bool, spec: ImportS
     user_inputs = None
     if spec.reference_inputs is not None:
         user_inputs = read_arrays_file(spec.reference_inputs, "verify.inputs")
+    quantized = source.kind == "torchscript" and is_quantized(source.module)
     bounds = vocabulary(source, inputs)
     origin = "verify.inputs" if user_inputs is not None else "seeded"
     try:
@@ -68,7 +70,7 @@ def make_runs(source: Source, inputs: Inputs, batch_dynamic: bool, spec: ImportS
             inputs.specs,
             batch_dynamic,
             call,
-            samples=spec.samples,
+            samples=max(spec.samples, ROWS) if quantized else spec.samples,
             vocabulary=bounds,
             user_inputs=user_inputs,
             left_out=inputs.left_out,
@@ -92,6 +94,10 @@ def make_runs(source: Source, inputs: Inputs, batch_dynamic: bool, spec: ImportS
         rows = table_bounds(source, inputs)
         still = [inputs.specs[position].name for position in still if rows.get(position, 2) > 1]
     evidence = {"samples_from": origin, **({"varied": len(made)} if made else {})}
+    if quantized:
+        evidence["steps"] = (
+            "outputs on a grid are compared in steps of their scale, with the share of values that are off"
+        )
     return Reference(runs, result, _unproven(source, still, origin) if still else None, evidence)
 
 

@@ -19,6 +19,7 @@ from converter.torch.evidence import FirstCalls, Reference, check_steady, check_
 from converter.torch.flat import flat_outputs
 from converter.torch.inputs import Inputs
 from converter.torch.loading import Source, fold_parametrizations
+from converter.torch.quantized_script import output_steps
 from converter.torch.tracing import TraceError, export_program, reason, to_torchscript
 
 if TYPE_CHECKING:
@@ -116,6 +117,9 @@ def _outputs(source: Source, inputs: Inputs, reference: Reference) -> list[Tenso
     names, _ = flat_outputs(reference.result, [spec.name for spec in inputs.specs])
     runs = reference.runs
     varies = any(dim is None for spec in inputs.specs for dim in spec.shape)
+    steps = output_steps(source.module) if source.kind == "torchscript" else []
+    # Results of another structure than the graph's returns (nested tuples) have no steps, and the usual tolerance.
+    steps = steps if len(steps) == len(names) else [0.0] * len(names)
     specs = []
     for position, name in enumerate(names):
         arrays = [run.outputs[position] for run in runs]
@@ -125,7 +129,7 @@ def _outputs(source: Source, inputs: Inputs, reference: Reference) -> list[Tenso
             sizes[0] if len(set(sizes)) == 1 and (len(runs) > 1 or not varies) else None
             for sizes in zip(*(array.shape for array in arrays), strict=True)
         )
-        specs.append(TensorSpec(name, shape, arrays[0].dtype.name))
+        specs.append(TensorSpec(name, shape, arrays[0].dtype.name, step=steps[position]))
     return specs
 
 

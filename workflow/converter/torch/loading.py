@@ -14,6 +14,7 @@ from converter.network_script import NetworkScript, build, load_script
 from converter.torch.archives import checked_kind, load_program, load_torchscript
 from converter.torch.checkpoints import choose_module, choose_state, find_weights
 from converter.torch.pickles import load_pickled
+from converter.torch.quantized_script import refuse_unwritable
 
 if TYPE_CHECKING:
     from converter.step import ImportSpec
@@ -51,7 +52,9 @@ def load_source(spec: ImportSpec) -> Source:
         # The guards of a program are Python text in the file: they are never run (torch 2.13 offers check_guards).
         return Source(path, kind, program.module(check_guards=False), program, script)
     if kind == "torchscript":
-        return Source(path, kind, load_torchscript(path, spec.trusted).eval(), None, script)
+        module = load_torchscript(path, spec.trusted).eval()
+        refuse_unwritable(path, module)
+        return Source(path, kind, module, None, script)
     found = find_weights(path, load_pickled(path, script, spec.trusted), spec.state_dict_key)
     named = script.attribute(spec.network_name) if script is not None and spec.network_name is not None else None
     chosen = choose_module(path, found, named if inspect.isclass(named) else None)

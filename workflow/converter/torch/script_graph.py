@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from converter.errors import UnsupportedError
 
-__all__ = ["ScriptGraphModule", "script_constants", "state_kept"]
+__all__ = ["ScriptGraphModule", "all_nodes", "script_constants", "state_kept"]
 
 # Enumerations stand as numbers in TorchScript graphs (c10/core/ScalarType.h, MemoryFormat.h).
 _DTYPES = (
@@ -146,7 +146,7 @@ _ALWAYS_PYTHON = frozenset(
 def script_constants(script: torch.jit.ScriptModule) -> list[tuple]:
     """Kinds of all nodes in their order, with the values of constants: equal for two traces that are the same graph."""
     found = []
-    for node in _all_nodes(script.inlined_graph):
+    for node in all_nodes(script.inlined_graph):
         value = node.output().toIValue() if node.kind() == "prim::Constant" else None
         if isinstance(value, torch.Tensor):
             value = (str(value.dtype), tuple(value.shape), value.tolist())
@@ -156,14 +156,15 @@ def script_constants(script: torch.jit.ScriptModule) -> list[tuple]:
 
 def state_kept(script: torch.jit.ScriptModule) -> str | None:
     """An attribute that forward assigns to, if there is one."""
-    return next((node.s("name") for node in _all_nodes(script.inlined_graph) if node.kind() == "prim::SetAttr"), None)
+    return next((node.s("name") for node in all_nodes(script.inlined_graph) if node.kind() == "prim::SetAttr"), None)
 
 
-def _all_nodes(block: object) -> Iterator[object]:
+def all_nodes(block: object) -> Iterator[object]:
+    """The nodes of a graph or a block, and of the blocks within them."""
     for node in block.nodes():
         yield node
         for inner in node.blocks():
-            yield from _all_nodes(inner)
+            yield from all_nodes(inner)
 
 
 class ScriptGraphModule(torch.nn.Module):
