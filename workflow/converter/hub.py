@@ -24,17 +24,25 @@ class TensorSpec:
 
     name: what users see (ONNX name, TFLite signature key). shape: None for an unknown rank, None entries for unknown
     dimensions. dtype: numpy's name, or "string". tensor: its name in the hub's graph, such as "x:0" (TensorFlow only).
+    step: the scale of a source's quantized output, whose values are its multiples; 0 for all others.
     """
 
     name: str
     shape: tuple[int | None, ...] | None
     dtype: str
     tensor: str = ""
+    step: float = 0.0
 
     @classmethod
     def from_json(cls, entry: dict) -> TensorSpec:
         shape = entry["shape"]
-        return cls(entry["name"], None if shape is None else tuple(shape), entry["dtype"], entry.get("tensor", ""))
+        return cls(
+            entry["name"],
+            None if shape is None else tuple(shape),
+            entry["dtype"],
+            entry.get("tensor", ""),
+            entry.get("step", 0.0),
+        )
 
     def to_report(self) -> dict:
         return {"name": self.name, "shape": None if self.shape is None else list(self.shape), "dtype": self.dtype}
