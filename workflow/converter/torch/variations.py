@@ -155,7 +155,11 @@ def _redrawn_in_order(array: np.ndarray, rng: np.random.Generator) -> np.ndarray
     """Other values between the first and the last of each row, in the same order."""
     rows = array.reshape(-1, array.shape[-1]).copy()
     for row in rows:
-        inner = rng.integers(min(row[0], row[-1]), max(row[0], row[-1]) + 1, len(row) - 2)
+        low, high = min(row[0], row[-1]), max(row[0], row[-1])
+        if len(set(row.tolist())) == len(row):  # all different, and so they stay
+            inner = rng.choice(np.arange(low + 1, high, dtype=row.dtype), len(row) - 2, replace=False)
+        else:
+            inner = rng.integers(low, high + 1, len(row) - 2)
         inner.sort()
         row[1:-1] = inner if row[0] <= row[-1] else inner[::-1]
     return rows.reshape(array.shape)
