@@ -65,6 +65,15 @@ class Particular(_Linear):
         return self.fc(x) * codes[:, None]
 
 
+class Bounded(_Linear):
+    """Takes numbers from 0 to 1 only."""
+
+    def forward(self, x):
+        if not torch.compiler.is_exporting():
+            assert 0 <= float(x.min()) <= float(x.max()) <= 1, "not between 0 and 1"
+        return self.fc(x)
+
+
 class Exporting(_Linear):
     def forward(self, x):
         y = self.fc(x)

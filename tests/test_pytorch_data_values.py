@@ -54,6 +54,7 @@ def onnx_outputs(folder, hub, *inputs):
         ("Split", "rows, torch.tensor([2, 3, 1])", None, (ROWS, torch.tensor([1, 1, 4]))),
         ("Split", "rows, torch.tensor([2, 2, 2])", None, (ROWS, torch.tensor([4, 0, 2]))),
         ("Segments", "rows, torch.tensor([0, 2, 5, 6])", None, (ROWS, torch.tensor([0, 1, 3, 6]))),
+        ("Bounded", None, "1,5", (torch.rand(6, 5, generator=torch.Generator().manual_seed(2)),)),
         ("Scaled", None, "1,5", (3 * ROWS,)),
         ("Either", None, "1,5", (ROWS - 3,)),
         ("Either", None, "1,5", (ROWS + 3,)),

@@ -20,7 +20,7 @@ from converter.torch.flat import flat_outputs, to_arrays, to_tensors
 from converter.torch.inputs import Inputs
 from converter.torch.loading import Source
 from converter.torch.quantized_script import ROWS, is_quantized
-from converter.torch.variations import moved, other_batches, redrawn, unvaried, vary
+from converter.torch.variations import candidates, other_batches, unvaried, vary
 
 if TYPE_CHECKING:
     from converter.step import ImportSpec
@@ -76,7 +76,9 @@ def make_runs(source: Source, inputs: Inputs, batch_dynamic: bool, spec: ImportS
             user_inputs=user_inputs,
             left_out=inputs.left_out,
         )
-        suits = example is None or _is_finite(typical(runs)) or not _is_finite([Run(example, call(example))])
+        # A random mask may well hide everything, and NaN is an answer then; random offsets and lengths may be nonsense.
+        counts = example is not None and {array.dtype.kind for array in example} & set("iub") <= set("iu")
+        suits = not counts or _is_finite(typical(runs)) or not _is_finite([Run(example, call(example))])
     except Exception:
         if example is None:
             raise
@@ -157,7 +159,7 @@ def check_steady(source: Source, inputs: Inputs, run: Run, when: str = "") -> No
 
 
 def fresh_runs(source: Source, inputs: Inputs, runs: Sequence[Run]) -> list[Run]:
-    """The source, run now, on samples that no trace has seen: one of each of two shapes that `runs` have."""
+    """The source, run now, on samples that no trace has seen: one of each of two shapes that `runs` have, if it takes any."""
 
     def call(arrays: list[np.ndarray]) -> list[np.ndarray]:
         return to_arrays(flat_outputs(run_source(source, inputs, arrays))[1])
@@ -165,12 +167,12 @@ def fresh_runs(source: Source, inputs: Inputs, runs: Sequence[Run]) -> list[Run]
     samples = {tuple(array.shape for array in run.inputs): run.inputs for run in typical(runs)}
     made = []
     for seed, arrays in enumerate(list(samples.values())[-2:], start=101):
-        try:
-            other = moved(arrays, seed)
-            made.append(Run(other, call(other)))
-        except Exception:  # whatever forward raises for whole numbers that do not fit each other
-            other = redrawn(arrays, seed)
-            made.append(Run(other, call(other)))
+        for other in candidates(arrays, seed):
+            try:
+                made.append(Run(other, call(other)))
+                break
+            except Exception:  # whatever forward raises for numbers that it does not take
+                continue
     return made
 
 
@@ -192,7 +194,7 @@ class FirstCalls:
         Once: the second time there is nothing left to check.
         """
         # A sample that the module has not seen: what its first call left behind is of another one.
-        run = fresh_runs(self._source, inputs, runs)[-1]
+        run = (fresh_runs(self._source, inputs, runs) or typical(runs))[-1]
         path, name = self._source.path, self._source.name
         module, self._copy = self._copy, None
         after = _sums(self._source.module)
