@@ -68,6 +68,7 @@ class Hub:
     decisions: what was decided that changes what the file means, a few words each, printed beside the target; `notes` are
     the sentences behind them. unproven: why agreement with the reference would prove nothing, one sentence that says what
     to give; every file of this source is then `unverified`. evidence: what the reference's samples are made of.
+    user_code: what ran of the user's own code (user_code.Record.to_json), with `key`, the rebuild key that it was run under.
     coverage, weakest: see evidence_coverage in the report's schema.
     """
 
@@ -92,6 +93,7 @@ class Hub:
     parameters: dict = field(default_factory=dict)
     step: dict = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
+    user_code: dict = field(default_factory=dict)
 
     @classmethod
     def read(cls, path: Path) -> Hub:
