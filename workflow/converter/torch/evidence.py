@@ -77,7 +77,8 @@ def make_runs(source: Source, inputs: Inputs, batch_dynamic: bool, spec: ImportS
             left_out=inputs.left_out,
         )
         # A random mask may well hide everything, and NaN is an answer then; random offsets and lengths may be nonsense.
-        counts = example is not None and {array.dtype.kind for array in example} & set("iub") <= set("iu")
+        kinds = {array.dtype.kind for array in example or []}
+        counts = bool(kinds & {"i", "u"}) and "b" not in kinds
         suits = not counts or _is_finite(typical(runs)) or not _is_finite([Run(example, call(example))])
     except Exception:
         if example is None:
