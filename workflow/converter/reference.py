@@ -54,13 +54,14 @@ def make_inputs(
     sizes: tuple[int, int],
     seed: int,
     vocabulary: Mapping[str, int] | None = None,
+    keys: Mapping[str, np.ndarray] | None = None,
 ) -> list[np.ndarray]:
     """One array per input, the same for the same arguments on any machine.
 
     `batch` stands for an unknown leading dimension (None: that one is like the others), `sizes` for the other unknown
     ones, by turns: axes 1, 3 and axes 2, 4. Floats are standard normal; an input whose name is in `vocabulary` holds
     whole numbers below that bound, whatever its dtype; other integers lie in [0, 10), uint8 in [0, 256); strings are
-    short words.
+    short words. An input whose name is in `keys` holds those values (1-D, at least one) in their order, from any on.
     """
     arrays = []
     for position, spec in enumerate(inputs):
@@ -70,7 +71,11 @@ def make_inputs(
             for axis, dim in enumerate(shape)
         ]
         rng = np.random.default_rng([seed, position, zlib.crc32(spec.name.encode())])
-        arrays.append(_values(rng, dims, spec.dtype, (vocabulary or {}).get(spec.name)))
+        if keys and spec.name in keys:
+            start, count = rng.integers(len(keys[spec.name])), int(np.prod(dims))
+            arrays.append(np.resize(np.roll(keys[spec.name], -start), count).reshape(dims))
+        else:
+            arrays.append(_values(rng, dims, spec.dtype, (vocabulary or {}).get(spec.name)))
     return arrays
 
 
@@ -117,6 +122,7 @@ def make_reference(
     *,
     samples: int = 4,
     vocabulary: Mapping[str, int] | None = None,
+    keys: Mapping[str, np.ndarray] | None = None,
     user_inputs: Mapping[str, np.ndarray] | None = None,
 ) -> list[Run]:
     """Runs of the source on seeded inputs, or on the user's (`verify.inputs`: one array per input, leading axis samples).
@@ -134,7 +140,7 @@ def make_reference(
         try:
             for index, batch in enumerate(plan_batches(batch_dynamic, samples)):
                 pair = sizes[index % 2]
-                arrays = make_inputs(inputs, batch=batch, sizes=pair, seed=index, vocabulary=vocabulary)
+                arrays = make_inputs(inputs, batch=batch, sizes=pair, seed=index, vocabulary=vocabulary, keys=keys)
                 runs.append(Run(arrays, _outputs(run_source, arrays)))
         except Exception as error:  # whatever the framework raises for a size it cannot take; re-raised below
             failure = failure or error

@@ -18,6 +18,7 @@ from converter.step import ImportSpec
 from converter.tf.errors import reason
 from converter.tf.freeze import Frozen
 from converter.tf.graph import GraphDef
+from converter.tf.keys import find_keys, key_runs
 from converter.tf.vocabulary import find_vocabulary
 
 __all__ = ["Source", "build_hub", "override_shapes"]
@@ -91,16 +92,8 @@ def build_hub(spec: ImportSpec, out: Path, frozen: Frozen, source: Source) -> Hu
         except (tf.errors.OpError, ValueError, TypeError) as error:
             raise RuntimeError(reason(error)) from error  # the first line of TensorFlow's message says nothing
 
-    try:
-        batch_dynamic, runs = _reference(spec, frozen, run, vocabulary)
-    except ConverterError:
-        # Whole numbers may be labels, which a loss refuses above the number of classes: try 0 and 1.
-        unbounded = {entry.name: 2 for entry in frozen.inputs if entry.dtype in ("int32", "int64")}
-        if unbounded.keys() <= vocabulary.keys() or spec.reference_inputs is not None:
-            raise
-        vocabulary = unbounded | vocabulary
-        batch_dynamic, runs = _reference(spec, frozen, run, vocabulary)
-    notes = [*source.notes, *_state_notes(frozen)]
+    batch_dynamic, runs, vocabulary, notes = _first_reference(spec, frozen, run, vocabulary)
+    notes = [*source.notes, *_state_notes(frozen), *notes]
     hub = Hub(
         out,
         framework="tensorflow",
@@ -119,6 +112,52 @@ def build_hub(spec: ImportSpec, out: Path, frozen: Frozen, source: Source) -> Hu
     )
     hub.write_reference(runs)
     return hub
+
+
+def _first_reference(
+    spec: ImportSpec, frozen: Frozen, run: RunSource, vocabulary: dict[str, int]
+) -> tuple[bool, list[Run], dict[str, int], list[str]]:
+    """Whether the leading dimension is the batch, the runs, the vocabulary they keep to, and notes on them.
+
+    Of several kinds of values the first that the source takes: those that its tables do not hold too, else only those
+    that they hold. Whole numbers may be labels, which a loss refuses above the number of classes: then 0 and 1.
+    """
+    keys = find_keys(frozen.graph_def, frozen.inputs, frozen.keys)
+    tries = [(vocabulary, keys.mixed, True)]
+    if keys.known and frozen.keys:
+        tries.append((vocabulary, keys.known, False))
+    unbounded = {entry.name: 2 for entry in frozen.inputs if entry.dtype in ("int32", "int64")} | vocabulary
+    if unbounded != vocabulary:
+        tries.append((unbounded, keys.known, not frozen.keys))
+    if spec.reference_inputs is not None:
+        del tries[1:]
+    for position, (bounds, values, everything) in enumerate(tries):
+        try:
+            batch_dynamic, runs = _reference(spec, frozen, run, bounds, values)
+        except ConverterError:
+            if position == len(tries) - 1:
+                raise
+            continue
+        if spec.reference_inputs is None:
+            runs += _key_runs(frozen, run, runs, values, batch_dynamic)
+        notes = (
+            [] if everything else ["the source fails on values that its lookup table does not hold: none were compared"]
+        )
+        return batch_dynamic, runs, bounds, notes
+    raise AssertionError  # the last try returns or raises
+
+
+def _key_runs(
+    frozen: Frozen, run: RunSource, runs: Sequence[Run], values: dict[str, np.ndarray], batched: bool
+) -> list[Run]:
+    """Runs in which each value that a lookup tells from others occurs, as far as the source takes them."""
+    more = []
+    for arrays in key_runs(frozen.inputs, values, runs[-1], batched):
+        try:
+            more.append(Run(arrays, [np.asarray(output) for output in run(arrays)], "keys of tables"))
+        except RuntimeError:  # of what the source can take the runs before are proof
+            continue
+    return more
 
 
 def _shapes(frozen: Frozen) -> str:
@@ -152,7 +191,9 @@ def _state_notes(frozen: Frozen) -> list[str]:
     return notes
 
 
-def _reference(spec: ImportSpec, frozen: Frozen, run: RunSource, vocabulary: dict[str, int]) -> tuple[bool, list[Run]]:
+def _reference(
+    spec: ImportSpec, frozen: Frozen, run: RunSource, vocabulary: dict[str, int], keys: dict[str, np.ndarray]
+) -> tuple[bool, list[Run]]:
     """Whether the leading dimension is the batch, and the runs.
 
     A leading dimension that every input leaves unknown is tried as the batch; it is not one (but, say, the length of a
@@ -161,7 +202,7 @@ def _reference(spec: ImportSpec, frozen: Frozen, run: RunSource, vocabulary: dic
     user_inputs = None
     if spec.reference_inputs is not None:
         user_inputs = read_arrays_file(spec.reference_inputs, "verify.inputs")
-    arguments = {"samples": spec.samples, "vocabulary": vocabulary, "user_inputs": user_inputs}
+    arguments = {"samples": spec.samples, "vocabulary": vocabulary, "keys": keys, "user_inputs": user_inputs}
     failure = None
     try:
         if all(entry.shape and entry.shape[0] is None for entry in frozen.inputs):

@@ -11,9 +11,11 @@ import tensorflow as tf
 from converter.errors import UnsupportedError
 from converter.hub import Hub, TensorSpec
 from converter.step import ExportJob, ExportResult
+from converter.tf.bins import expand_bins
 from converter.tf.fold_scales import fold_scales
 from converter.tf.graph import node_name
 from converter.tf.graph_bytes import read_graph
+from converter.tf.places import behind_texts, cut_advice, places_of
 from converter.tf.tensor_arrays import has_tensor_arrays, without_tensor_arrays
 from converter.tf.tensor_lists import fix_element_shapes, has_tensor_lists, without_tensor_lists
 from converter.tf.tflite_convert import ConversionFailure, ConvertOptions, convert_graph, unsupported
@@ -66,7 +68,9 @@ def export(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
         return outcome.result
     if outcome.refusals:
         raise UnsupportedError(f"LiteRT cannot run the converted model ({outcome.refusals[0]}): ask for an .onnx file")
-    raise unsupported(outcome.failures[-1] if opsset == "tf" else _most_telling(outcome.failures), opsset)
+    failure = outcome.failures[-1] if opsset == "tf" else _most_telling(outcome.failures)
+    named = {name.partition(" ")[0] for name in failure.select + failure.custom}
+    raise unsupported(failure, opsset, places_of(hub, named))
 
 
 def _most_telling(failures: list[ConversionFailure]) -> ConversionFailure:
@@ -74,11 +78,18 @@ def _most_telling(failures: list[ConversionFailure]) -> ConversionFailure:
 
 
 def _check_signature(hub: Hub) -> None:
+    if resources := hub.extra.get("resources"):
+        raise UnsupportedError(
+            f"the model reads {', '.join(resources)}, a resource whose contents are not in its graph, so that TensorFlow Lite "
+            "cannot hold them: cut the model behind it with input_nodes"
+        )
     for spec in hub.inputs:
         if spec.dtype == "string":
+            places = behind_texts(hub)
+            where = f" (here {', '.join(places)})" if places else ""
             raise UnsupportedError(
-                f"input {spec.name} takes strings, and TensorFlow Lite has no operators to work on them: "
-                "name numeric inputs behind the text processing in input_nodes, or ask for a .pb file"
+                f"input {spec.name} takes strings, and TensorFlow Lite has no operators that make numbers of them{where}: "
+                f"{cut_advice(hub, places)}, or ask for an .onnx or .pb file"
             )
         if spec.shape is None:
             raise UnsupportedError(
@@ -95,6 +106,7 @@ def _is_dynamic_range(quantization: dict) -> bool:
 def _attempts(hub: Hub, opsset: str, *, fuse: bool) -> Iterator[Attempt]:
     """The ways in order of preference: fused LSTMs, the batch left free, a batch of 1; Select-TF only on request."""
     graph_def = _with_input_shapes(read_graph(hub.graph_path), hub.inputs)
+    expand_bins(graph_def)
     weights = hub.weights()
 
     def from_graph(graph: tf.compat.v1.GraphDef, options: ConvertOptions) -> schema.ModelT:
