@@ -53,14 +53,19 @@ def runs_for(model_inputs: Sequence[TensorSpec], runs: Sequence[Run]) -> list[Ru
 
 
 def verify_tflite(
-    path: Path, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], runs: Sequence[Run], tolerance: Tolerance
+    path: Path,
+    inputs: Sequence[TensorSpec],
+    outputs: Sequence[TensorSpec],
+    runs: Sequence[Run],
+    tolerance: Tolerance,
+    open_model: Callable[[Path], TFLiteModel] = TFLiteModel,
 ) -> tuple[Verification, list[TensorSpec], list[TensorSpec]]:
     """Run the file on the reference; returns the verdict, and its inputs and outputs as the file has them.
 
-    Raises RuntimeRefusal where LiteRT does not run the file.
+    `open_model`: what runs the file. Raises RuntimeRefusal where it does not.
     """
     try:
-        model = TFLiteModel(path)
+        model = open_model(path)
         file_inputs, file_outputs, run = in_order(model, [s.name for s in inputs], [s.name for s in outputs])
         verification = verify(outputs, runs_for(file_inputs, runs), run, tolerance, runtime=model.name)
     except (RuntimeError, ValueError) as error:  # what the interpreter raises for a node it cannot prepare or invoke

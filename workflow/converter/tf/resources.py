@@ -97,7 +97,8 @@ def variables_to_placeholders(
 ) -> tuple[GraphDef, frozenset[str]]:
     """The graph that `outputs` need, each node of `bound` (a variable, or the placeholder of a captured one) a Placeholder.
 
-    Lookup tables may be among them; what reads one says so in its attribute TABLE. Assignments and assertions are dropped. Returns the graph, and the variables that it assigned.
+    Lookup tables may be among them; what reads one says so in its attribute TABLE. Assignments and assertions are dropped.
+    Returns the graph, and the variables that it assigned.
     Raises UnsupportedError where an output depends on a value that the graph itself assigns.
     """
     result = prune(graph_def, outputs, keep)

@@ -10,8 +10,10 @@ import tensorflow as tf
 
 from converter.errors import UnsupportedError
 from converter.hub import Hub, TensorSpec
+from converter.runtimes import TFLiteModel
 from converter.step import ExportJob, ExportResult
 from converter.tf.bins import expand_bins
+from converter.tf.flex_model import FlexModel
 from converter.tf.fold_scales import fold_scales
 from converter.tf.graph import node_name
 from converter.tf.graph_bytes import read_graph
@@ -193,32 +195,21 @@ def _finish(
     write(staged, model)
     notes = [attempt.note] if attempt.note else []
     flex = sorted({name for _, _, name in operators(model) if name.startswith("Flex")})
-    if flex:
-        reason = f"it holds Select-TF operators ({', '.join(flex)}), which no interpreter installed here runs"
-        return ExportResult([attempt.step], *_signature(hub, model), None, unverified_reason=reason, notes=notes)
-    runs = hub.reference()
+    runs, open_model = hub.reference(), FlexModel if flex else TFLiteModel
     try:
-        verification, inputs, outputs = verify_tflite(staged, hub.inputs, hub.outputs, runs, job.tolerance)
+        verification, inputs, outputs = verify_tflite(
+            staged, hub.inputs, hub.outputs, runs, job.tolerance, open_model
+        )
     except RuntimeRefusal as refusal:
         outcome.refusals.append(str(refusal))
         return None
+    decisions = []
+    if flex:
+        notes.append(
+            f"it holds Select-TF operators ({', '.join(flex)}): the program that runs it must link LiteRT's Flex delegate; "
+            "they were run one by one in TensorFlow here, whose kernels that delegate has"
+        )
+        decisions.append("needs the Flex delegate")
     if keeps_state(model):
         notes.append(STATE_NOTE)
-    return ExportResult([attempt.step], inputs, outputs, verification, notes=notes)
-
-
-def _signature(hub: Hub, model: schema.ModelT) -> tuple[list[TensorSpec], list[TensorSpec]]:
-    """Inputs and outputs from the file itself, where no interpreter can load it."""
-    from converter.tflite_file import TENSOR_DTYPES
-
-    subgraph = model.subgraphs[0]
-
-    def specs(names: list[TensorSpec], indices: list[int]) -> list[TensorSpec]:
-        tensors = [subgraph.tensors[index] for index in indices]
-        shapes = [t.shape if t.shapeSignature is None else t.shapeSignature for t in tensors]
-        return [
-            TensorSpec(name.name, tuple(None if d == -1 else int(d) for d in shape), TENSOR_DTYPES[tensor.type])
-            for name, shape, tensor in zip(names, shapes, tensors, strict=True)
-        ]
-
-    return specs(hub.inputs, subgraph.inputs), specs(hub.outputs, subgraph.outputs)
+    return ExportResult([attempt.step], inputs, outputs, verification, notes=notes, decisions=decisions)
