@@ -21,6 +21,7 @@ from tensorflow.python.framework import op_def_registry
 from converter.hub import TensorSpec
 from converter.tf.errors import reason
 from converter.tf.graph import GraphDef, NodeDef
+from converter.tf.refused_operators import refuse
 from converter.tflite_file import TENSOR_DTYPES, constant, is_constant, operator_name, read, schema
 
 __all__ = ["FlexModel"]
@@ -42,8 +43,8 @@ class _Step:
 class FlexModel:
     """As `converter.runtimes.TFLiteModel`: arrays in the order of `inputs` in, arrays in the order of `outputs` out.
 
-    Raises RuntimeError, here or in `run`, where the file refers to something that it does not hold, or a part of it cannot
-    be prepared or run.
+    Its inputs and outputs are not quantized. Raises RuntimeError, here or in `run`, where the file refers to something that
+    it does not hold, or a part of it cannot be prepared or run, and UntrustedError where an operator reads files and such.
     """
 
     def __init__(self, path: Path) -> None:
@@ -55,8 +56,11 @@ class FlexModel:
         self.name = f"ai-edge-litert {litert}, Select-TF operators one by one in tensorflow {tensorflow}"
         main, signature = self._model.subgraphs[0], self._model.signatureDefs[0]
         self.inputs = self._specs(main.inputs, signature.inputs)
-        self._outputs = {entry.name.decode(): entry.tensorIndex for entry in signature.outputs}
-        self.outputs = self._specs(self._outputs.values(), signature.outputs)
+        self._outputs = [entry.tensorIndex for entry in signature.outputs]
+        self.outputs = self._specs(self._outputs, signature.outputs)
+        self.input_quantization = [(0.0, 0)] * len(self.inputs)
+        self.output_quantization = [(0.0, 0)] * len(self.outputs)
+        refuse(path, (_node(o) for steps in self._steps for step in steps if step.kind == "flex" for o in step.operators))
 
     def _specs(self, indices: Sequence[int], signature: Sequence[schema.TensorMapT]) -> list[TensorSpec]:
         names = {entry.tensorIndex: [] for entry in signature}
@@ -85,7 +89,7 @@ class FlexModel:
     def run(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         main = self._model.subgraphs[0]
         values = self._run(0, dict(zip(main.inputs, arrays, strict=True)))
-        return [_array(values[index]) for index in self._outputs.values()]
+        return [_array(values[index]) for index in self._outputs]
 
     def _run(self, number: int, values: dict) -> dict:
         """The values of all tensors of a subgraph that leave a step, by index; `values`: of its inputs."""

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from converter.errors import UnsupportedError
 from converter.hub import Hub, TensorSpec
+from converter.tf.bicubic import expand_bicubic
 from converter.tf.bins import expand_bins
 from converter.tf.graph import GraphDef, NodeDef, prune, split_tensor, tensor_name, unique_name
 from converter.tf.onnx_composites import expand_composites
@@ -47,6 +48,7 @@ def prepare_graph(hub: Hub) -> PreparedGraph:
     _refuse_bfloat16(graph_def)
     expand_composites(graph_def)
     expand_bins(graph_def)
+    expand_bicubic(graph_def)
     tables = map_texts(graph_def)
     inputs = _input_placeholders(graph_def, hub.inputs)
     outputs = _output_nodes(graph_def, hub.outputs)

@@ -10,10 +10,9 @@ import tensorflow as tf
 
 from converter.errors import UnsupportedError
 from converter.hub import Hub, TensorSpec
-from converter.runtimes import TFLiteModel
 from converter.step import ExportJob, ExportResult
+from converter.tf.bicubic import expand_bicubic
 from converter.tf.bins import expand_bins
-from converter.tf.flex_model import FlexModel
 from converter.tf.fold_scales import fold_scales
 from converter.tf.graph import node_name
 from converter.tf.graph_bytes import read_graph
@@ -109,6 +108,7 @@ def _attempts(hub: Hub, opsset: str, *, fuse: bool) -> Iterator[Attempt]:
     """The ways in order of preference: fused LSTMs, the batch left free, a batch of 1; Select-TF only on request."""
     graph_def = _with_input_shapes(read_graph(hub.graph_path), hub.inputs)
     expand_bins(graph_def)
+    expand_bicubic(graph_def)
     weights = hub.weights()
 
     def from_graph(graph: tf.compat.v1.GraphDef, options: ConvertOptions) -> schema.ModelT:
@@ -195,11 +195,8 @@ def _finish(
     write(staged, model)
     notes = [attempt.note] if attempt.note else []
     flex = sorted({name for _, _, name in operators(model) if name.startswith("Flex")})
-    runs, open_model = hub.reference(), FlexModel if flex else TFLiteModel
     try:
-        verification, inputs, outputs = verify_tflite(
-            staged, hub.inputs, hub.outputs, runs, job.tolerance, open_model
-        )
+        verification, inputs, outputs = verify_tflite(staged, hub.inputs, hub.outputs, hub.reference(), job.tolerance)
     except RuntimeRefusal as refusal:
         outcome.refusals.append(str(refusal))
         return None
