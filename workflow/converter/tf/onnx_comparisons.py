@@ -19,11 +19,11 @@ _FLOATS = [TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE]
 _INTEGERS = [TensorProto.INT32, TensorProto.INT64]
 
 
-def _comparable(context: Graph, node: Node, native: list[int], wide: int) -> None:
-    """Casts to `wide` what is not among `native`, the types that the opset compares; `wide` holds all of their values."""
+def _comparable(context: Graph, node: Node, wide: int) -> None:
+    """Casts what is no float to `wide`, which holds all values: int64 too, since tf2onnx makes such of loops' counters later."""
     dtype = context.get_dtype(node.input[0])
     utils.make_sure(dtype != TensorProto.UINT64, "uint64 cannot be compared in ONNX (node %s)", node.name)
-    _add_cast_to_inputs(context, node, native, wide)
+    _add_cast_to_inputs(context, node, _FLOATS, wide)
 
 
 def _negated(context: Graph, node: Node) -> None:
@@ -45,23 +45,23 @@ def _negated(context: Graph, node: Node) -> None:
 class _Strict:
     @classmethod
     def version_7(cls, ctx: Graph, node: Node, **kwargs: object) -> None:
-        _comparable(ctx, node, _FLOATS, TensorProto.DOUBLE)
+        _comparable(ctx, node, TensorProto.DOUBLE)
 
     @classmethod
     def version_9(cls, ctx: Graph, node: Node, **kwargs: object) -> None:
-        _comparable(ctx, node, _FLOATS + _INTEGERS, TensorProto.INT64)
+        _comparable(ctx, node, TensorProto.INT64)
 
 
 @tf_op(["GreaterEqual", "LessEqual"])
 class _WithEqual:
     @classmethod
     def version_7(cls, ctx: Graph, node: Node, **kwargs: object) -> None:
-        _comparable(ctx, node, _FLOATS, TensorProto.DOUBLE)
+        _comparable(ctx, node, TensorProto.DOUBLE)
         _negated(ctx, node)
 
     @classmethod
     def version_9(cls, ctx: Graph, node: Node, **kwargs: object) -> None:
-        _comparable(ctx, node, _FLOATS + _INTEGERS, TensorProto.INT64)
+        _comparable(ctx, node, TensorProto.INT64)
         _negated(ctx, node)
 
 

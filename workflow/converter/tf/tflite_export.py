@@ -16,6 +16,7 @@ from converter.tf.bins import expand_bins
 from converter.tf.fold_scales import fold_scales
 from converter.tf.graph import node_name
 from converter.tf.graph_bytes import read_graph
+from converter.tf.new_axes import expand_new_axes
 from converter.tf.places import behind_texts, cut_advice, places_of
 from converter.tf.tensor_arrays import has_tensor_arrays, without_tensor_arrays
 from converter.tf.tensor_lists import fix_element_shapes, has_tensor_lists, without_tensor_lists
@@ -109,6 +110,7 @@ def _attempts(hub: Hub, opsset: str, *, fuse: bool) -> Iterator[Attempt]:
     graph_def = _with_input_shapes(read_graph(hub.graph_path), hub.inputs)
     expand_bins(graph_def)
     expand_bicubic(graph_def)
+    expand_new_axes(graph_def)
     weights = hub.weights()
 
     def from_graph(graph: tf.compat.v1.GraphDef, options: ConvertOptions) -> schema.ModelT:
