@@ -95,7 +95,9 @@ class _Builder:
         for index, weight in zip(indices, weights, strict=True):
             rows = emit(
                 *("GatherV2", images, index, emit.const(axis, tf.int32)),
-                **{"Tparams": tf.float32, "Tindices": tf.int32, "Taxis": tf.int32},
+                Tparams=tf.float32,
+                Tindices=tf.int32,
+                Taxis=tf.int32,
             )
             parts.append(of("Mul", rows, emit("Reshape", weight, column, T=tf.float32, Tshape=tf.int32)))
         return of("AddV2", of("AddV2", *parts[:2]), of("AddV2", *parts[2:]))

@@ -60,7 +60,9 @@ class FlexModel:
         self.outputs = self._specs(self._outputs, signature.outputs)
         self.input_quantization = [(0.0, 0)] * len(self.inputs)
         self.output_quantization = [(0.0, 0)] * len(self.outputs)
-        refuse(path, (_node(o) for steps in self._steps for step in steps if step.kind == "flex" for o in step.operators))
+        refuse(
+            path, (_node(o) for steps in self._steps for step in steps if step.kind == "flex" for o in step.operators)
+        )
 
     def _specs(self, indices: Sequence[int], signature: Sequence[schema.TensorMapT]) -> list[TensorSpec]:
         names = {entry.tensorIndex: [] for entry in signature}
@@ -131,7 +133,9 @@ class FlexModel:
     def _check(self, tensor: schema.TensorT, value: object) -> None:
         dtype = value.dtype.name if isinstance(value, tf.Tensor) else _dtype(value)
         if dtype != TENSOR_DTYPES[tensor.type]:
-            raise RuntimeError(f"{tensor.name.decode()} is {TENSOR_DTYPES[tensor.type]} in the file, and computed as {dtype}")
+            raise RuntimeError(
+                f"{tensor.name.decode()} is {TENSOR_DTYPES[tensor.type]} in the file, and computed as {dtype}"
+            )
 
     def _control(self, operator: schema.OperatorT, inputs: list) -> list:
         options = operator.builtinOptions
@@ -232,7 +236,9 @@ def _part(
     inputs = [
         index
         for index in dict.fromkeys(read_)
-        if index not in made and not is_constant(model, subgraph.tensors[index]) and not subgraph.tensors[index].isVariable
+        if index not in made
+        and not is_constant(model, subgraph.tensors[index])
+        and not subgraph.tensors[index].isVariable
     ]
     own = {id(operator) for operator in operators}
     elsewhere = set(subgraph.outputs)
