@@ -30,13 +30,12 @@ def _bucketize(node: NodeDef, emit: Emitter, value: Callable) -> tuple[str, tf.D
     tensor = node.input[0]
     if dtype.is_integer:  # TensorFlow compares integers as float32 with its edges
         tensor, dtype = emit("Cast", tensor, SrcT=dtype, DstT=tf.float32), tf.float32
-    if not edges:
-        edges = [float("inf")]  # whatever it is, not one of them
     column = emit("ExpandDims", tensor, emit.const(-1, tf.int32), T=dtype, Tdim=tf.int32)
     below = emit("Less", column, emit.const(edges, dtype), T=dtype)
-    reached = emit("Cast", emit("LogicalNot", below), SrcT=tf.bool, DstT=tf.int32)
-    axis = emit.const(-1, tf.int32)
-    return emit("Sum", reached, axis, T=tf.int32, Tidx=tf.int32, keep_dims=False), tf.int32
+    # Not "at or above", which NaN is not either, nor the negation of "below", which converters take for that.
+    short = emit("Cast", below, SrcT=tf.bool, DstT=tf.int32)
+    count = emit("Sum", short, emit.const(-1, tf.int32), T=tf.int32, Tidx=tf.int32, keep_dims=False)
+    return emit("Sub", emit.const(len(edges), tf.int32), count, T=tf.int32), tf.int32
 
 
 def _bincount(node: NodeDef, emit: Emitter, value: Callable, size: int | None) -> tuple[str, tf.DType] | None:

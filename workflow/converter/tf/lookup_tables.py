@@ -61,7 +61,7 @@ def session_tables(session: tf.compat.v1.Session) -> dict[str, TableReader]:
                 exported = export(table_handle=handle, Tkeys=keys, Tvalues=values)
             try:
                 return _sorted(*session.run(exported))
-            except tf.errors.FailedPreconditionError as error:
+            except (tf.errors.AbortedError, tf.errors.FailedPreconditionError) as error:  # it was never filled
                 raise SourceError(
                     f"the source does not say what its lookup table {handle.op.name} holds: save it with the operator that "
                     "fills the table, or cut the model behind it with input_nodes"
