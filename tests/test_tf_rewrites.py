@@ -8,6 +8,7 @@ import tensorflow as tf
 from export_tflite import export_model as to_tflite
 from tf_hub import make_hub
 
+from converter.errors import UnsupportedError
 from converter.runtimes import OnnxModel, TFLiteModel
 from converter.step import ExportJob
 from converter.tf.graph import GraphDef
@@ -79,3 +80,62 @@ def test_a_causal_mask_of_free_size_in_tensorflow_lite(tmp_path):
     for shape in ((1, 5, 4), (3, 9, 4)):
         x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
         np.testing.assert_allclose(model.run([x])[0], attend(tf.constant(x)), atol=1e-5)
+
+
+def magnitudes(x):
+    return tf.abs(tf.signal.stft(x, 10, 5, fft_length=12))
+
+
+def parts(x):
+    spectrum = tf.signal.rfft(x, [10]) * tf.signal.rfft(tf.constant([0.1, 0.2, 0.3]), [10])
+    return tf.math.real(spectrum), tf.math.imag(tf.math.conj(spectrum) - 1.0), tf.signal.irfft(spectrum, [7])
+
+
+def mixed(x):
+    """The layer of FNet, and back."""
+    spectrum = tf.signal.fft2d(tf.cast(x, tf.complex64))
+    return tf.math.real(spectrum), tf.abs(tf.signal.ifft2d(tf.transpose(spectrum, [0, 2, 1])))
+
+
+def image(x):
+    spectrum = tf.signal.rfft2d(x, [5, 8])
+    return tf.abs(spectrum), tf.signal.irfft2d(spectrum[:, :, :4] * 2.0, [6, 6])
+
+
+@pytest.mark.parametrize(
+    ("function", "shape", "outputs"),
+    [
+        (magnitudes, [None, None], ["y"]),
+        (magnitudes, [None, 40], ["y"]),
+        (parts, [None, 6], ["re", "im", "signal"]),
+        (mixed, [None, 6, 5], ["re", "back"]),
+        (image, [None, 6, 5], ["size", "back"]),
+    ],
+)
+def test_fourier_transforms_of_any_length(function, shape, outputs, tmp_path):
+    hub = make_hub(tmp_path / "hub", function, [tf.TensorSpec(shape, tf.float32, "x")], outputs)
+    onnx = to_onnx(hub, ExportJob("converted/x.onnx"), tmp_path / "x.onnx")
+    lite = to_tflite(hub, ExportJob("converted/x.tflite"), tmp_path / "x.tflite")
+    for result in (onnx, lite):
+        assert result.verification.passed, result.verification.message
+        assert not result.verification.weak_evidence
+
+
+def test_a_length_that_is_a_power_of_two_keeps_its_operator(tmp_path):
+    hub = make_hub(
+        tmp_path / "hub", lambda x: tf.abs(tf.signal.rfft(x)), [tf.TensorSpec([None, 8], tf.float32, "x")], ["y"]
+    )
+    result = to_tflite(hub, ExportJob("converted/x.tflite"), tmp_path / "x.tflite")
+    assert result.verification.passed and result.notes == []
+
+
+def test_a_transform_of_free_length_is_refused_in_words(tmp_path):
+    hub = make_hub(
+        tmp_path / "hub",
+        lambda x: tf.abs(tf.signal.rfft(x)),
+        [tf.TensorSpec([None, None], tf.float32, "x")],
+        ["y"],
+        batch_dynamic=True,
+    )
+    with pytest.raises(UnsupportedError, match="powers of two only.*input_shape"):
+        to_tflite(hub, ExportJob("converted/x.tflite"), tmp_path / "x.tflite")

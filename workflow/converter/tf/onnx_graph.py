@@ -17,6 +17,7 @@ from converter.tf.onnx_composites import expand_composites
 from converter.tf.onnx_deferred import INLINE_BYTES
 from converter.tf.onnx_fold import fold_weights
 from converter.tf.onnx_text import TextTables, map_texts
+from converter.tf.spectra import without_complex
 
 __all__ = ["PreparedGraph", "prepare_graph"]
 
@@ -45,6 +46,7 @@ def prepare_graph(hub: Hub) -> PreparedGraph:
     Raises UnsupportedError for a graph that computes in bfloat16.
     """
     graph_def = GraphDef.FromString(hub.graph_path.read_bytes())
+    graph_def = without_complex(graph_def) or graph_def
     _refuse_bfloat16(graph_def)
     expand_composites(graph_def)
     expand_bins(graph_def)

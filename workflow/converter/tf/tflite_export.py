@@ -18,6 +18,7 @@ from converter.tf.graph import node_name
 from converter.tf.graph_bytes import read_graph
 from converter.tf.new_axes import expand_new_axes
 from converter.tf.places import behind_texts, cut_advice, places_of
+from converter.tf.spectra import without_complex
 from converter.tf.tensor_arrays import has_tensor_arrays, without_tensor_arrays
 from converter.tf.tensor_lists import fix_element_shapes, has_tensor_lists, without_tensor_lists
 from converter.tf.tflite_convert import ConversionFailure, ConvertOptions, convert_graph, unsupported
@@ -68,6 +69,12 @@ def export(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
         outcome.result = result or outcome.result
     if outcome.result is not None:
         return outcome.result
+    if any("IsPowerOfTwo" in refusal for refusal in outcome.refusals):
+        places = ", ".join(places_of(hub, ("RFFT", "RFFT2D", "FFT")))
+        raise UnsupportedError(
+            f"TensorFlow Lite transforms lengths that are powers of two only, and others ({places}) where their lengths are "
+            "known: give input_shape, or ask for an .onnx file"
+        )
     if outcome.refusals:
         raise UnsupportedError(f"LiteRT cannot run the converted model ({outcome.refusals[0]}): ask for an .onnx file")
     failure = outcome.failures[-1] if opsset == "tf" else _most_telling(outcome.failures)
@@ -133,6 +140,9 @@ def _attempts(hub: Hub, opsset: str, *, fuse: bool) -> Iterator[Attempt]:
         note = "TensorFlow Lite cannot express this model with a free batch: the file takes a batch of 1"
         single = fix_element_shapes(free if has_tensor_arrays(graph_def) else graph_def)
         yield Attempt("export_tflite", lambda: from_graph(single, ConvertOptions(batch_of_one=True)), note)
+    if (real := without_complex(free)) is not None:
+        note = "Fourier transforms are written as products with matrices"
+        yield Attempt("export_tflite", lambda: from_graph(real, ConvertOptions()), note)
     if opsset == "tf":
         yield Attempt("export_tflite", lambda: from_graph(graph_def, ConvertOptions(opsset="tf")))
 
