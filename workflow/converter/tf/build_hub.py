@@ -13,6 +13,7 @@ import tensorflow as tf
 from converter.arrays_file import read_arrays_file
 from converter.errors import ConverterError, ParameterError, SourceError
 from converter.hub import Hub, Run, TensorSpec
+from converter.informative import write_evidence
 from converter.reference import make_reference
 from converter.step import ImportSpec
 from converter.tf.errors import reason
@@ -45,6 +46,7 @@ class Source:
     input_candidates: list[TensorSpec] = field(default_factory=list)
     output_candidates: list[TensorSpec] = field(default_factory=list)
     direct: str | None = None
+    decisions: list[str] = field(default_factory=list)
 
 
 def override_shapes(spec: ImportSpec, inputs: Sequence[TensorSpec]) -> list[TensorSpec]:
@@ -92,7 +94,8 @@ def build_hub(spec: ImportSpec, out: Path, frozen: Frozen, source: Source) -> Hu
         except (tf.errors.OpError, ValueError, TypeError) as error:
             raise RuntimeError(reason(error)) from error  # the first line of TensorFlow's message says nothing
 
-    batch_dynamic, runs, vocabulary, notes = _first_reference(spec, frozen, run, vocabulary)
+    left_out: dict[str, str] = {}
+    batch_dynamic, runs, notes = _with_keys(spec, frozen, run, vocabulary, left_out)
     notes = [*source.notes, *_state_notes(frozen), *notes]
     hub = Hub(
         out,
@@ -101,6 +104,7 @@ def build_hub(spec: ImportSpec, out: Path, frozen: Frozen, source: Source) -> Hu
         outputs=frozen.outputs,
         batch_dynamic=batch_dynamic,
         notes=notes,
+        decisions=[*source.decisions, *(["keeps no state between calls"] if frozen.assigned else [])],
         operators=_operators(frozen.graph_def),
         parameters_count=frozen.parameters_count,
         candidates={
@@ -110,54 +114,36 @@ def build_hub(spec: ImportSpec, out: Path, frozen: Frozen, source: Source) -> Hu
         direct=source.direct,
         extra={"variables": frozen.variables, "vocabulary": vocabulary, "resources": frozen.resources},
     )
-    hub.write_reference(runs)
+    write_evidence(hub, runs, left_out)
     return hub
 
 
-def _first_reference(
-    spec: ImportSpec, frozen: Frozen, run: RunSource, vocabulary: dict[str, int]
-) -> tuple[bool, list[Run], dict[str, int], list[str]]:
-    """Whether the leading dimension is the batch, the runs, the vocabulary they keep to, and notes on them.
+def _with_keys(
+    spec: ImportSpec, frozen: Frozen, run: RunSource, vocabulary: dict[str, int], left_out: dict[str, str]
+) -> tuple[bool, list[Run], list[str]]:
+    """Whether the leading dimension is the batch, the runs, and notes on them.
 
-    Of several kinds of values the first that the source takes: those that its tables do not hold too, else only those
-    that they hold. Whole numbers may be labels, which a loss refuses above the number of classes: then 0 and 1.
+    What is looked up is looked up with values that the tables hold, by turns with others where the source takes those.
     """
     keys = find_keys(frozen.graph_def, frozen.inputs, frozen.keys)
-    tries = [(vocabulary, keys.mixed, True)]
-    if keys.known and frozen.keys:
-        tries.append((vocabulary, keys.known, False))
-    unbounded = {entry.name: 2 for entry in frozen.inputs if entry.dtype in ("int32", "int64")} | vocabulary
-    if unbounded != vocabulary:
-        tries.append((unbounded, keys.known, not frozen.keys))
-    if spec.reference_inputs is not None:
-        del tries[1:]
-    for position, (bounds, values, everything) in enumerate(tries):
+    if spec.reference_inputs is not None or not keys.known:
+        return *_reference(spec, frozen, run, vocabulary, {}, left_out), []
+    values, notes = keys.mixed, []
+    try:
+        batch_dynamic, runs = _reference(spec, frozen, run, vocabulary, values, left_out)
+    except ConverterError:
+        if not frozen.keys:
+            raise
+        values = keys.known
+        notes = ["the source fails on values that its lookup table does not hold: none were compared"]
+        batch_dynamic, runs = _reference(spec, frozen, run, vocabulary, values, left_out)
+    typical = [entry for entry in runs if entry.kind == "typical"][-1]
+    for arrays in key_runs(frozen.inputs, values, typical, batch_dynamic):
         try:
-            batch_dynamic, runs = _reference(spec, frozen, run, bounds, values)
-        except ConverterError:
-            if position == len(tries) - 1:
-                raise
-            continue
-        if spec.reference_inputs is None:
-            runs += _key_runs(frozen, run, runs, values, batch_dynamic)
-        notes = (
-            [] if everything else ["the source fails on values that its lookup table does not hold: none were compared"]
-        )
-        return batch_dynamic, runs, bounds, notes
-    raise AssertionError  # the last try returns or raises
-
-
-def _key_runs(
-    frozen: Frozen, run: RunSource, runs: Sequence[Run], values: dict[str, np.ndarray], batched: bool
-) -> list[Run]:
-    """Runs in which each value that a lookup tells from others occurs, as far as the source takes them."""
-    more = []
-    for arrays in key_runs(frozen.inputs, values, runs[-1], batched):
-        try:
-            more.append(Run(arrays, [np.asarray(output) for output in run(arrays)], "keys of tables"))
-        except RuntimeError:  # of what the source can take the runs before are proof
-            continue
-    return more
+            runs.append(Run(arrays, [np.asarray(output) for output in run(arrays)], "keys of tables"))
+        except RuntimeError as error:
+            left_out["keys of tables"] = f"the source does not take them: {error}"
+    return batch_dynamic, runs, notes
 
 
 def _shapes(frozen: Frozen) -> str:
@@ -192,7 +178,12 @@ def _state_notes(frozen: Frozen) -> list[str]:
 
 
 def _reference(
-    spec: ImportSpec, frozen: Frozen, run: RunSource, vocabulary: dict[str, int], keys: dict[str, np.ndarray]
+    spec: ImportSpec,
+    frozen: Frozen,
+    run: RunSource,
+    vocabulary: dict[str, int],
+    keys: dict[str, np.ndarray],
+    left_out: dict[str, str],
 ) -> tuple[bool, list[Run]]:
     """Whether the leading dimension is the batch, and the runs.
 
@@ -202,7 +193,8 @@ def _reference(
     user_inputs = None
     if spec.reference_inputs is not None:
         user_inputs = read_arrays_file(spec.reference_inputs, "verify.inputs")
-    arguments = {"samples": spec.samples, "vocabulary": vocabulary, "keys": keys, "user_inputs": user_inputs}
+    arguments = {"samples": spec.samples, "vocabulary": vocabulary, "keys": keys}
+    arguments |= {"user_inputs": user_inputs, "left_out": left_out}
     failure = None
     try:
         if all(entry.shape and entry.shape[0] is None for entry in frozen.inputs):

@@ -205,14 +205,13 @@ def _finish(
 ) -> ExportResult | None:
     """Write the file and verify it. None, and a line in `outcome.refusals`, where LiteRT does not run it."""
     write(staged, model)
-    notes = [attempt.note] if attempt.note else []
+    notes, decisions = [attempt.note] if attempt.note else [], []
     flex = sorted({name for _, _, name in operators(model) if name.startswith("Flex")})
     try:
         verification, inputs, outputs = verify_tflite(staged, hub.inputs, hub.outputs, hub.reference(), job.tolerance)
     except RuntimeRefusal as refusal:
         outcome.refusals.append(str(refusal))
         return None
-    decisions = []
     if flex:
         notes.append(
             f"it holds Select-TF operators ({', '.join(flex)}): the program that runs it must link LiteRT's Flex delegate; "
@@ -221,4 +220,5 @@ def _finish(
         decisions.append("needs the Flex delegate")
     if keeps_state(model):
         notes.append(STATE_NOTE)
+        decisions.append("keeps state between calls")
     return ExportResult([attempt.step], inputs, outputs, verification, notes=notes, decisions=decisions)
