@@ -299,3 +299,50 @@ def test_comparisons_of_large_whole_numbers_and_of_fractions_in_onnx(tmp_path):
         [False, True, False],
         [False, True, False],
     ]
+
+
+def test_a_table_that_is_filled_from_a_file_needs_trust(tmp_path):
+    (tmp_path / "words.txt").write_text("alpha\nbeta\n")
+    with tf.Graph().as_default() as graph:
+        x = v1.placeholder(tf.string, [None], name="x")
+        whole, number = tf.lookup.TextFileIndex.WHOLE_LINE, tf.lookup.TextFileIndex.LINE_NUMBER
+        lines = tf.lookup.TextFileInitializer(str(tmp_path / "words.txt"), tf.string, whole, tf.int64, number)
+        tf.identity(tf.lookup.StaticHashTable(lines, -1).lookup(x), name="y")
+    (tmp_path / "m.pb").write_bytes(graph.as_graph_def().SerializeToString())
+    assert "reads files" in refused("import_protobuf", tmp_path / "m.pb", tmp_path / "hub", output_nodes="y")
+    hub = run_step("import_protobuf", tmp_path / "m.pb", tmp_path / "hub", output_nodes="y", trusted=True)
+    (tmp_path / "words.txt").unlink()
+    verified(hub, tmp_path, targets=("onnx", "pb"))
+    assert OnnxModel(tmp_path / "x.onnx").run([np.array([b"beta", b"x"], object)])[0].tolist() == [1, -1]
+
+
+def test_a_lookup_within_a_loop_of_tensorflow_1(tmp_path):
+    """Constants belong to such a loop only through their control inputs."""
+    with tf.Graph().as_default() as graph:
+        v1.disable_control_flow_v2()
+        try:
+            x = v1.placeholder(tf.int64, [2, 3], name="x")
+            table = tf.lookup.StaticHashTable(pairs([1, 2, 3], [2, 3, 900]), -4)
+            body = lambda i, a: (i + 1, table.lookup(a) + 0 * a)  # noqa: E731
+            tf.identity(v1.while_loop(lambda i, a: i < 2, body, (tf.constant(0), x))[1], name="y")
+        finally:
+            v1.enable_control_flow_v2()
+    assert any(node.op == "Enter" for node in graph.as_graph_def().node)
+    (tmp_path / "m.pb").write_bytes(graph.as_graph_def().SerializeToString())
+    hub = run_step("import_protobuf", tmp_path / "m.pb", tmp_path / "hub", output_nodes="y")
+    assert hub.error is None, hub.error
+    verified(hub, tmp_path, targets=("pb", "onnx"))
+
+
+def test_the_same_model_gives_the_same_bytes(tmp_path):
+    x = keras.Input((2,), dtype="int64", name="x")
+    keras.Model(x, layers.IntegerLookup(vocabulary=LARGE, name="ids")(x)).save(tmp_path / "m.keras")
+    made = []
+    for number in range(2):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        hub = run_step("import_keras", tmp_path / "m.keras", folder / "hub")
+        verified(hub, folder, targets=("onnx", "tflite"))
+        files = (hub.graph_path, hub.path / "reference.npz", folder / "x.onnx", folder / "x.tflite")
+        made.append([file.read_bytes() for file in files])
+    assert made[0] == made[1]

@@ -111,11 +111,12 @@ def _text_index(emit: Emitter, tensor: str, keys: np.ndarray) -> str:
 
 def _distinct_hashes(keys: np.ndarray) -> tuple[int, np.ndarray]:
     buckets = _BUCKETS
-    while True:
-        hashes = tf.raw_ops.StringToHashBucketFast(input=list(keys), num_buckets=buckets).numpy()
-        if len(np.unique(hashes)) == len(keys):
-            return buckets, hashes
-        buckets -= 1
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:  # whatever graph is being read just now
+        while True:
+            hashes = session.run(tf.raw_ops.StringToHashBucketFast(input=list(keys), num_buckets=buckets))
+            if len(np.unique(hashes)) == len(keys):
+                return buckets, hashes
+            buckets -= 1
 
 
 def _successor(emit: Emitter, tensor: str) -> str:
