@@ -185,22 +185,52 @@ def empty(module):
     return lambda x: {"y": module.table.lookup(x) + x}
 
 
+def beside_an_embedding(module):
+    """Which input a branch looks up is not known, and the other takes no numbers above 3."""
+    module.table = tf.lookup.StaticHashTable(pairs([100, 2], [7, 8]), -3)
+    rows = tf.constant([5, 6, 7, 8], tf.int64)
+    return lambda x: {
+        "y": tf.gather(rows, x) + tf.cond(tf.reduce_max(x) > 1, lambda: module.table.lookup(x), lambda: x)
+    }
+
+
+def unread(module):
+    """As above, and the numbers that the other takes are no keys."""
+    module.table = tf.lookup.StaticHashTable(pairs([100, 200], [7, 8]), -3)
+    rows = tf.constant([5, 6, 7, 8], tf.int64)
+    return lambda x: {
+        "y": tf.gather(rows, x) + tf.cond(tf.reduce_max(x) > 1, lambda: module.table.lookup(x), lambda: x)
+    }
+
+
 def small_keys(module):
     module.table = tf.lookup.StaticHashTable(pairs([5, 7, -3], [1, 2, 3], tf.int32, tf.int32), -1)
     return lambda x: {"y": module.table.lookup(x)}
 
 
-@pytest.mark.parametrize("build", [mutable, chained, in_a_branch, empty, small_keys], ids=lambda build: build.__name__)
+BUILDS = [mutable, chained, in_a_branch, empty, beside_an_embedding, small_keys]
+
+
+@pytest.mark.parametrize("build", BUILDS, ids=lambda build: build.__name__)
 def test_tables_of_a_saved_model(build, tmp_path):
     dtype = tf.int32 if build is small_keys else tf.int64
     source = saved_model(tmp_path / "m", (None, 3), dtype, build)
     hub = run_step("import_savedmodel", source, tmp_path / "hub")
     assert hub.error is None and hub.extra["resources"] == []
     verified(hub, tmp_path)
-    if build is not empty:
+    assert hub.unproven is None
+    if build is beside_an_embedding:
+        assert any("others were compared" in note for note in hub.notes)
+    elif build is not empty:
         drawn = {value for run in hub.reference() for value in run.inputs[0].reshape(-1).tolist()}
         held = {mutable: {4, -2}, small_keys: {5, 7, -3}}.get(build, {1, 2})
         assert held <= drawn and -1 in drawn
+
+
+def test_a_table_of_which_no_key_can_be_drawn_is_not_proven(tmp_path):
+    source = saved_model(tmp_path / "m", (None, 3), tf.int64, unread)
+    hub = run_step("import_savedmodel", source, tmp_path / "hub")
+    assert "no value of x" in hub.unproven and "verify.inputs" in hub.unproven
 
 
 def test_texts_to_texts_of_a_saved_model(tmp_path):

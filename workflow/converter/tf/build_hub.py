@@ -115,6 +115,7 @@ def build_hub(spec: ImportSpec, out: Path, frozen: Frozen, source: Source) -> Hu
         extra={"variables": frozen.variables, "vocabulary": vocabulary, "resources": frozen.resources},
     )
     write_evidence(hub, runs, left_out)
+    hub.unproven = hub.unproven or _unread_tables(frozen, runs, spec.reference_inputs is not None)
     return hub
 
 
@@ -123,27 +124,48 @@ def _with_keys(
 ) -> tuple[bool, list[Run], list[str]]:
     """Whether the leading dimension is the batch, the runs, and notes on them.
 
-    What is looked up is looked up with values that the tables hold, by turns with others where the source takes those.
+    What is looked up is looked up with values that the tables hold, by turns with others: as far as the source takes them.
     """
     keys = find_keys(frozen.graph_def, frozen.inputs, frozen.keys)
     if spec.reference_inputs is not None or not keys.known:
         return *_reference(spec, frozen, run, vocabulary, {}, left_out), []
-    values, notes = keys.mixed, []
-    try:
-        batch_dynamic, runs = _reference(spec, frozen, run, vocabulary, values, left_out)
-    except ConverterError:
-        if not frozen.keys:
-            raise
-        values = keys.known
-        notes = ["the source fails on values that its lookup table does not hold: none were compared"]
-        batch_dynamic, runs = _reference(spec, frozen, run, vocabulary, values, left_out)
+    tries = [(keys.mixed, None), (keys.known, _ONLY_KNOWN), ({}, _NONE_KNOWN)]
+    if not frozen.keys:
+        del tries[1]
+    while True:
+        values, note = tries.pop(0)
+        try:
+            batch_dynamic, runs = _reference(spec, frozen, run, vocabulary, values, left_out)
+            break
+        except ConverterError:
+            if not tries:
+                raise
     typical = [entry for entry in runs if entry.kind == "typical"][-1]
     for arrays in key_runs(frozen.inputs, values, typical, batch_dynamic):
         try:
             runs.append(Run(arrays, [np.asarray(output) for output in run(arrays)], "keys of tables"))
         except RuntimeError as error:
             left_out["keys of tables"] = f"the source does not take them: {error}"
-    return batch_dynamic, runs, notes
+    return batch_dynamic, runs, [note] if note else []
+
+
+_ONLY_KNOWN = "the source fails on values that its lookup table does not hold: none were compared"
+_NONE_KNOWN = "the source fails on values drawn from its lookup tables and bins: others were compared"
+
+
+def _unread_tables(frozen: Frozen, runs: Sequence[Run], given: bool) -> str | None:
+    """Why the runs prove nothing of a table: no input that is looked up in it holds one of its keys."""
+    for position, spec in enumerate(frozen.inputs):
+        held = [set(table.tolist()) for table in frozen.keys.get(spec.name, [])]
+        drawn = (
+            {value for run in runs for value in np.asarray(run.inputs[position]).reshape(-1).tolist()} if held else ()
+        )
+        if any(table and table.isdisjoint(drawn) for table in held):
+            why = "" if given else ", since the source fails on those drawn here"
+            return (
+                f"no value of {spec.name} is one that its lookup table holds{why}: give verify.inputs with such values"
+            )
+    return None
 
 
 def _shapes(frozen: Frozen) -> str:

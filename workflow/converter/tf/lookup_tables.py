@@ -97,7 +97,10 @@ def _sorted(keys: np.ndarray, values: np.ndarray) -> Table:
 
 def table_nodes(graph_def: GraphDef, readers: Mapping[str, TableReader]) -> dict[str, Bound]:
     """The tables of a graph for `variables_to_placeholders`. Raises UnsupportedError for one that the graph changes."""
-    for body in (graph_def.node, *(function.node_def for function in graph_def.library.function)):
+    bodies = [graph_def.node, *(function.node_def for function in graph_def.library.function)]
+    if not any(node.op.startswith("LookupTable") for body in bodies for node in body):
+        return {}  # what else a function captures is no table
+    for body in bodies:
         for node in body:
             if node.op.startswith(_CHANGES):
                 raise UnsupportedError(
@@ -170,10 +173,8 @@ def tables_to_constants(
                     f"a converted model has no lookup tables for {node.op} (node {node.name}): cut the model behind it"
                 )
     for node in graph_def.node:
-        if (
-            node.name in readers and node.op == "Placeholder"
-        ):  # an argument of loops and branches that nothing reads now
-            _zero(node)
+        if node.name in readers and node.op == "Placeholder":
+            _zero(node)  # an argument of loops and branches, which do not read it any more
     return keys
 
 
