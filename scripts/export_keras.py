@@ -37,8 +37,8 @@ def export_model(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
     suffix = Path(job.target).suffix
     os.environ["KERAS_BACKEND"] = "tensorflow"  # whatever the user's keras.json says
     import keras
-    import torch
 
+    from converter.torch.program_file import load_program
     from converter.torch_to_keras import build_keras_model
     from converter.torch_to_keras.save import save
 
@@ -46,7 +46,7 @@ def export_model(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
     keras.config.set_floatx("float32")
     inputs, outputs = _layer_names(hub)
     conversion = build_keras_model(
-        torch.export.load(hub.path / "program.pt2"),
+        load_program(hub),
         inputs,
         outputs,
         channels_last=job.input_layout == "nhwc",

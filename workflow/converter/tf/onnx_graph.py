@@ -10,8 +10,8 @@ import tensorflow as tf
 
 from converter.errors import UnsupportedError
 from converter.hub import Hub, TensorSpec
+from converter.tf.composites import FOR_ONNX, expand_composites
 from converter.tf.graph import GraphDef, NodeDef, prune, split_tensor, tensor_name, unique_name
-from converter.tf.onnx_composites import expand_composites
 from converter.tf.onnx_deferred import INLINE_BYTES
 from converter.tf.onnx_fold import fold_weights
 
@@ -39,7 +39,7 @@ def prepare_graph(hub: Hub) -> PreparedGraph:
     """
     graph_def = GraphDef.FromString(hub.graph_path.read_bytes())
     _refuse_bfloat16(graph_def)
-    expand_composites(graph_def)
+    expand_composites(graph_def, FOR_ONNX)
     inputs = _input_placeholders(graph_def, hub.inputs)
     outputs = _output_nodes(graph_def, hub.outputs)
     graph_def = prune(graph_def, outputs, inputs)

@@ -33,7 +33,7 @@ def has_handler(operator: str) -> bool:
 
 
 def _first_opsets() -> dict[str, int]:
-    import tf2onnx.tfonnx  # noqa: F401  (registers the handlers)
+    import converter.tf.onnx_handlers  # noqa: F401  (registers tf2onnx's handlers and ours)
     from tf2onnx.handler import tf_op
 
     first: dict[str, int] = {}

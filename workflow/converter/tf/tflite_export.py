@@ -11,6 +11,7 @@ import tensorflow as tf
 from converter.errors import UnsupportedError
 from converter.hub import Hub, TensorSpec
 from converter.step import ExportJob, ExportResult
+from converter.tf.composites import FOR_TFLITE, expand_composites
 from converter.tf.fold_scales import fold_scales
 from converter.tf.graph import node_name
 from converter.tf.graph_bytes import read_graph
@@ -95,6 +96,7 @@ def _is_dynamic_range(quantization: dict) -> bool:
 def _attempts(hub: Hub, opsset: str, *, fuse: bool) -> Iterator[Attempt]:
     """The ways in order of preference: fused LSTMs, the batch left free, a batch of 1; Select-TF only on request."""
     graph_def = _with_input_shapes(read_graph(hub.graph_path), hub.inputs)
+    expand_composites(graph_def, FOR_TFLITE)
     weights = hub.weights()
 
     def from_graph(graph: tf.compat.v1.GraphDef, options: ConvertOptions) -> schema.ModelT:

@@ -22,6 +22,8 @@ from converter.step import ExportJob, ExportResult
 from converter.torch.eager_program import EagerProgram
 from converter.torch.flat import to_tensors
 from converter.torch.onnx_model import dynamic_axes, finish_model, model_opset, save
+from converter.torch.program_file import load_program
+from converter.torch.script_symbolics import register
 from converter.torch.tracing import quiet, reason
 from converter.verify import Verification, verify
 from converter.versions import step_versions
@@ -70,9 +72,10 @@ class _Exporter:
         self._script: torch.jit.ScriptModule | None = None
         self._eager: torch.nn.Module | None = None
         if hub.extra["form"] == "exported":
-            self._program = torch.export.load(str(hub.path / "program.pt2"))
+            self._program = load_program(hub, onnx=True)
         else:
             self._script = torch.jit.load(hub.path / "module.pt", map_location="cpu").eval()
+            register(_TORCHSCRIPT_OPSETS)
 
     def run(self) -> ExportResult:
         asked = self._job.onnx_opset

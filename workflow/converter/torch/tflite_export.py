@@ -20,8 +20,8 @@ from converter.step import ExportJob, ExportResult
 from converter.tflite_check import RuntimeRefusal, in_order, runs_for
 from converter.tflite_file import write
 from converter.torch.flat import to_tensors
-from converter.torch.integer_shifts import replace_shifts
 from converter.torch.litert import LitertFailure, convert_program
+from converter.torch.program_file import load_program
 from converter.torch.tflite_batch import with_free_batch
 from converter.torch.tracing import reason
 from converter.verify import Tolerance, Verification, verify
@@ -41,8 +41,7 @@ def export(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
             f"TensorFlow Lite files are made from models that torch.export can follow, and this one was {hub.notes[-1]}: "
             "ask for an .onnx file"
         )
-    program = torch.export.load(str(hub.path / "program.pt2"))
-    replace_shifts(program)
+    program = load_program(hub)
     failures: list[str] = []
     best: tuple[int, str, ExportResult] | None = None
     for route in _routes():
