@@ -39,8 +39,8 @@ def program_hub(folder: Path, module: Callable, samples: Samples) -> Hub:
 
     runs = [Run(list(arrays), call(arrays), kind) for kind, arrays in samples.items()]
     example = tuple(torch.from_numpy(array.copy()) for array in runs[0].inputs)
-    shapes = [{0: torch.export.Dim.AUTO} for _ in example]
-    program = torch.export.export(module, example, dynamic_shapes=(shapes,) if is_function else tuple(shapes))
+    shapes = tuple({0: torch.export.Dim.AUTO} for _ in example)
+    program = torch.export.export(module, example, dynamic_shapes=(shapes,) if is_function else shapes)
     torch.export.save(program, folder / "program.pt2")
     inputs, outputs = (
         [TensorSpec(f"{letter}{i}", (None, *a.shape[1:]), a.dtype.name) for i, a in enumerate(arrays)]
@@ -52,6 +52,7 @@ def program_hub(folder: Path, module: Callable, samples: Samples) -> Hub:
 def function_hub(folder: Path, function: Callable, samples: Samples) -> Hub:
     """The hub of a function of TensorFlow tensors."""
     import tensorflow as tf
+
     from converter.tf.freeze import freeze_function
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -100,5 +101,8 @@ def export_to(hub: Hub, target: str, folder: Path) -> ExportResult:
     if kind == "litert":
         from converter.torch.program_file import load_program
 
-        return list(pytorch._by_litert(hub, job, load_program(hub), path, []))[-1]
+        refusals: list[str] = []
+        results = list(pytorch._by_litert(hub, job, load_program(hub), path, refusals))
+        assert results, refusals
+        return results[-1]
     return (pytorch if hub.framework == "pytorch" else tensorflow).export(hub, job, path)

@@ -102,8 +102,8 @@ def shift(x):
 
 
 def shift_by_tensor(x):
-    count = torch.tensor([0, 1, 2, 3, 4, 31])
-    return x >> count.to(x.dtype), x.clamp(-9, 9) << count.clamp(max=9).to(x.dtype), torch.fmod(x, 7)
+    count = torch.arange(6) * 6 + 1  # up to the 31 that leave only the sign
+    return x >> count.to(x.dtype), (x % 16) << (count % 8).to(x.dtype), torch.fmod(x, 7)
 
 
 EXPORTERS = [
