@@ -99,10 +99,11 @@ def export_to(hub: Hub, target: str, folder: Path) -> ExportResult:
         from converter.tf import tflite_export as tensorflow
         from converter.torch import tflite_export as pytorch
     if kind == "litert":
-        from converter.torch.program_file import load_program
+        from converter.torch.exact_program import exact_program
+        from converter.torch.hub_program import read_program
 
         refusals: list[str] = []
-        results = list(pytorch._by_litert(hub, job, load_program(hub), path, refusals))
+        results = list(pytorch._by_litert(hub, job, exact_program(read_program(hub)), path, refusals))
         assert results, refusals
         return results[-1]
     return (pytorch if hub.framework == "pytorch" else tensorflow).export(hub, job, path)

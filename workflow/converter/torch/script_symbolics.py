@@ -1,6 +1,6 @@
 """How operators of TorchScript are written in ONNX where torch's exporter divides towards zero (torch 2.13).
 
-For models that could be kept as TorchScript only; exported programs are rewritten before (program_file.py).
+For models that could be kept as TorchScript only; exported programs are rewritten before (exact_program.py).
 """
 
 from __future__ import annotations
