@@ -34,7 +34,7 @@ def convert_graph(prepared: PreparedGraph, opset: int, tensors: DeferredTensors)
 
     Raises ConversionFailure.
     """
-    import converter.tf.onnx_comparisons  # noqa: F401
+    import converter.tf.onnx_handlers
     import converter.tf.onnx_optimizer  # noqa: F401  (tf2onnx, before its modules are patched)
     import converter.tf.onnx_text_operator  # noqa: F401
     from converter.tf.onnx_subgraph import sharing_walks

@@ -12,8 +12,8 @@ from converter.errors import UnsupportedError
 from converter.hub import Hub, TensorSpec
 from converter.tf.bicubic import expand_bicubic
 from converter.tf.bins import expand_bins
+from converter.tf.composites import FOR_ONNX, expand_composites
 from converter.tf.graph import GraphDef, NodeDef, prune, split_tensor, tensor_name, unique_name
-from converter.tf.onnx_composites import expand_composites
 from converter.tf.onnx_deferred import INLINE_BYTES
 from converter.tf.onnx_fold import fold_weights
 from converter.tf.onnx_text import TextTables, map_texts
@@ -48,7 +48,7 @@ def prepare_graph(hub: Hub) -> PreparedGraph:
     graph_def = GraphDef.FromString(hub.graph_path.read_bytes())
     graph_def = without_complex(graph_def) or graph_def
     _refuse_bfloat16(graph_def)
-    expand_composites(graph_def)
+    expand_composites(graph_def, FOR_ONNX)
     expand_bins(graph_def)
     expand_bicubic(graph_def)
     tables = map_texts(graph_def)

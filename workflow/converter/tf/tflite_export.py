@@ -13,6 +13,7 @@ from converter.hub import Hub, TensorSpec
 from converter.step import ExportJob, ExportResult
 from converter.tf.bicubic import expand_bicubic
 from converter.tf.bins import expand_bins
+from converter.tf.composites import FOR_TFLITE, expand_composites
 from converter.tf.fold_scales import fold_scales
 from converter.tf.graph import node_name
 from converter.tf.graph_bytes import read_graph
@@ -118,6 +119,7 @@ def _attempts(hub: Hub, opsset: str, *, fuse: bool) -> Iterator[Attempt]:
     expand_bins(graph_def)
     expand_bicubic(graph_def)
     expand_new_axes(graph_def)
+    expand_composites(graph_def, FOR_TFLITE)
     weights = hub.weights()
 
     def from_graph(graph: tf.compat.v1.GraphDef, options: ConvertOptions) -> schema.ModelT:
