@@ -277,11 +277,16 @@ def import_spec(source: Path, format: str, parameters: dict) -> ImportSpec:
 
 
 def run_export(
-    name: str, export_model: Callable[[Hub, ExportJob, Path], ExportResult], argv: Sequence[str] | None = None
+    name: str,
+    export_model: Callable[[Hub, ExportJob, Path], ExportResult],
+    argv: Sequence[str] | None = None,
+    *,
+    explain: Callable[[Hub, ExportJob, Path, ExportResult], dict] | None = None,
 ) -> int:
     """Run an export script: hub directory to a staged file, verified, and its report. Returns the exit status.
 
     With `argv` it runs inside another program, which is not confined.
+    explain: what the report says of where an inaccurate file goes wrong (divergence.first_divergence).
     """
     from converter import report
     from converter.source_files import source_bytes
@@ -311,6 +316,9 @@ def run_export(
             load("torch" if hub.framework == "pytorch" else "tensorflow")
             with confinement if argv is None else nullcontext():
                 result = export_model(hub, job, args.staged)
+                inaccurate = result.verification is not None and not result.verification.passed
+                if explain is not None and inaccurate and args.staged.is_file():
+                    result.first_divergence = explain(hub, job, args.staged, result)
             if not args.staged.is_file():
                 raise RuntimeError(f"{name} wrote no file")
     except Exception as caught:

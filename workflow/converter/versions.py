@@ -21,6 +21,7 @@ STEP_PACKAGES = {
     "export_protobuf": ("tensorflow", "numpy"),
     "export_onnx_pytorch": (*_TORCH, "onnxscript", "onnx", "onnxruntime"),
     "export_tflite_pytorch": (*_TORCH, "litert-torch", "ai-edge-quantizer", "ai-edge-litert", "tensorflow"),
+    "layer_differences": ("tensorflow", "torch", "tf2onnx", "onnx", "onnxruntime", "ai-edge-litert", "numpy"),
     "benchmark": ("onnxruntime", "ai-edge-litert", "numpy"),
     "export_keras": (*_TORCH, "keras", "tensorflow"),
 }
