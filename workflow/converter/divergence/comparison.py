@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from converter.divergence.computation import Computation, Operator, on_data
-from converter.divergence.sketch import Arrangement, Sketch, arranged, tolerance
+from converter.divergence.sketch import Arrangement, Sketch, arranged, is_finite, tolerance
 
 __all__ = ["Comparison", "Pair", "Side"]
 
@@ -149,12 +149,14 @@ def same_name(source: str, target: str) -> bool:
 
 
 def _figures(expected: np.ndarray, actual: np.ndarray) -> dict:
-    numbers = (np.abs(expected) < 1e299) & (np.abs(actual) < 1e299)
+    numbers = is_finite(expected) & is_finite(actual)
     difference = np.abs(expected - actual)
     product = float(np.linalg.norm(expected[numbers]) * np.linalg.norm(actual[numbers]))
     same = 1.0 if not difference.any() else 0.0
+    largest = float(difference.max(initial=0.0))
     return {
-        "max_abs_diff": float(difference.max(initial=0.0)),
-        "max_abs_reference": float(np.abs(expected[np.abs(expected) < 1e299]).max(initial=0.0)),
+        # Where one side alone has NaN or an infinity, or the other one of them, no number tells the difference.
+        "max_abs_diff": largest if largest == 0.0 or not difference[~numbers].any() else float("inf"),
+        "max_abs_reference": float(np.abs(expected[is_finite(expected)]).max(initial=0.0)),
         "cosine": min(1.0, float(expected[numbers] @ actual[numbers]) / product) if product else same,
     }

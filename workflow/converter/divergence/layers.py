@@ -45,7 +45,14 @@ def layer_differences(
     worst = max(compared, key=_share, default=None)
     summary = f"{len(compared)} of {len(rows)} tensors compared"
     if worst is not None:
-        summary += f", largest difference {_share(worst):.1e} of the largest value ({worst['tensor']})"
+        share = _share(worst)
+        more = (
+            "NaN or infinite values in other places" if share == float("inf") else f"largest difference {share:.1e} of"
+        )
+        summary += f", {more}{'' if share == float('inf') else ' the largest value'} ({worst['tensor']})"
+    for row in compared:
+        if row["max_abs_diff"] == float("inf"):
+            row["max_abs_diff"] = None
     return {
         "target": job.target,
         "source": {key: hub.source.get(key) for key in ("path", "format", "sha256", "bytes")},

@@ -70,6 +70,8 @@ def locate(comparison: Comparison) -> dict:
     group = _group(source, doubtful, last)
     computing = [operator for operator in group if not is_moving(operator)] or group[:1]
     named, last_named = computing[0], computing[-1]
+    figures = comparison.figures([pair])[pair.source]
+    special = figures["max_abs_diff"] == float("inf")
     return {
         **named.described(),
         "tensor": pair.source,
@@ -77,8 +79,8 @@ def locate(comparison: Comparison) -> dict:
         "group": [operator.described() for operator in group if operator in computing or not _passes_on(operator)],
         "target_operator": target.operator_of(pair.target),
         "target_tensor": pair.target,
-        **comparison.figures([pair])[pair.source],
-        "reason": None,
+        **(figures | {"max_abs_diff": None} if special else figures),
+        "reason": "it has NaN or infinite values in other places than the source" if special else None,
     }
 
 

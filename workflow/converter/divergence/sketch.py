@@ -12,12 +12,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["Arrangement", "Sketch", "arranged", "as_numbers", "tolerance"]
+__all__ = ["Arrangement", "Sketch", "arranged", "as_numbers", "is_finite", "tolerance"]
 
 _SORTED = 512
 _PLACES = 256
 _MOST_AXES = 5  # 120 orders; tensors of more axes of a size above 1 are compared in their own order
-_NAN, _INFINITE = 1e300, 1e301
+_NAN, _INFINITE = 1e100, 1e101  # above every float32, and their squares are numbers
 # Rounding that adds up over a model, as a share of the largest value (measured on the tests' models: below 4e-6).
 _RELATIVE = {"float16": 4e-3, "bfloat16": 3e-2}
 _RELATIVE_ELSE = 2e-5
@@ -46,6 +46,11 @@ def as_numbers(array: np.ndarray) -> np.ndarray:
     return np.nan_to_num(numbers, nan=_NAN, posinf=_INFINITE, neginf=-_INFINITE)
 
 
+def is_finite(numbers: np.ndarray) -> np.ndarray:
+    """Which of what `as_numbers` gives are numbers."""
+    return np.abs(numbers) < _NAN
+
+
 def arranged(array: np.ndarray, arrangement: Arrangement, side: str) -> np.ndarray:
     """`array`, of this side ("source" or "target"), flattened such that it meets its counterpart. Shape (size,)."""
     numbers = as_numbers(array)
@@ -69,8 +74,7 @@ class Sketch:
         self.is_exact = array.dtype.kind in "iub"
         self.size = numbers.size
         self.nbytes = array.nbytes
-        flat = np.abs(numbers[np.abs(numbers) < _NAN])
-        self.largest = float(flat.max(initial=0.0))
+        self.largest = float(np.abs(numbers[is_finite(numbers)]).max(initial=0.0))
         self.sorted = _spread(np.sort(numbers, axis=None), _SORTED)
         places = _places(self.size)
         self.orders = _orders(numbers.ndim)

@@ -16,6 +16,7 @@ __all__ = ["TensorFlowComputation", "layer_names"]
 
 _SIZES = ("Shape", "ShapeN", "Size", "Rank")
 _ENTER, _LEAVE = ("Enter", "RefEnter", "Switch", "RefSwitch"), ("Exit", "RefExit", "Merge", "RefMerge")
+_CALL = re.compile(r"(Stateful)?PartitionedCall(_\d+|_call)*$")  # what an inlined function leaves in front of its nodes
 _COUNTER = re.compile(r"_\d+$")
 _AT_ONCE = 64  # tensors in memory together
 
@@ -94,9 +95,11 @@ def layer_names(nodes: Sequence[str], weights: Collection[str], *, drop_model: b
     Keras 3 traces a model anew under its name with a counter ("digits_1/conv1_1/convolution"), which its variables
     ("digits/conv1/kernel", or "conv1/kernel" of a layer built before its model) lack.
     `drop_model`: leave out the first scope, a Keras model's own name.
+    What TensorFlow puts in front of the nodes of an inlined function is no scope of the model.
     """
     owners = {name.rpartition("/")[0] for name in weights} - {""}
-    scopes = {node: node.split("/")[:-1] for node in nodes}
+    roots = {owner.partition("/")[0] for owner in owners}
+    scopes = {node: [part for part in node.split("/")[:-1] if not _CALL.match(part)] for node in nodes}
     counted = {
         scope[0]
         for scope in scopes.values()
@@ -105,7 +108,8 @@ def layer_names(nodes: Sequence[str], weights: Collection[str], *, drop_model: b
     found: dict[str, str | None] = {}
     for node, scope in scopes.items():
         if scope and scope[0] in counted:
-            scope = [_COUNTER.sub("", part) for part in scope]
+            model, *scope = [_COUNTER.sub("", part) for part in scope]
+            scope = [model, *scope] if model in roots or not scope else scope
         layer = _owner(scope, owners) or scope
         layer = layer[1:] if drop_model and len(layer) > 1 and layer[0] == scope[0] else layer
         found[node] = "/".join(layer) or None

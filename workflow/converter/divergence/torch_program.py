@@ -19,7 +19,7 @@ _SIZES = re.compile(
 )
 _FRAME = re.compile(r'File "([^"\n]+)", line (\d+), in [^\n]*\n[ \t]*([^\n]*)')
 # Frames that say how torch works, not where the model does: its own package, and what torch.export makes up.
-_OF_TORCH = re.compile(r"(^|/)torch/(?!hub)|^<")
+_OF_TORCH = re.compile(r"(site|dist)-packages/torch/|^torch/|^<")
 
 
 class ProgramComputation(Computation):
