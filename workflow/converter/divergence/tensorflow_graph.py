@@ -6,16 +6,15 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
-import tensorflow as tf
 
 from converter.divergence.computation import Computation, Operator
+from converter.divergence.control_flow import in_order, inside, read_by_loops
 from converter.hub import Hub
 from converter.tf.run_hub import open_session
 
 __all__ = ["TensorFlowComputation", "layer_names"]
 
 _SIZES = ("Shape", "ShapeN", "Size", "Rank")
-_ENTER, _LEAVE = ("Enter", "RefEnter", "Switch", "RefSwitch"), ("Exit", "RefExit", "Merge", "RefMerge")
 _CALL = re.compile(r"(Stateful)?PartitionedCall(_\d+|_call)*$")  # what an inlined function leaves in front of its nodes
 _COUNTER = re.compile(r"_\d+$")
 _AT_ONCE = 64  # tensors in memory together
@@ -30,15 +29,17 @@ class TensorFlowComputation(Computation):
         graph = self._session.graph
         self.inputs = [spec.tensor for spec in hub.inputs]
         self.outputs = [spec.tensor for spec in hub.outputs]
-        order = _topological(graph)
-        inside = _inside_control_flow(order)
+        loops = read_by_loops(graph)
+        order = in_order(graph, loops)
+        hidden = inside(order)
         layers = layer_names([op.name for op in order], self._weights, drop_model=hub.source.get("format") == "keras")
         reaches: dict[str, tuple[str, ...]] = {}  # tensors within loops and branches: what flows into them from outside
         self.operators = []
         for op in order:
-            inputs = tuple(dict.fromkeys(n for x in op.inputs for n in reaches.get(x.name, (x.name,))))
+            read = loops.get(op, op.inputs)
+            inputs = tuple(dict.fromkeys(n for x in read for n in reaches.get(x.name, (x.name,))))
             outputs = tuple(x.name for x in op.outputs)
-            if op in inside:
+            if op in hidden:
                 reaches |= dict.fromkeys(outputs, inputs)
             elif outputs and f"{op.name}:0" not in self.inputs:
                 sizes = op.type in _SIZES
@@ -46,7 +47,7 @@ class TensorFlowComputation(Computation):
         self._numeric = {
             x.name
             for op in order
-            if op not in inside
+            if op not in hidden
             for x in op.outputs
             if x.dtype.is_floating or x.dtype.is_integer or x.dtype.is_bool or x.dtype.is_complex
         }
@@ -58,35 +59,6 @@ class TensorFlowComputation(Computation):
             chunk = wanted[start : start + _AT_ONCE]
             fed = {f"{name}:0": value for name, value in self._weights.items()}
             yield from zip(chunk, map(np.asarray, self._session.run(chunk, {**fed, **feeds})), strict=True)
-
-
-def _topological(graph: tf.Graph) -> list[tf.Operation]:
-    """Producers first; the edges that lead back in loops (NextIteration) are cut."""
-    order, seen = [], set()
-    for root in graph.get_operations():
-        stack = [(root, False)]
-        while stack:
-            op, leaving = stack.pop()
-            if leaving:
-                order.append(op)
-            elif op not in seen:
-                seen.add(op)
-                stack.append((op, True))
-                if op.type not in ("NextIteration", "RefNextIteration"):
-                    stack += [(x.op, False) for x in reversed(op.inputs) if x.op not in seen]
-    return order
-
-
-def _inside_control_flow(order: Sequence[tf.Operation]) -> set[tf.Operation]:
-    """What lies between Enter and Exit, or between Switch and Merge, of graphs that TensorFlow 1 wrote."""
-    depth: dict[tf.Operation, int] = {}
-    inside = set()
-    for op in order:
-        below = max((depth.get(x.op, 0) for x in op.inputs), default=0)
-        depth[op] = max(0, below + (op.type in _ENTER) - (op.type in _LEAVE))
-        if depth[op]:
-            inside.add(op)
-    return inside
 
 
 def layer_names(nodes: Sequence[str], weights: Collection[str], *, drop_model: bool) -> dict[str, str | None]:
