@@ -19,8 +19,8 @@ rule layer_differences:
     params:
         target=planned.target,
         options=planned.export_options,
-        code=planned.code("layer_differences"),
-        versions=planned.versions("layer_differences"),
+        code=planned.export_code("layer_differences"),
+        versions=planned.export_versions("layer_differences"),
     message:
         "compare {wildcards.name}.{wildcards.extension} with its source, layer by layer"
     shell:

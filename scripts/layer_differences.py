@@ -10,14 +10,15 @@ from converter.analysis import run_analysis  # noqa: E402
 from converter.errors import ParameterError  # noqa: E402
 from converter.hub import Hub  # noqa: E402
 from converter.step import ExportJob, ExportResult, measure  # noqa: E402
-from converter.versions import step_versions  # noqa: E402
+from converter.versions import export_entries, step_versions  # noqa: E402
 
 
 def analyse(hub: Hub, job: ExportJob, output: Path) -> None:
     from converter.divergence.layers import layer_differences
 
     table = layer_differences(hub, job, export, output.parent)
-    table |= {"steps": [measure("layer_differences")], "versions": step_versions("layer_differences")}
+    versions = step_versions(*export_entries("layer_differences", hub.framework))
+    table |= {"steps": [measure("layer_differences")], "versions": versions}
     report.write(output, table)
     print(f"{output}  {table['summary']}", flush=True)
 

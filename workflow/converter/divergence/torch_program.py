@@ -11,6 +11,7 @@ import torch
 from converter.divergence.computation import Computation, Operator
 from converter.hub import Hub
 from converter.torch.flat import to_arrays, to_tensors
+from converter.torch.hub_program import read_program
 
 __all__ = ["ProgramComputation", "source_line"]
 
@@ -26,7 +27,7 @@ class ProgramComputation(Computation):
     """Tensors are named as the program's nodes. Branches and loops of torch.cond and its like are one operator each."""
 
     def __init__(self, hub: Hub) -> None:
-        module = torch.export.load(str(hub.path / "program.pt2")).module(check_guards=False)
+        module = read_program(hub).module(check_guards=False)
         self._interpreter = torch.fx.Interpreter(module)
         nodes = list(module.graph.nodes)
         self.inputs = [node.name for node in nodes if node.op == "placeholder"]

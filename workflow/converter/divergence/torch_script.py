@@ -11,6 +11,7 @@ from torch.utils._pytree import tree_leaves
 from converter.divergence.computation import Computation, Operator
 from converter.hub import Hub
 from converter.torch.flat import flat_outputs, to_arrays, to_tensors
+from converter.torch.hub_program import read_script
 from converter.torch.script_graph import ScriptGraphModule, location
 
 __all__ = ["ScriptComputation"]
@@ -26,7 +27,7 @@ class ScriptComputation(Computation):
 
     def __init__(self, hub: Hub, arrays: Sequence[np.ndarray]) -> None:
         """Raises UnsupportedError where the graph cannot be followed operator by operator."""
-        self._module = _Recorder(torch.jit.load(hub.path / "module.pt", map_location="cpu").eval())
+        self._module = _Recorder(read_script(hub).eval())
         self.inputs = [spec.name for spec in hub.inputs]
         self._arrays = list(arrays)
         self.operators, self.outputs = self._module.record(self.inputs, to_tensors(arrays), lambda name, value: None)
