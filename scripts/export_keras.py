@@ -10,6 +10,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow"))
 
 import numpy as np
 
+from converter.divergence import first_divergence
 from converter.errors import UnsupportedError
 from converter.hub import Hub
 from converter.runtimes import KerasModel
@@ -115,4 +116,4 @@ def _runner(file: KerasModel, conversion: object, inputs: list[str], outputs: li
 
 
 if __name__ == "__main__":
-    sys.exit(run_export("export_keras", export_model))
+    sys.exit(run_export("export_keras", export_model, explain=first_divergence))

@@ -213,7 +213,7 @@ class FloatModel:
 def _file_axes(hub: Hub, job: ExportJob) -> list[Sequence[int]]:
     """For each input the source's axes in the order of the file's."""
     if hub.framework == "pytorch" and job.input_layout == "nhwc":
-        from converter.torch.tflite_export import channels_last_order
+        from converter.torch.file_layout import channels_last_order
 
         return [channels_last_order(len(spec.shape or ())) for spec in hub.inputs]
     return [range(len(spec.shape or ())) for spec in hub.inputs]

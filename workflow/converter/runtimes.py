@@ -69,12 +69,20 @@ class TFLiteModel:
 
     `quantization[i]` of an input or output is (scale, zero_point), scale 0 where it is not quantized. Inputs are resized
     to the arrays, and state variables reset before each run, so that runs do not depend on each other.
+    keep_values: let `value` give every tensor of the main subgraph, at the cost of their memory.
     """
 
-    def __init__(self, path: Path, threads: int = 1, *, reset_state: bool = True) -> None:
-        from ai_edge_litert.interpreter import Interpreter
+    def __init__(self, path: Path, threads: int = 1, *, reset_state: bool = True, keep_values: bool = False) -> None:
+        from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-        self._interpreter = Interpreter(model_path=str(path), num_threads=threads)
+        # A delegate keeps the values between its operators to itself.
+        kernels = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES if keep_values else OpResolverType.AUTO
+        self._interpreter = Interpreter(
+            model_path=str(path),
+            num_threads=threads,
+            experimental_preserve_all_tensors=keep_values,
+            experimental_op_resolver_type=kernels,
+        )
         self._reset_state = reset_state
         self.name = _name("ai-edge-litert")
         inputs = {entry["index"]: entry for entry in self._interpreter.get_input_details()}
@@ -119,6 +127,21 @@ class TFLiteModel:
             interpreter.set_tensor(entry["index"], array)
         interpreter.invoke()
         return [interpreter.get_tensor(entry["index"]) for _, entry in self._outputs]
+
+    def value(self, index: int) -> np.ndarray | None:
+        """A tensor of the last run; None for one that has no value, such as that of a branch not taken."""
+        try:
+            return self._interpreter.get_tensor(index)
+        except ValueError:  # "Tensor data is null", "Invalid tensor size" (LiteRT 2.3)
+            return None
+
+    def input_indices(self, names: Sequence[str]) -> list[int]:
+        indices = {name: entry["index"] for name, entry in self._inputs}
+        return [indices[name] for name in names]
+
+    def output_indices(self, names: Sequence[str]) -> list[int]:
+        indices = {name: entry["index"] for name, entry in self._outputs}
+        return [indices[name] for name in names]
 
     @staticmethod
     def uses_flex(path: Path) -> bool:

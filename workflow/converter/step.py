@@ -284,11 +284,16 @@ def import_spec(source: Path, format: str, parameters: dict) -> ImportSpec:
 
 
 def run_export(
-    name: str, export_model: Callable[[Hub, ExportJob, Path], ExportResult], argv: Sequence[str] | None = None
+    name: str,
+    export_model: Callable[[Hub, ExportJob, Path], ExportResult],
+    argv: Sequence[str] | None = None,
+    *,
+    explain: Callable[[Hub, ExportJob, Path, ExportResult], dict] | None = None,
 ) -> int:
     """Run an export script: hub directory to a staged file, verified, and its report. Returns the exit status.
 
     With `argv` it runs inside another program, which is not confined.
+    explain: what the report says of where an inaccurate file goes wrong (divergence.first_divergence).
     """
     from converter import report
     from converter.recorded_code import record_of, refuse_changed, write_record
@@ -321,6 +326,9 @@ def run_export(
             refuse_changed(hub)
             with confinement if argv is None else nullcontext(), recorded(code):
                 result = export_model(hub, job, args.staged)
+                inaccurate = result.verification is not None and not result.verification.passed
+                if explain is not None and inaccurate and args.staged.is_file():
+                    result.first_divergence = explain(hub, job, args.staged, result)
             if not args.staged.is_file():
                 raise RuntimeError(f"{name} wrote no file")
     except Exception as caught:
