@@ -14,6 +14,8 @@ from torch.utils._pytree import tree_leaves
 
 from converter.arrays_file import read_arrays_file
 from converter.errors import ConverterError, ParameterError, SourceError, UnsupportedError
+from converter.evidence.coverage import assess
+from converter.evidence.torch_gradients import TorchProbe
 from converter.hub import Hub, Run, TensorSpec
 from converter.reference import make_reference
 from converter.torch.dtypes import vocabulary
@@ -66,7 +68,7 @@ def write_hub(source: Source, inputs: Inputs, spec: ImportSpec, out: Path) -> Hu
         if attempt is not inputs:
             notes.append(f"the batch is fixed at {attempt.specs[0].shape[0]}: {first_failure}")
         torch.export.save(program, out / "program.pt2")
-        return _hub(source, attempt, outputs, runs, is_batch, notes, out, "exported", program)
+        return _hub(source, attempt, outputs, runs, is_batch, notes, spec, out, "exported", program)
     if obstacle is None:
         shapes = "; ".join(f"{s.name} {s.dtype} {list(s.shape)}" for s in inputs.specs)
         raise ParameterError(f"{source.path} does not run on inputs of the given shapes ({shapes}): {first_failure}")
@@ -94,7 +96,7 @@ def write_hub(source: Source, inputs: Inputs, spec: ImportSpec, out: Path) -> Hu
         ) from error
     notes = [*source.notes, f"kept as TorchScript, since torch.export cannot follow it: {failure}"]
     is_batch = batch_dynamic and attempt is inputs
-    return _hub(source, attempt, outputs, runs, is_batch, notes, out, "torchscript", script)
+    return _hub(source, attempt, outputs, runs, is_batch, notes, spec, out, "torchscript", script)
 
 
 def _with_fixed_batch(inputs: Inputs) -> Inputs:
@@ -175,6 +177,7 @@ def _hub(
     runs: list[Run],
     batch_dynamic: bool,
     notes: list[str],
+    spec: ImportSpec,
     out: Path,
     form: str,
     traced: torch.export.ExportedProgram | torch.jit.ScriptModule,
@@ -192,8 +195,26 @@ def _hub(
         candidates={"inputs": list(inputs.specs), "outputs": list(outputs)},
         extra={"form": form, "module": source.name, "kind": source.kind},
     )
-    hub.write_reference(runs)
+
+    added = assess(
+        hub,
+        runs,
+        lambda: _probe(traced),
+        lambda arrays: to_arrays(flat_outputs(_run(source, inputs, arrays))[1]),
+        vocabulary=vocabulary(source, inputs),
+        may_add=spec.reference_inputs is None,
+    )
+    hub.write_reference([*runs, *added])
     return hub
+
+
+def _probe(traced: torch.export.ExportedProgram | torch.jit.ScriptModule) -> TorchProbe:
+    if isinstance(traced, torch.jit.ScriptModule):
+        return TorchProbe(traced)
+    prefix = "model." if all(name.startswith("model.") for name in traced.state_dict) else ""
+    return TorchProbe(
+        traced.module(check_guards=False), prefix, list(traced.graph_signature.buffers_to_mutate.values())
+    )
 
 
 def _operators(traced: torch.export.ExportedProgram | torch.jit.ScriptModule) -> dict[str, int]:
