@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from converter import failures
 from converter.evidence.bounds import below
 from converter.evidence.probe import SAMPLED, NoEvidence, Probe
 from converter.evidence.samples import more_inputs, rows_for_tables
@@ -27,7 +28,7 @@ RunSource = Callable[[list[np.ndarray]], Sequence[np.ndarray]]
 
 # In multiplications, of which an import's own work is worth several times as many (docs/design.md): for any model, for
 # each of its weights, which an import reads and writes, and for each of a row's own multiplications.
-_FOR_ALL, _FOR_EACH_WEIGHT, _FOR_EACH_OF_A_ROW = 2e9, 80.0, 1.5
+_FOR_ALL, _FOR_EACH_WEIGHT, _FOR_EACH_OF_A_ROW = 2e9, 80.0, 1.0
 # A backward pass is worth two forward ones.
 _BACKWARD = 3.0
 _MOST_RUNS, _MOST_ROWS, _MOST_TABLE_ROWS = 6, 16, 128
@@ -79,9 +80,9 @@ def assess(
     except NoEvidence as error:
         hub.coverage, hub.weakest = _unknown(str(error)), []
         return []
-    except MemoryError:
-        raise
     except Exception as error:  # whatever a framework raises for a model that it can run, but not differentiate
+        if isinstance(error, MemoryError) or any(words in str(error) for words in failures.NO_MEMORY):
+            raise  # another try may have it: what is reported does not depend on the machine
         traceback.print_exc()  # into the log
         lines = str(error).strip().splitlines()
         hub.coverage = _unknown(f"{type(error).__name__}: {lines[0][:300] if lines else ''}")

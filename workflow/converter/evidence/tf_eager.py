@@ -14,9 +14,9 @@ from tensorflow.core.framework import attr_value_pb2, op_def_pb2
 from tensorflow.python.eager import context, execute
 from tensorflow.python.framework import op_def_registry
 
-from converter.evidence.tf_graph import NORMALIZATIONS, has_gradient
+from converter.evidence.tf_graph import NORMALIZATIONS, has_gradient, output_types
 from converter.evidence.tf_weights import plain_name
-from converter.tf.graph import GraphDef, NodeDef
+from converter.tf.graph import GraphDef, NodeDef, node_name, topological
 
 __all__ = ["EagerGraph", "is_plain"]
 
@@ -44,7 +44,7 @@ class _Step:
     node: NodeDef
     inputs: list[str]
     attributes: tuple
-    types: list[int]
+    types: list[tf.DType]
     differentiable: bool
     last: list[str] = field(default_factory=list)  # tensors that no later node reads
 
@@ -54,14 +54,16 @@ class _Step:
 
 
 class EagerGraph:
-    """fed: the nodes whose values each run is given, beside the placeholders."""
+    """fed: the nodes whose values each run is given, beside the placeholders. outputs: the tensors that may be asked for."""
 
-    def __init__(self, graph_def: GraphDef, fed: Iterable[str]) -> None:
+    def __init__(self, graph_def: GraphDef, fed: Iterable[str], outputs: Iterable[str]) -> None:
         self._steps: list[_Step] = []
         self._constants: dict[str, tf.Tensor] = {}
         fed = set(fed)
         with context.eager_mode():
-            for node in graph_def.node:
+            nodes = {node.name: node for node in graph_def.node}
+            for name in topological(nodes, [node_name(tensor) for tensor in outputs]):
+                node = nodes[name]
                 if node.name in fed or node.op == "Placeholder":
                     continue
                 if node.op == "Const":
@@ -83,7 +85,7 @@ class EagerGraph:
             name
             for step in self._steps
             for name, kind in zip(step.outputs, step.types, strict=True)
-            if tf.as_dtype(kind).is_floating
+            if kind.is_floating
         }
         found: dict[str, None] = {}
         pending = [name for name in outputs if name in makers and name not in floating]
@@ -103,7 +105,7 @@ class EagerGraph:
         return [
             name
             for name in dict.fromkeys(name for step in self._steps if not step.differentiable for name in step.inputs)
-            if name in kinds and tf.as_dtype(kinds[name]).is_floating
+            if name in kinds and kinds[name].is_floating
         ]
 
     def run(
@@ -158,15 +160,8 @@ def _step(node: NodeDef) -> _Step:
     for attribute in definition.attr:
         value = node.attr.get(attribute.name, attribute.default_value)
         attributes += [attribute.name, _python(attribute, value)]
-    found = dict(zip(attributes[::2], attributes[1::2], strict=True))
-    types: list[int] = []
-    for argument in definition.output_arg:
-        kind = found[argument.type_attr] if argument.type_attr else argument.type
-        types += (
-            found[argument.type_list_attr] if argument.type_list_attr else [kind] * found.get(argument.number_attr, 1)
-        )
     inputs = [plain_name(source) for source in node.input if not source.startswith("^")]
-    return _Step(node, inputs, tuple(attributes), types, has_gradient(node.op))
+    return _Step(node, inputs, tuple(attributes), output_types(node), has_gradient(node.op))
 
 
 def _python(definition: op_def_pb2.OpDef.AttrDef, value: attr_value_pb2.AttrValue) -> object:

@@ -11,12 +11,12 @@ import tensorflow as tf
 from tensorflow.python.eager import context
 from tensorflow.python.framework import ops
 
-from converter.evidence.probe import NoEvidence, Observation, Probe, projection, sample
+from converter.evidence.probe import SAMPLED, NoEvidence, Observation, Probe, projection, sample
 from converter.evidence.tf_eager import EagerGraph, is_plain
 from converter.evidence.tf_session import SessionProbe
 from converter.evidence.tf_weights import ACTIVATIONS, START, VALUE, GraphWeights, multiplications
 from converter.hub import Run, TensorSpec
-from converter.tf.graph import GraphDef, NodeDef, node_name, prune
+from converter.tf.graph import GraphDef, NodeDef
 
 __all__ = ["TapeProbe", "tensorflow_probe"]
 
@@ -31,7 +31,6 @@ def tensorflow_probe(
     """The probe of the hub in `path`. Raises NoEvidence where the graph cannot be run from its files."""
     if resources:
         raise NoEvidence(f"the graph refers to tables ({', '.join(resources[:3])}), which only its source can run")
-    graph_def = prune(graph_def, [spec.tensor for spec in outputs], [node_name(spec.tensor) for spec in inputs])
     weights = GraphWeights.of(path, graph_def)
     probe = TapeProbe if is_plain(graph_def) else SessionProbe
     return probe(graph_def, weights, inputs, outputs)
@@ -49,7 +48,7 @@ class TapeProbe:
         self._lookups = weights.lookups
         self._inputs = [spec.tensor for spec in inputs]
         self._outputs = [spec.tensor for spec in outputs]
-        self._graph = EagerGraph(graph_def, [*weights.weights, *weights.others])
+        self._graph = EagerGraph(graph_def, [*weights.weights, *weights.others], self._outputs)
         # Where gradients start: tensor -> position of the output that it is, None for inner tensors.
         floating = {spec.tensor: position for position, spec in enumerate(outputs) if _is_floating(spec)}
         whole = self._graph.last_floating(self._outputs)
@@ -70,7 +69,7 @@ class TapeProbe:
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 sources = [self._values[f"{name}:0"] for name in self.weights]
                 tape.watch(sources)
-                tapped = {f"{name}:0": self._tapped(name, seen) for name in self.weights}
+                tapped = {f"{name}:0": self._tapped(name, seen) for name in self.weights if self._is_large(name)}
                 feeds = {**self._feeds(run.inputs), **tapped}
                 values = self._graph.run(feeds, kept, tape, lambda *step: _watch(seen, *step))
             del feeds, tapped
@@ -79,14 +78,19 @@ class TapeProbe:
                 self._signs(tensor, position, scales, seed)
                 for tensor, position in zip(starts, self._starts.values(), strict=True)
             ]
-            if starts:
-                tape.gradient(starts, sources, signs)
+            gradients = tape.gradient(starts, sources, signs) if starts else []
+            for name, gradient in zip(self.weights, gradients, strict=False):
+                if gradient is not None:
+                    seen.gradients[name] = self._with_values(name, gradient)
         for name, tensors in self._lookups.items():
             seen.rows[name] = np.concatenate([values[tensor].numpy().reshape(-1) for tensor in tensors])
         return seen
 
+    def _is_large(self, name: str) -> bool:
+        return self.weights[name].size > SAMPLED
+
     def _tapped(self, name: str, seen: Observation) -> tf.Tensor:
-        """A weight whose gradient is sampled as it comes: those of all weights are as large as the model."""
+        """A weight whose gradient is sampled as it comes: those of all weights together are as large as the model."""
 
         @tf.custom_gradient
         def tap(value: tf.Tensor) -> tuple[tf.Tensor, Callable]:
@@ -139,10 +143,9 @@ def _is_floating(spec: TensorSpec) -> bool:
 
 def _watch(seen: Observation, node: NodeDef, inputs: list[tf.Tensor], outputs: list[tf.Tensor]) -> None:
     """Ranges of activations, and the work of a run."""
-    for output in outputs:
-        if output.dtype.is_floating:
-            each = VALUE + multiplications(node, [tensor.shape.as_list() for tensor in inputs])
-            seen.work += each * output.shape.num_elements()
+    if outputs and outputs[0].dtype.is_floating:
+        each = VALUE + multiplications(node, inputs)
+        seen.work += sum(each * output.shape.num_elements() for output in outputs)
     if node.op in ACTIVATIONS and outputs[0].shape.rank and outputs[0].shape.num_elements():
         array = outputs[0].numpy().astype(np.float32, copy=False).reshape(-1, outputs[0].shape[-1])
         seen.ranges[node.name] = (ACTIVATIONS[node.op], array.min(0), array.max(0))

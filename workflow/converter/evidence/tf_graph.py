@@ -6,11 +6,19 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 
 import tensorflow as tf
-from tensorflow.python.framework import ops
+from tensorflow.core.framework import attr_value_pb2
+from tensorflow.python.framework import op_def_registry, ops
 
 from converter.tf.graph import GraphDef, NodeDef, canonical, node_name, split_tensor, tensor_name, unique_name
 
-__all__ = ["NORMALIZATIONS", "cut_opaque", "differentiable_normalization", "has_gradient", "opaque_nodes"]
+__all__ = [
+    "NORMALIZATIONS",
+    "cut_opaque",
+    "differentiable_normalization",
+    "has_gradient",
+    "opaque_nodes",
+    "output_types",
+]
 
 NORMALIZATIONS = ("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3")
 _CONTROL = frozenset({"Switch", "RefSwitch", "Merge", "RefMerge", "Enter", "RefEnter", "Exit", "RefExit"})
@@ -46,6 +54,24 @@ def differentiable_normalization(graph_def: GraphDef) -> None:
         node.input[1], node.input[2] = factor, shift
         node.input[3], node.input[4] = add("ZerosLike", name, [factor]), add("OnesLike", name, [factor])
         node.attr["epsilon"].f = 0.0
+
+
+def output_types(node: NodeDef) -> list[tf.DType]:
+    """The dtypes of an operator's outputs, by its definition and its attributes."""
+    definition = op_def_registry.get(node.op)
+    defaults = {attribute.name: attribute.default_value for attribute in definition.attr}
+
+    def value(name: str) -> attr_value_pb2.AttrValue:
+        return node.attr[name] if name in node.attr else defaults[name]
+
+    kinds: list[int] = []
+    for argument in definition.output_arg:
+        if argument.type_list_attr:
+            kinds += value(argument.type_list_attr).list.type
+            continue
+        kind = value(argument.type_attr).type if argument.type_attr else argument.type
+        kinds += [kind] * (value(argument.number_attr).i if argument.number_attr else 1)
+    return [tf.as_dtype(kind) for kind in kinds]
 
 
 def opaque_nodes(graph_def: GraphDef, functional: bool) -> set[str]:
@@ -92,9 +118,7 @@ def _reached(consumers: dict[str, list[NodeDef]], start: list[NodeDef], ends: Ca
     return found
 
 
-def cut_opaque(
-    graph_def: GraphDef, opaque: set[str], sources: set[str], dtype_of: Callable[[str], tf.DType]
-) -> tuple[dict[str, str], list[str]]:
+def cut_opaque(graph_def: GraphDef, opaque: set[str], sources: set[str]) -> tuple[dict[str, str], list[str]]:
     """Feed, in place, what comes out of opaque nodes to the others by placeholders, with the values of a first run.
 
     `sources`: placeholders and constants, which have no gradient and need none. Returns {tensor: placeholder} and the
@@ -102,6 +126,7 @@ def cut_opaque(
     """
     nodes = {node.name: node for node in graph_def.node}
     inner = {name for name in opaque if name in nodes and nodes[name].input}
+    types = {name: output_types(node) for name, node in nodes.items()}
     cuts: dict[str, str] = {}
     entering: dict[str, None] = {}
     for node in list(graph_def.node):
@@ -109,15 +134,15 @@ def cut_opaque(
             if source.startswith("^"):
                 continue
             name, index = split_tensor(source)
-            tensor = f"{name}:{index}"
+            tensor, kind = f"{name}:{index}", types[name][index]
             if node.name in inner:
-                if name not in inner and name not in sources and dtype_of(tensor).is_floating:
+                if name not in inner and name not in sources and kind.is_floating:
                     entering[tensor] = None
-            elif name in inner and dtype_of(tensor) not in (tf.resource, tf.variant):
+            elif name in inner and kind not in (tf.resource, tf.variant):
                 if tensor not in cuts:
                     placeholder = graph_def.node.add()
                     placeholder.op, placeholder.name = "Placeholder", unique_name(f"{name}/evidence_cut_{index}", nodes)
-                    placeholder.attr["dtype"].type = dtype_of(tensor).as_datatype_enum
+                    placeholder.attr["dtype"].type = kind.as_datatype_enum
                     nodes[placeholder.name] = placeholder
                     cuts[tensor] = placeholder.name
                 node.input[position] = tensor_name(cuts[tensor])

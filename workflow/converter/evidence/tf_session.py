@@ -57,12 +57,7 @@ class SessionProbe:
         entering: list[str] = []
         fetched = [spec.tensor for spec in self._outputs]
         if opaque - sources:
-            shapes = tf.Graph()
-            with shapes.as_default():
-                tf.import_graph_def(graph_def, name="")
-            cuts, entering = cut_opaque(
-                graph_def, opaque, sources, lambda tensor: shapes.get_tensor_by_name(tensor).dtype
-            )
+            cuts, entering = cut_opaque(graph_def, opaque, sources)
         self._graph = tf.Graph()
         with self._graph.as_default():
             tf.import_graph_def(graph_def, name="")
@@ -261,8 +256,7 @@ class SessionProbe:
         unknown = max((size for array in run.inputs for size in array.shape[1:]), default=1)
         total = 0.0
         for operation in self._operations:
-            shapes = [tensor.shape.as_list() if tensor.shape.rank is not None else [] for tensor in operation.inputs]
-            each = VALUE + (multiplications(operation.node_def, shapes) if all(shapes) else 0.0)
+            each = VALUE + multiplications(operation.node_def, operation.inputs)
             for tensor in operation.outputs:
                 if tensor.shape.rank is None or not tensor.dtype.is_floating:
                     continue

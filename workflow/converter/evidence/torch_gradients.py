@@ -126,7 +126,7 @@ class TorchProbe:
         with torch.no_grad():
             try:
                 for name, array in changed.items():
-                    self._tensors[name].copy_(torch.from_numpy(np.ascontiguousarray(array, np.float64)))
+                    self._tensors[name].copy_(torch.from_numpy(array))
                 return to_arrays(_run(self._module, to_tensors(inputs), None))
             finally:
                 for name, tensor in kept.items():

@@ -31,11 +31,17 @@ class Allowed:
 
 def perturbed(array: np.ndarray, share: float, name: str) -> np.ndarray:
     """Every value larger or smaller by `share` of itself, by signs that the name seeds; for zeros, `share` itself."""
-    signs = np.random.default_rng(zlib.crc32(name.encode())).integers(0, 2, array.shape, np.int8)
     values = np.asarray(array)
     wide = values.astype(np.float32) if values.dtype.itemsize < 4 else values
-    step = wide * wide.dtype.type(share) if wide.any() else np.full_like(wide, share)
-    return np.where(signs, wide + step, wide - step).astype(values.dtype)
+    signs = np.random.default_rng(zlib.crc32(name.encode())).integers(0, 2, array.shape, np.int8)
+    changed = np.asarray(signs, wide.dtype)
+    changed *= 2 * share
+    changed -= share
+    if wide.any():
+        changed += 1
+        changed *= wide
+        changed[~np.isfinite(wide)] = wide[~np.isfinite(wide)]
+    return changed.astype(values.dtype, copy=False)
 
 
 def weakest(
