@@ -71,5 +71,6 @@ def sample(shape: Sequence[int]) -> tuple[slice, ...]:
     if count <= SAMPLED:
         return tuple(slice(None) for _ in shape)
     longest = max(range(len(shape)), key=lambda axis: shape[axis])
-    step = min(-(-count // SAMPLED), shape[longest])
+    entries = max(1, SAMPLED * shape[longest] // count)
+    step = -(-shape[longest] // entries)
     return tuple(slice(None, None, step if axis == longest else None) for axis in range(len(shape)))
