@@ -7,7 +7,7 @@ import pytest
 
 from converter.evidence.bounds import below
 from converter.evidence.probe import Observation, projection, sample
-from converter.evidence.samples import more_inputs, rows_for_tables
+from converter.evidence.samples import draw_of, more_inputs, rows_for_tables
 from converter.evidence.tally import Tally
 from converter.evidence.weakest import perturbed
 from converter.hub import Run, TensorSpec
@@ -76,6 +76,21 @@ def test_added_samples_take_each_row_of_a_table_once():
     assert (parts[0][1] >= 0).all() and (parts[1][1] < 0).any(), "unsigned and signed by turns"
     fixed = more_inputs(specs, like, None, {"words": 52}, 0, 0)
     assert fixed[0].shape == (1, 5)
+
+
+@pytest.mark.parametrize(
+    ("ints", "floats", "draw"),
+    [
+        ([-3, 1], [-1, 2], "signed"),
+        ([0, 7], [-1, 2], "counting"),
+        ([0, 1], [-1, 2], "binary"),
+        ([0, 7], [0.2, 0.9], "unit"),
+    ],
+)
+def test_added_samples_are_drawn_as_the_others(ints: list, floats: list, draw: str):
+    specs = [TensorSpec("n", (2,), "int64"), TensorSpec("x", (2,), "float32"), TensorSpec("word", (2,), "int64")]
+    run = Run([np.array(ints), np.float32(floats), np.array([0, 1])], [])
+    assert draw_of(specs, [run], {"word": 3}) == draw
 
 
 @pytest.mark.parametrize("shape", [(3,), (1 << 20,), (4096, 2, 700), (3, 3, 512, 512)])

@@ -49,7 +49,7 @@ def test_units_that_never_fire_and_their_weights_are_counted(tmp_path: Path):
     model = keras.Sequential(
         [keras.layers.Input((6,)), keras.layers.Dense(8, activation="relu", name="inner"), keras.layers.Dense(3)]
     )
-    bias = np.where(np.arange(8) < 2, -1e3, 0.1).astype(np.float32)
+    bias = np.where(np.arange(8) < 2, -1e9, 0.1).astype(np.float32)
     model.get_layer("inner").set_weights([normal(6, 8), bias])
     hub = keras_hub(model, tmp_path)
     assert hub.coverage["stuck"] == 0.25
@@ -69,7 +69,7 @@ def test_samples_are_added_until_every_row_of_a_table_was_looked_up(tmp_path: Pa
     assert hub.coverage["rows"] == 1.0 and hub.coverage["samples_added"] >= 60
     runs = hub.reference()
     assert set(np.concatenate([run.inputs[0].reshape(-1) for run in runs])) == set(range(300))
-    assert sum(len(run.inputs[0]) for run in runs) == 4 + hub.coverage["samples_added"]
+    assert sum(len(run.inputs[0]) for run in runs) == hub.coverage["samples"]
     for run in runs:  # the added runs hold the source's own answers
         np.testing.assert_allclose(run_graph(hub, run.inputs)[0], model(run.inputs[0]), rtol=1e-4, atol=1e-6)
         np.testing.assert_allclose(run.outputs[0], model(run.inputs[0]), rtol=1e-4, atol=1e-6)
@@ -235,9 +235,8 @@ def _noticed(hub: Hub, name: str, change: float) -> bool:
 def test_the_same_source_gives_the_same_figures_and_samples(tmp_path: Path):
     keras.utils.set_random_seed(1)
     layers = keras.layers
-    model = keras.Sequential(
-        [layers.Input((8, 8, 1)), layers.Conv2D(4, 3, activation="relu"), layers.Flatten(), layers.Dense(9)]
-    )
+    words = [layers.Input((5,), dtype="int32"), layers.Embedding(99, 4), layers.Conv1D(4, 3, activation="relu")]
+    model = keras.Sequential([*words, layers.Flatten(), layers.Dense(9)])
     first, second = keras_hub(model, tmp_path, "a"), keras_hub(model, tmp_path, "b")
     assert first.coverage["samples_added"] > 0
     assert json.dumps([first.coverage, first.weakest]) == json.dumps([second.coverage, second.weakest])
@@ -253,7 +252,7 @@ def test_a_model_that_cannot_be_differentiated_is_imported_all_the_same(tmp_path
 
     monkeypatch.setattr("converter.evidence.tf_gradients.TapeProbe.observe", fail)
     hub = keras_hub(model, tmp_path)
-    assert hub.error is None and len(hub.reference()) == 2
+    assert hub.error is None and len(hub.reference()) >= 2
     assert hub.coverage["method"] == "none" and hub.coverage["reason"] == "RuntimeError: no derivative of Foo"
     assert hub.coverage["weights"] is None and hub.coverage["below"] == [] and hub.weakest == []
     assert "Traceback" in capsys.readouterr().err

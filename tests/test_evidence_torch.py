@@ -42,7 +42,7 @@ def seeded(module: nn.Module) -> nn.Module:
 def test_units_that_never_fire_and_their_weights_are_counted(tmp_path: Path):
     module = seeded(nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16, 2)))
     with torch.no_grad():
-        module[0].bias.copy_(torch.tensor([-1e3, 0.1, 0.1, 0.1]))
+        module[0].bias.copy_(torch.tensor([-1e9, 0.1, 0.1, 0.1]))
     hub = program_hub(tmp_path, module, torch.randn(2, 1, 4, 4))
     assert hub.coverage["stuck"] == 0.25
     # A quarter of the convolution, and of what the Linear reads.
@@ -70,7 +70,7 @@ def test_samples_are_added_until_every_row_of_a_table_was_looked_up(tmp_path: Pa
     assert hub.coverage["rows"] == 1.0 and hub.coverage["weights"] is None
     runs = hub.reference()
     assert set(np.concatenate([run.inputs[0].reshape(-1) for run in runs])) == set(range(300))
-    assert sum(len(run.inputs[0]) for run in runs) == 4 + hub.coverage["samples_added"]
+    assert sum(len(run.inputs[0]) for run in runs) == hub.coverage["samples"]
     for run in runs:
         np.testing.assert_allclose(
             run.outputs[0], module(torch.from_numpy(run.inputs[0])).detach(), rtol=1e-5, atol=1e-6
@@ -219,8 +219,8 @@ def test_recurrent_layers_are_differentiated(tmp_path: Path):
 
 
 def test_the_same_source_gives_the_same_figures_and_samples(tmp_path: Path):
-    module = seeded(nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 9)))
-    path = program(tmp_path, module, torch.randn(2, 1, 8, 8))
+    module = seeded(nn.Sequential(nn.Embedding(99, 4), nn.Conv1d(5, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8, 9)))
+    path = program(tmp_path, module, torch.zeros(2, 5, dtype=torch.int64))
     first, second = (import_file(path, tmp_path / name, network_script=None, trusted=True) for name in ("a", "b"))
     assert first.coverage["samples_added"] > 0
     assert json.dumps([first.coverage, first.weakest]) == json.dumps([second.coverage, second.weakest])
@@ -233,7 +233,7 @@ def test_a_model_that_cannot_be_differentiated_is_imported_all_the_same(tmp_path
 
     monkeypatch.setattr(TorchProbe, "observe", fail)
     hub = program_hub(tmp_path, seeded(nn.Linear(3, 2)), torch.randn(2, 3))
-    assert len(hub.reference()) == 2
+    assert len(hub.reference()) >= 2
     assert hub.coverage["method"] == "none" and hub.coverage["reason"] == "RuntimeError: no derivative of foo"
     assert hub.coverage["weights"] is None and hub.weakest == []
     assert "Traceback" in capsys.readouterr().err

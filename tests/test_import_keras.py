@@ -2,7 +2,9 @@
 
 import json
 import re
+import sys
 import zipfile
+from pathlib import Path
 
 import h5py
 import keras
@@ -11,6 +13,8 @@ import pytest
 import tensorflow as tf
 import tf_keras
 from imports import imported, names, no_large_constants, refused, run_graph
+
+from converter.informative import typical
 
 SCRIPT = "import_keras"
 BOTH = pytest.mark.parametrize("library", [keras, tf_keras], ids=["keras3", "keras2"])
@@ -66,8 +70,7 @@ def test_indices_stay_below_the_rows_of_the_table(library, tmp_path):
     model.save(tmp_path / "m.h5")
     hub = imported(SCRIPT, tmp_path / "m.h5", tmp_path / "hub")
     assert hub.extra["vocabulary"] == {"ids": 7}
-    (first, _) = hub.reference()
-    assert first.inputs[0].max() < 7
+    assert all(run.inputs[0].min() >= 0 and run.inputs[0].max() < 7 for run in hub.reference())
     assert np.ptp(hub.reference()[1].outputs[0]) > 0
 
 
@@ -141,7 +144,7 @@ def test_a_stateful_layer_starts_afresh_in_each_run(library, tmp_path):
     model.save(tmp_path / "m.h5")
     hub = imported(SCRIPT, tmp_path / "m.h5", tmp_path / "hub")
     assert any("keeps no state" in note for note in hub.notes)
-    assert len(hub.reference()) == 4
+    assert len(typical(hub.reference())) == 4
 
 
 CUSTOM = """
@@ -189,6 +192,35 @@ def test_custom_layers_and_functions_come_from_the_script(library, imports, tmp_
     assert 0.5 < np.abs(hub.reference()[1].outputs[0]).max() < 2.5
 
 
+@BOTH
+def test_modules_that_a_layer_imports_when_it_is_called_are_recorded(library, tmp_path, monkeypatch):
+    """And nothing else: AutoGraph writes modules of its own while it traces a layer of Keras 2."""
+    monkeypatch.chdir(tmp_path)
+    code = """
+import {name} as keras
+class Late(keras.layers.Layer):
+    def call(self, x):
+        from factors_beside import FACTOR
+        return x * FACTOR
+"""
+    Path("late_layers.py").write_text(code.format(name=library.__name__))
+    Path("factors_beside.py").write_text("FACTOR = 2.0\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    import late_layers
+
+    _seed(library)
+    x = library.layers.Input((4,), name="x")
+    library.Model(x, late_layers.Late()(library.layers.Dense(3)(x))).save("m.h5")
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    for name in ("late_layers", "factors_beside"):
+        sys.modules.pop(name, None)
+    hub = imported(SCRIPT, Path("m.h5"), Path("hub"), network_script="late_layers.py")
+    recorded = [path for path, *_ in hub.user_code["files"] if "/tests/" not in path]
+    assert recorded == ["factors_beside.py", "late_layers.py"]
+    assert "factors_beside" not in sys.modules
+
+
 def test_custom_objects_mapping_of_the_script(tmp_path):
     script = tmp_path / "objects.py"
     script.write_text("custom_objects = {'warp': lambda x: x * 3}\n")
@@ -201,7 +233,9 @@ def test_custom_objects_mapping_of_the_script(tmp_path):
     tf_keras.Model(x, tf_keras.layers.Dense(3, activation=warp)(x)).save(tmp_path / "m.h5")
     assert "warp" in refused(SCRIPT, tmp_path / "m.h5", tmp_path / "hub")
     imported(SCRIPT, tmp_path / "m.h5", tmp_path / "hub", network_script=str(script))
-    assert "does not exist" in refused(SCRIPT, tmp_path / "m.h5", tmp_path / "h", network_script=str(tmp_path / "x.py"))
+    assert "there is no file" in refused(
+        SCRIPT, tmp_path / "m.h5", tmp_path / "h", network_script=str(tmp_path / "x.py")
+    )
     script.write_text("1 / 0")
     message = refused(SCRIPT, tmp_path / "m.h5", tmp_path / "h", network_script=str(script))
     assert "ZeroDivisionError" in message

@@ -23,8 +23,10 @@ import numpy as np
 from converter import errors
 from converter.errors import ConverterError, ParameterError, UnsupportedError
 from converter.hub import Hub, Run
+from converter.informative import write_evidence
 from converter.step import ImportSpec
 from converter.toolchains import ensure
+from converter.user_code import active
 
 if TYPE_CHECKING:
     from converter.tf.graph_source import GraphSource
@@ -191,6 +193,9 @@ def call(toolchain: str, request: dict, folder: Path) -> dict:
         last = (output.strip().splitlines() or ["it said nothing"])[-1][:300]
         raise errors.SourceError(f"{request['source']}: toolchain {toolchain} could not read it ({last})")
     answer = json.loads((folder / "answer.json").read_text(encoding="utf-8"))
+    record = active()
+    if record is not None:
+        record.merge(answer["user_code"])
     if "error" in answer:
         kind = getattr(errors, answer["error"]["kind"])
         source = os.path.relpath(request["source"])
@@ -226,4 +231,5 @@ def _replace_reference(spec: ImportSpec, hub: Hub, request: dict, folder: Path) 
     counts = write_arrays(folder, runs)
     call(spec.toolchain, {**request, "action": "run", "runs": counts}, folder)
     outputs = read_arrays(folder, [len(run.outputs) for run in runs])
-    hub.write_reference([Run(run.inputs, own, run.kind) for run, own in zip(runs, outputs, strict=True)])
+    own = [Run(run.inputs, answers, run.kind) for run, answers in zip(runs, outputs, strict=True)]
+    write_evidence(hub, own, hub.evidence["left_out"])

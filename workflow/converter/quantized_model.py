@@ -11,6 +11,8 @@ import numpy as np
 
 from converter.errors import ParameterError, UnsupportedError
 from converter.hub import Hub, Run
+from converter.informative import typical
+from converter.quantization_rules import is_dynamic
 from converter.quantized_run import FloatRunner
 from converter.quantized_verify import Thresholds, thresholds_for, verify_quantized
 from converter.representative import RepresentativeData
@@ -56,7 +58,7 @@ def kind_of(block: dict) -> Kind | None:
             )
         return Kind("float16", "float16", "float32")
     if dtype == "float32":
-        return Kind("int8", "integer", "float32") if "load" in block else Kind("dynamic", "dynamic", "float32")
+        return Kind("dynamic", "dynamic", "float32") if is_dynamic(block) else Kind("int8", "integer", "float32")
     return Kind(dtype, "integer", dtype)
 
 
@@ -191,8 +193,8 @@ class FloatModel:
         return (self._to_file(run.inputs) for run in self.reference()), name
 
     def reference(self) -> list[Run]:
-        """The source's own runs, as they fit the file."""
-        return runs_for(self.result.inputs, self._hub.reference())
+        """The source's own runs on ordinary values, as they fit the file: special ones leave the ranges it is calibrated for."""
+        return runs_for(self.result.inputs, typical(self._hub.reference()))
 
     def run_reference(self, runner: FloatRunner) -> list[Run]:
         """The same runs by `runner`."""

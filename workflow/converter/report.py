@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from converter.errors import printable
+from converter.escape import printable
 from converter.source_files import file_sha256
 
 if TYPE_CHECKING:
@@ -16,13 +16,8 @@ if TYPE_CHECKING:
     from converter.step import ExportResult
 
 __all__ = [
-    *("compose", "line", "publishable", "read", "size_text", "unfinished", "versions_step", "worst_output", "write"),
+    *("compose", "decision_lines", "line", "publishable", "read", "size_text", "unfinished", "worst_output", "write"),
 ]
-
-
-def versions_step(export: str, framework: str) -> str:
-    """The entry of versions.STEP_PACKAGES for an export step, which depends on the framework it starts from."""
-    return f"{export}_pytorch" if framework == "pytorch" and export != "export_keras" else export
 
 
 def compose(
@@ -64,7 +59,7 @@ def compose(
         return report
     report["route"] += result.route
     report["notes"] += result.notes
-    report["decisions"] += result.decisions
+    report["decisions"] += [*result.decisions, *_seen_decisions(hub, result)]
     report |= {"opset": result.opset, "opset_reason": result.opset_reason}
     report |= {
         "inputs": [spec.to_report() for spec in result.inputs],
@@ -88,6 +83,19 @@ def compose(
     else:
         report["status"] = "verified"
     return report
+
+
+def _seen_decisions(hub: Hub, result: ExportResult) -> list[str]:
+    """What shows in the file: an opset other than the default, a batch that the source leaves free."""
+    decisions = []
+    if result.opset_reason:
+        decisions.append(f"opset {result.opset}")
+    batches = {spec.shape[0] for spec in result.inputs if spec.shape}
+    if hub.batch_dynamic and len(batches) == 1 and None not in batches:
+        decisions.append(f"batch fixed at {batches.pop()}")
+    if result.verification is not None and result.verification.weak_evidence:
+        decisions.append("weak evidence: the source's answers hardly vary over the samples")
+    return decisions
 
 
 def unfinished(target: str, plan: Plan, reason: str) -> dict:
@@ -125,6 +133,11 @@ def publishable(report: dict) -> bool:
 def line(report: dict) -> str:
     """One line for people: the target, what became of it, and the measured difference or the reason."""
     return printable(_line(report))
+
+
+def decision_lines(report: dict) -> list[str]:
+    """What stands below that line: what was decided that changes what the file means, a few words each."""
+    return [f"    {printable(decision)}" for decision in report.get("decisions", [])]
 
 
 def _line(report: dict) -> str:

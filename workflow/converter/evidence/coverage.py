@@ -16,7 +16,7 @@ import numpy as np
 from converter import failures
 from converter.evidence.bounds import below
 from converter.evidence.probe import SAMPLED, NoEvidence, Probe
-from converter.evidence.samples import more_inputs, rows_for_tables
+from converter.evidence.samples import draw_of, more_inputs, rows_for_tables
 from converter.evidence.tally import Tally
 from converter.evidence.weakest import Allowed, perturbed, weakest
 from converter.hub import Hub, Run
@@ -28,7 +28,7 @@ RunSource = Callable[[list[np.ndarray]], Sequence[np.ndarray]]
 
 # In multiplications, of which an import's own work is worth several times as many (docs/design.md): for any model, for
 # each of its weights, which an import reads and writes, and for each of a row's own multiplications.
-_FOR_ALL, _FOR_EACH_WEIGHT, _FOR_EACH_OF_A_ROW = 2e9, 80.0, 1.0
+_FOR_ALL, _FOR_EACH_WEIGHT, _FOR_EACH_OF_A_ROW = 2e9, 40.0, 1.0
 # A backward pass is worth two forward ones.
 _BACKWARD = 3.0
 _MOST_RUNS, _MOST_ROWS, _MOST_TABLE_ROWS = 6, 16, 128
@@ -182,6 +182,7 @@ def _add(
     )
     if like is None or not like.inputs:
         return []
+    draw = draw_of(hub.inputs, [run for run in runs if run.kind == "typical"], vocabulary)
     added: list[Run] = []
     taken = size = 0
     for index in range(_MOST_RUNS):
@@ -191,7 +192,7 @@ def _add(
         rows = _most_rows(hub, like, tally, vocabulary, spent)
         if rows == 0 or not spent.take(rows, _BACKWARD + 1):
             break
-        arrays = more_inputs(hub.inputs, like, rows if hub.batch_dynamic else None, vocabulary, index, taken)
+        arrays = more_inputs(hub.inputs, like, rows if hub.batch_dynamic else None, vocabulary, index, taken, draw)
         try:
             run = Run(arrays, [np.asarray(output) for output in run_source(arrays)])
         except Exception:  # values that the source does not take: what is there stands for itself

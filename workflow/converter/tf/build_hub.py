@@ -15,6 +15,7 @@ from converter.errors import ConverterError, ParameterError, SourceError
 from converter.evidence.coverage import assess
 from converter.evidence.tf_gradients import tensorflow_probe
 from converter.hub import Hub, Run, TensorSpec
+from converter.informative import write_evidence
 from converter.reference import make_reference
 from converter.step import ImportSpec
 from converter.tf.errors import reason
@@ -46,6 +47,7 @@ class Source:
     input_candidates: list[TensorSpec] = field(default_factory=list)
     output_candidates: list[TensorSpec] = field(default_factory=list)
     direct: str | None = None
+    decisions: list[str] = field(default_factory=list)
 
 
 def override_shapes(spec: ImportSpec, inputs: Sequence[TensorSpec]) -> list[TensorSpec]:
@@ -93,15 +95,8 @@ def build_hub(spec: ImportSpec, out: Path, frozen: Frozen, source: Source) -> Hu
         except (tf.errors.OpError, ValueError, TypeError) as error:
             raise RuntimeError(reason(error)) from error  # the first line of TensorFlow's message says nothing
 
-    try:
-        batch_dynamic, runs = _reference(spec, frozen, run, vocabulary)
-    except ConverterError:
-        # Whole numbers may be labels, which a loss refuses above the number of classes: try 0 and 1.
-        unbounded = {entry.name: 2 for entry in frozen.inputs if entry.dtype in ("int32", "int64")}
-        if unbounded.keys() <= vocabulary.keys() or spec.reference_inputs is not None:
-            raise
-        vocabulary = unbounded | vocabulary
-        batch_dynamic, runs = _reference(spec, frozen, run, vocabulary)
+    left_out: dict[str, str] = {}
+    batch_dynamic, runs = _reference(spec, frozen, run, vocabulary, left_out)
     notes = [*source.notes, *_state_notes(frozen)]
     hub = Hub(
         out,
@@ -110,6 +105,7 @@ def build_hub(spec: ImportSpec, out: Path, frozen: Frozen, source: Source) -> Hu
         outputs=frozen.outputs,
         batch_dynamic=batch_dynamic,
         notes=notes,
+        decisions=[*source.decisions, *(["keeps no state between calls"] if frozen.assigned else [])],
         operators=_operators(frozen.graph_def),
         parameters_count=frozen.parameters_count,
         candidates={
@@ -127,7 +123,7 @@ def build_hub(spec: ImportSpec, out: Path, frozen: Frozen, source: Source) -> Hu
         vocabulary=vocabulary,
         may_add=spec.reference_inputs is None,
     )
-    hub.write_reference([*runs, *added])
+    write_evidence(hub, [*runs, *added], left_out)
     return hub
 
 
@@ -162,7 +158,9 @@ def _state_notes(frozen: Frozen) -> list[str]:
     return notes
 
 
-def _reference(spec: ImportSpec, frozen: Frozen, run: RunSource, vocabulary: dict[str, int]) -> tuple[bool, list[Run]]:
+def _reference(
+    spec: ImportSpec, frozen: Frozen, run: RunSource, vocabulary: dict[str, int], left_out: dict[str, str]
+) -> tuple[bool, list[Run]]:
     """Whether the leading dimension is the batch, and the runs.
 
     A leading dimension that every input leaves unknown is tried as the batch; it is not one (but, say, the length of a
@@ -171,7 +169,7 @@ def _reference(spec: ImportSpec, frozen: Frozen, run: RunSource, vocabulary: dic
     user_inputs = None
     if spec.reference_inputs is not None:
         user_inputs = read_arrays_file(spec.reference_inputs, "verify.inputs")
-    arguments = {"samples": spec.samples, "vocabulary": vocabulary, "user_inputs": user_inputs}
+    arguments = {"samples": spec.samples, "vocabulary": vocabulary, "user_inputs": user_inputs, "left_out": left_out}
     failure = None
     try:
         if all(entry.shape and entry.shape[0] is None for entry in frozen.inputs):

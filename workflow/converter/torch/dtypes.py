@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from converter.step import InputShape
     from converter.torch.inputs import Inputs
 
-__all__ = ["vocabulary", "with_dtypes"]
+__all__ = ["table_bounds", "vocabulary", "with_dtypes"]
 
 
 def with_dtypes(source: Source, call: Call, specs: list[TensorSpec], shapes: Sequence[InputShape]) -> list[TensorSpec]:
@@ -86,14 +86,8 @@ def vocabulary(source: Source, inputs: Inputs) -> dict[str, int]:
     ]
     if not integers:
         return {}
-    tables = [
-        (part, int(part.weight.shape[0]))
-        for part in source.module.modules()
-        if getattr(part, "original_name", type(part).__name__) in ("Embedding", "EmbeddingBag")
-        and hasattr(part, "weight")
-    ]
     bounds = _watched_bounds(source, inputs)
-    smallest = min([count for _, count in tables] + list(bounds.values()), default=None)
+    smallest = min([*_table_sizes(source), *bounds.values()], default=None)
     found = {}
     for index in integers:
         bound = bounds.get(index, smallest)
@@ -102,6 +96,23 @@ def vocabulary(source: Source, inputs: Inputs) -> dict[str, int]:
         if bound is not None:
             found[inputs.specs[index].name] = bound
     return found
+
+
+def table_bounds(source: Source, inputs: Inputs) -> dict[int, int]:
+    """{index of an integer input: rows of the table it is looked up in}; of the smallest table where that is not known."""
+    sizes = _table_sizes(source)
+    if source.kind == "torchscript" and sizes:
+        return {index: min(sizes) for index, spec in enumerate(inputs.specs) if spec.dtype.startswith("int")}
+    return _watched_bounds(source, inputs)
+
+
+def _table_sizes(source: Source) -> list[int]:
+    return [
+        int(part.weight.shape[0])
+        for part in source.module.modules()
+        if getattr(part, "original_name", type(part).__name__) in ("Embedding", "EmbeddingBag")
+        and hasattr(part, "weight")
+    ]
 
 
 def _watched_bounds(source: Source, inputs: Inputs) -> dict[int, int]:
@@ -119,10 +130,10 @@ def _watched_bounds(source: Source, inputs: Inputs) -> dict[int, int]:
         def __torch_dispatch__(
             self, function: object, types: object, args: tuple = (), kwargs: dict | None = None
         ) -> object:
-            if function is torch.ops.aten.embedding.default:
-                index = pointers.get(args[1].untyped_storage().data_ptr())
+            for indices, rows in _looked_up(function, args):
+                index = pointers.get(indices.untyped_storage().data_ptr())
                 if index is not None:
-                    bounds[index] = min(bounds.get(index, args[0].shape[0]), args[0].shape[0])
+                    bounds[index] = min(bounds.get(index, rows), rows)
             return function(*args, **(kwargs or {}))
 
     try:
@@ -131,6 +142,19 @@ def _watched_bounds(source: Source, inputs: Inputs) -> dict[int, int]:
     except Exception:
         return bounds  # sizes of 8 need not suit the model: what was seen until then still holds
     return bounds
+
+
+def _looked_up(function: object, args: tuple) -> list[tuple[torch.Tensor, int]]:
+    """(indices, number of rows they choose from) of an operator that looks tensors up."""
+    aten = torch.ops.aten
+    if function is aten.embedding.default:
+        return [(args[1], args[0].shape[0])]
+    if function is aten.index.Tensor:
+        chosen = enumerate(args[1])
+        return [(i, args[0].shape[d]) for d, i in chosen if i is not None and i.dtype not in (torch.bool, torch.uint8)]
+    if function in (aten.index_select.default, aten.gather.default):
+        return [(args[2], args[0].shape[args[1]])]
+    return [(args[1], args[0].numel())] if function is aten.take.default else []
 
 
 def _message(error: Exception | None) -> str:

@@ -17,10 +17,12 @@ import torch
 
 from converter.errors import UnsupportedError
 from converter.hub import Hub, Run, TensorSpec
+from converter.informative import typical
 from converter.runtimes import OnnxModel
 from converter.step import ExportJob, ExportResult
-from converter.torch.eager_program import EagerProgram
+from converter.torch.eager_program import EagerProgram, value_read
 from converter.torch.flat import to_tensors
+from converter.torch.hub_program import read_program, read_script
 from converter.torch.onnx_model import dynamic_axes, finish_model, model_opset, save
 from converter.torch.tracing import quiet, reason
 from converter.verify import Verification, verify
@@ -64,15 +66,15 @@ class _Exporter:
     def __init__(self, hub: Hub, job: ExportJob, staged: Path) -> None:
         self._hub, self._job, self._staged = hub, job, staged
         self._runs: list[Run] = hub.reference()
-        self._example = tuple(to_tensors(self._runs[-1].inputs))
+        self._example = tuple(to_tensors(typical(self._runs)[-1].inputs))
         self._versions = {**hub.versions, **step_versions("export_onnx_pytorch")}
         self._program: torch.export.ExportedProgram | None = None
         self._script: torch.jit.ScriptModule | None = None
         self._eager: torch.nn.Module | None = None
         if hub.extra["form"] == "exported":
-            self._program = torch.export.load(str(hub.path / "program.pt2"))
+            self._program = read_program(hub)
         else:
-            self._script = torch.jit.load(hub.path / "module.pt", map_location="cpu").eval()
+            self._script = read_script(hub).eval()
 
     def run(self) -> ExportResult:
         asked = self._job.onnx_opset
@@ -142,6 +144,14 @@ class _Exporter:
         return run
 
     def _by_torchscript(self, opset: int) -> onnx.ModelProto:
+        if self._program is not None and (reading := value_read(self._program)) is not None:
+            # It traces, and a trace holds the example's values for ever; the other exporter follows the program itself.
+            raise _Failure(
+                f"the values of its inputs decide sizes or branches ({reading}), which the exporter for opsets below "
+                f"{_DYNAMO_OPSETS[0]} cannot follow",
+                _DYNAMO_OPSETS[0],
+                hopeless=True,
+            )
         if self._eager is None:
             self._eager = EagerProgram(self._program) if self._program is not None else self._script
         buffer = io.BytesIO()

@@ -19,7 +19,9 @@ from converter.runtimes import TFLiteModel
 from converter.step import ExportJob, ExportResult
 from converter.tflite_check import RuntimeRefusal, in_order, runs_for
 from converter.tflite_file import write
+from converter.torch.eager_program import value_read
 from converter.torch.flat import to_tensors
+from converter.torch.hub_program import read_program
 from converter.torch.integer_shifts import replace_shifts
 from converter.torch.litert import LitertFailure, convert_program
 from converter.torch.tflite_batch import with_free_batch
@@ -41,7 +43,12 @@ def export(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
             f"TensorFlow Lite files are made from models that torch.export can follow, and this one was {hub.notes[-1]}: "
             "ask for an .onnx file"
         )
-    program = torch.export.load(str(hub.path / "program.pt2"))
+    program = read_program(hub)
+    if (reading := value_read(program)) is not None:
+        raise UnsupportedError(
+            f"TensorFlow Lite cannot express the model: the values of its inputs become sizes, plain numbers or branches "
+            f"({reading}): ask for an .onnx file, or keep them tensors"
+        )
     replace_shifts(program)
     failures: list[str] = []
     best: tuple[int, str, ExportResult] | None = None
@@ -117,6 +124,9 @@ class _Layout:
                     )
         return found
 
+    def decisions(self) -> list[str]:
+        return ["channels-last"] if any(list(o) != sorted(o) for o in (*self.inputs, *self.outputs)) else []
+
 
 def _by_litert(
     hub: Hub, job: ExportJob, program: torch.export.ExportedProgram, staged: Path, failures: list[str]
@@ -163,7 +173,14 @@ def _by_litert(
                 notes.append("the batch is fixed at 1, since shapes within the model depend on it")
             if wide and not keep_64_bit:
                 notes.append("64-bit inputs and outputs are 32 bits wide in the file")
-            yield ExportResult(["export_tflite", "litert-torch"], inputs, outputs, verification, notes=notes)
+            yield ExportResult(
+                ["export_tflite", "litert-torch"],
+                inputs,
+                outputs,
+                verification,
+                notes=notes,
+                decisions=layout.decisions(),
+            )
 
 
 def _verify(
@@ -213,7 +230,9 @@ def _by_keras(
             failures.append(reason(error))
             return
     result.route = ["torch_to_keras", *result.route]
-    result.notes = [*_Layout.of(hub, job).notes(hub), *converted.notes, *result.notes]
+    layout = _Layout.of(hub, job)
+    result.notes = [*layout.notes(hub), *converted.notes, *result.notes]
+    result.decisions += layout.decisions()
     if result.verification is not None and not result.verification.passed:
         failures.append(f"by Keras it comes out wrong: {result.verification.message}")
     yield result
