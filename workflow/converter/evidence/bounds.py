@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 __all__ = ["BOUNDS", "below"]
 
-# Of the zoo's models that were measured, those with rectifiers and four samples come down to 0.7 of their weights, and
-# trained ones to what their dead units leave; a table of which most rows were never read proves nothing for the rest; and
-# a side of a branch that was never taken is not tested at all.
+# Measured: a trained network of digits uses 0.79 of its weights on any noise, since it has dead units; convolutions with
+# rectifiers 0.6 to 1.0 on one sample. A table of which most rows were never read proves nothing for the rest, and a side
+# of a branch that was never taken is not tested at all.
 BOUNDS = {"weights": 0.5, "rows": 0.5, "branches": 1.0}
 
 

@@ -111,15 +111,19 @@ def _assess(
     )
     spent = _Spent(allowed, row, seen.start)
     looked_at = _rows(runs[0], hub.batch_dynamic)
+    samples = sum(_rows(run, hub.batch_dynamic) for run in runs)
+    ordinary = sum(run.kind == "typical" for run in runs)
+    added: list[Run] = []
     for index, run in enumerate(runs[1:], 1):
+        if index == ordinary and vocabulary is not None:  # before the special values, which raise the shares less
+            added = _add(hub, runs, probe, run_source, vocabulary, tally, tolerances, spent)
         if not spent.take(_rows(run, hub.batch_dynamic), _BACKWARD):
             break
         tally.add(probe.observe(run, _scales(tolerances[run.kind]), index))
         looked_at += _rows(run, hub.batch_dynamic)
-    samples = sum(_rows(run, hub.batch_dynamic) for run in runs)
-    added: list[Run] = []
-    if vocabulary is not None and looked_at == samples:
-        added = _add(hub, runs, probe, run_source, vocabulary, tally, tolerances, spent)
+    else:
+        if ordinary == len(runs) and vocabulary is not None:
+            added = _add(hub, runs, probe, run_source, vocabulary, tally, tolerances, spent)
     changed = _change_what_no_gradient_reaches(hub, runs, probe, tally, tolerances, spent)
     named = weakest(probe, tally, runs, tolerances, Allowed(lambda run: spent.take(_rows(run, hub.batch_dynamic))))
     more = sum(_rows(run, hub.batch_dynamic) for run in added)
