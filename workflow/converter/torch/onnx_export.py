@@ -21,9 +21,11 @@ from converter.informative import typical
 from converter.runtimes import OnnxModel
 from converter.step import ExportJob, ExportResult
 from converter.torch.eager_program import EagerProgram, value_read
+from converter.torch.exact_program import exact_program
 from converter.torch.flat import to_tensors
 from converter.torch.hub_program import read_program, read_script
 from converter.torch.onnx_model import dynamic_axes, finish_model, model_opset, save
+from converter.torch.script_symbolics import register
 from converter.torch.tracing import quiet, reason
 from converter.verify import Verification, verify
 from converter.versions import step_versions
@@ -72,9 +74,10 @@ class _Exporter:
         self._script: torch.jit.ScriptModule | None = None
         self._eager: torch.nn.Module | None = None
         if hub.extra["form"] == "exported":
-            self._program = read_program(hub)
+            self._program = exact_program(read_program(hub), onnx=True)
         else:
             self._script = read_script(hub).eval()
+            register(_TORCHSCRIPT_OPSETS)
 
     def run(self) -> ExportResult:
         asked = self._job.onnx_opset
@@ -177,10 +180,13 @@ class _Exporter:
         return onnx.load_model_from_string(buffer.getvalue())
 
     def _by_dynamo(self, opset: int) -> onnx.ModelProto:
+        program = self._program
+        if value_read(program) is not None:  # exported once, such a program cannot be again (torch 2.13)
+            program = torch.export.load(str(self._hub.path / "program.pt2"))
         try:
             with quiet():
-                program = torch.onnx.export(
-                    self._program,
+                exported = torch.onnx.export(
+                    program,
                     (),
                     dynamo=True,
                     opset_version=opset,
@@ -188,7 +194,7 @@ class _Exporter:
                     output_names=[spec.name for spec in self._hub.outputs],
                     verbose=False,
                 )
-                return program.model_proto
+                return exported.model_proto
         except Exception as error:  # the exporter wraps what its decompositions raise
             raise _Failure(f"it cannot be expressed: {_dynamo_reason(error)}") from error
 
