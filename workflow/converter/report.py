@@ -72,6 +72,7 @@ def compose(
         report |= {"status": "unverified", "reason": result.unverified_reason or "nothing here can run the file"}
         return report
     report["verification"] = result.verification.to_json()
+    report["verification"]["weak_evidence"] |= bool(hub.coverage.get("below"))
     report["verification"] |= {"evidence": hub.evidence, "coverage": hub.coverage, "weakest": hub.weakest}
     report["first_divergence"] = result.first_divergence
     if not result.verification.passed:

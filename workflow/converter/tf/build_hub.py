@@ -12,6 +12,8 @@ import tensorflow as tf
 
 from converter.arrays_file import read_arrays_file
 from converter.errors import ConverterError, ParameterError, SourceError
+from converter.evidence.coverage import assess
+from converter.evidence.tf_gradients import tensorflow_probe
 from converter.hub import Hub, Run, TensorSpec
 from converter.informative import write_evidence
 from converter.reference import make_reference
@@ -114,6 +116,15 @@ def build_hub(spec: ImportSpec, out: Path, frozen: Frozen, source: Source) -> Hu
         direct=source.direct,
         extra={"variables": frozen.variables, "vocabulary": vocabulary, "resources": frozen.resources},
     )
+    added = assess(
+        hub,
+        runs,
+        lambda: tensorflow_probe(out, frozen.graph_def, frozen.inputs, frozen.outputs, frozen.resources),
+        run,
+        vocabulary=vocabulary,
+        may_add=spec.reference_inputs is None,
+    )
+    runs = [*runs, *added]
     write_evidence(hub, runs, left_out)
     hub.unproven = hub.unproven or _unread_tables(frozen, runs, spec.reference_inputs is not None)
     return hub
