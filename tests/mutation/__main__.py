@@ -53,7 +53,7 @@ def main() -> int:
             missing |= without
             for case in cases:
                 about = {"model": case.model, "format": case.format, "target": case.target}
-                results = list(judgements(case, args.faults, args.seed, args.blind))
+                results = judgements(case, args.faults, args.seed, args.blind)
                 entries += [about | asdict(result) for result in results]
                 print(summary(case, results), flush=True)
     times = os.times()

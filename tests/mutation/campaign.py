@@ -11,7 +11,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -34,7 +34,7 @@ _MODULES = (
     "onnxruntime",
 )
 # For one mutant, which may be a loop that lost its end: CPU seconds, which do not depend on what else runs, and memory.
-_SECONDS, _MEMORY = 10, 6 * 10**9
+_SECONDS, _MEMORY = 5, 6 * 10**9
 
 
 def preload() -> None:
@@ -68,37 +68,37 @@ def cases_of(recipe: Recipe, folder: Path) -> tuple[list[Case], dict[str, str]]:
     return cases, missing
 
 
-def judgements(case: Case, count: int, seed: int, blind: bool) -> Iterator[Judgement]:
-    """Of `count` mutants of the file. blind: with a reference that proves nothing."""
-    written, done = case.file.with_name(f"judged.{case.target}"), 0
-    faults: list[tuple[str, str]] = []
+def judgements(case: Case, count: int, seed: int, blind: bool) -> list[Judgement]:
+    """Of `count` mutants of the file. blind: with a reference that proves nothing.
+
+    Raises RuntimeError where the file itself does not run, or a mutant ends the work by an exception.
+    """
+    written, log = case.file.with_name(f"judged.{case.target}"), case.hub.parent.with_suffix(".log")
     written.unlink(missing_ok=True)
-    log = case.hub.parent.with_suffix(".log")
     while True:
+        done = max(len(_read(written)) - 1, 0)
         pid = _fork(lambda done=done: _judge_all(case, count, seed, blind, done, written), log)
         status = _wait(pid, written)
-        lines = written.read_text().splitlines() if written.is_file() else []
-        found = [json.loads(line) for line in lines]
-        faults = found[0] if found else []
-        if not found:
-            raise RuntimeError(f"the mutants of {case.file} could not be judged: see {log}")
-        results = found[1:]
-        yield from (Judgement(**entry) for entry in results[done:])
-        done = len(results)
-        if done >= len(faults):
-            return
-        if status == 0:
+        faults, *results = _read(written) or [None]
+        if faults is not None and len(results) == len(faults):
+            return [Judgement(**entry) for entry in results]
+        if faults is None or not os.WIFSIGNALED(status):
             raise RuntimeError(f"the mutants of {case.file} were not all judged: see {log}")
-        lost = Judgement(*faults[done], "refused", "the runtime ended, or did not end in time")
+        lost = Judgement(*faults[len(results)], "refused", "the runtime crashed, or found no end")
         with open(written, "a", encoding="utf-8") as file:
             file.write(json.dumps(asdict(lost)) + "\n")
+
+
+def _read(written: Path) -> list:
+    """The list of faults, and the judgements so far."""
+    return [json.loads(line) for line in written.read_text().splitlines()] if written.is_file() else []
 
 
 def _judge_all(case: Case, count: int, seed: int, blind: bool, done: int, written: Path) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (_MEMORY, _MEMORY))
     faults = faults_of(case, count, seed)
     with open(written, "a", encoding="utf-8") as file:
-        if not done and not file.tell():
+        if not file.tell():
             file.write(json.dumps([(fault.kind, fault.words) for fault in faults]) + "\n")
             file.flush()
         for result in judge(case, faults, seed + 1000, done, crippled(case) if blind else None):

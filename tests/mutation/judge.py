@@ -97,14 +97,14 @@ def _judged(case: Case, fault: Fault, path: Path, runs: list[Run], original: _Fi
 
 
 def _answered(file: _File, runs: list[Run]) -> list[Run]:
-    """The runs with the file's answers; without those that it does not take, or whose answers are not finite throughout."""
+    """The runs with the file's answers; without sizes that it does not take, and large values that overflow in it."""
     kept = []
     for run in runs:
         try:
             outputs = [np.array(output) for output in file.run(run.inputs)]
         except Exception:  # noqa: S112 - sizes that the model was not made for
             continue
-        if all(np.isfinite(output).all() for output in outputs if output.dtype.kind == "f"):
+        if run.kind != "large" or all(np.isfinite(output).all() for output in outputs if output.dtype.kind == "f"):
             kept.append(Run(run.inputs, outputs, run.kind))
     if not kept:
         raise RuntimeError("the file takes none of the inputs that are to tell mutants from it")
