@@ -60,7 +60,9 @@ def export_model(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
         verification = verify(hub.outputs, hub.reference(), _runner(file, conversion, inputs, outputs), job.tolerance)
         os.replace(path, staged)
     verification.runtime = file.name
-    return ExportResult(["export_keras"], file.inputs, file.outputs, verification, notes=notes)
+    permuted = conversion.input_permutations or conversion.output_permutations
+    decisions = ["channels-last"] if permuted else []
+    return ExportResult(["export_keras"], file.inputs, file.outputs, verification, notes=notes, decisions=decisions)
 
 
 def _layer_names(hub: Hub) -> tuple[list[str], list[str]]:

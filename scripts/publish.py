@@ -37,7 +37,7 @@ def main(staged: Path, report_path: Path, target: Path, wanted: str | None = Non
             str(name), f"{wanted} cannot be written ({error.strerror}): make room or give rights, and run it again"
         )
         return 1
-    print(report.line(result), flush=True)
+    print(report.line(result), *report.decision_lines(result), sep="\n", flush=True)
     return 0
 
 

@@ -14,6 +14,7 @@ from export_tflite import export_model
 from tf_hub import make_hub, perturb
 
 from converter.hub import Hub, Run
+from converter.informative import typical
 from converter.runtimes import TFLiteModel
 from converter.step import ExportJob, ExportResult
 from converter.tf import tflite_export
@@ -177,6 +178,6 @@ def test_a_savedmodel_with_other_names_gives_way_to_the_graph(tmp_path):
 
 def test_runs_of_several_rows_are_split_for_a_batch_of_one(tmp_path):
     hub = fused_hub(tmp_path / "hub")
-    assert [run.inputs[0].shape[0] for run in hub.reference()] == [1, 3]
+    assert [run.inputs[0].shape[0] for run in typical(hub.reference())] == [1, 3]
     hub.write_reference([Run([r.inputs[0]], [r.outputs[0][::-1]]) for r in hub.reference()])  # rows in another order
     assert not convert(hub, tmp_path / "x.tflite").verification.passed

@@ -12,6 +12,8 @@ import tensorflow as tf
 import tf_keras
 from imports import imported, names, no_large_constants, refused, run_graph
 
+from converter.informative import typical
+
 SCRIPT = "import_keras"
 BOTH = pytest.mark.parametrize("library", [keras, tf_keras], ids=["keras3", "keras2"])
 
@@ -66,8 +68,7 @@ def test_indices_stay_below_the_rows_of_the_table(library, tmp_path):
     model.save(tmp_path / "m.h5")
     hub = imported(SCRIPT, tmp_path / "m.h5", tmp_path / "hub")
     assert hub.extra["vocabulary"] == {"ids": 7}
-    (first, _) = hub.reference()
-    assert first.inputs[0].max() < 7
+    assert all(run.inputs[0].min() >= 0 and run.inputs[0].max() < 7 for run in hub.reference())
     assert np.ptp(hub.reference()[1].outputs[0]) > 0
 
 
@@ -141,7 +142,7 @@ def test_a_stateful_layer_starts_afresh_in_each_run(library, tmp_path):
     model.save(tmp_path / "m.h5")
     hub = imported(SCRIPT, tmp_path / "m.h5", tmp_path / "hub")
     assert any("keeps no state" in note for note in hub.notes)
-    assert len(hub.reference()) == 4
+    assert len(typical(hub.reference())) == 4
 
 
 CUSTOM = """

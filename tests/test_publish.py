@@ -50,6 +50,13 @@ def test_a_good_file_gets_its_name(work, capsys, status):
     assert failures.take(0) == []
 
 
+def test_what_was_decided_is_printed_below_the_line(work, capsys):
+    staged, path = stage("verified")
+    reports.write(path, {**reports.read(path), "decisions": ["batch fixed at 1", "opset 13"]})
+    assert publish.main(staged, path, Path("converted/a.onnx")) == 0
+    assert capsys.readouterr().out.splitlines()[1:] == ["    batch fixed at 1", "    opset 13"]
+
+
 def test_an_existing_file_is_replaced_in_one_move_and_young(work):
     staged, path = stage("verified")
     os.utime(staged, (0, 0))

@@ -67,6 +67,34 @@ def test_verified(tmp_path):
     )
 
 
+def test_agreement_that_proves_nothing_is_no_proof(tmp_path):
+    staged = tmp_path / "staged"
+    staged.write_bytes(b"model")
+    hub = Hub(tmp_path, "tensorflow", [X], [Y], source=SOURCE, unproven="nothing could be compared: give verify.inputs")
+    made = valid(
+        report.compose("converted/a.onnx", hub, {}, "export_onnx", result(verified()), None, staged, [STEP], {})
+    )
+    assert (made["status"], made["reason"]) == ("unverified", "nothing could be compared: give verify.inputs")
+    assert report.publishable(made) and "difference" not in report.line(made) and "verify.inputs" in report.line(made)
+    wrong = valid(
+        report.compose("converted/a.onnx", hub, {}, "export_onnx", result(verified(1.0)), None, staged, [STEP], {})
+    )
+    assert wrong["status"] == "inaccurate"
+
+
+def test_decisions_stand_below_the_line(tmp_path):
+    hub = Hub(tmp_path, "tensorflow", [X], [Y], source=SOURCE, batch_dynamic=True, decisions=["weights: params_ema"])
+    staged = tmp_path / "staged"
+    staged.write_bytes(b"model")
+    fixed = TensorSpec("x", (1, 2), "float32")
+    made = ExportResult(
+        ["export_onnx"], [fixed], [Y], verified(), opset=13, opset_reason="why", decisions=["channels-last"]
+    )
+    entry = valid(report.compose("converted/a.onnx", hub, {}, "export_onnx", made, None, staged, [STEP], {}))
+    assert entry["decisions"] == ["weights: params_ema", "channels-last", "opset 13", "batch fixed at 1"]
+    assert report.decision_lines(entry)[0] == "    weights: params_ema"
+
+
 def test_inaccurate_is_published_only_if_the_job_says_so(tmp_path):
     made = compose(tmp_path, result(verified(0.5)))
     assert made["status"] == "inaccurate" and not report.publishable(made)

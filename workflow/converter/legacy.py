@@ -23,6 +23,7 @@ import numpy as np
 from converter import errors
 from converter.errors import ConverterError, ParameterError, UnsupportedError
 from converter.hub import Hub, Run
+from converter.informative import write_evidence
 from converter.step import ImportSpec
 from converter.toolchains import ensure
 
@@ -226,4 +227,5 @@ def _replace_reference(spec: ImportSpec, hub: Hub, request: dict, folder: Path) 
     counts = write_arrays(folder, runs)
     call(spec.toolchain, {**request, "action": "run", "runs": counts}, folder)
     outputs = read_arrays(folder, [len(run.outputs) for run in runs])
-    hub.write_reference([Run(run.inputs, own, run.kind) for run, own in zip(runs, outputs, strict=True)])
+    own = [Run(run.inputs, answers, run.kind) for run, answers in zip(runs, outputs, strict=True)]
+    write_evidence(hub, own, hub.evidence["left_out"])

@@ -11,6 +11,7 @@ import numpy as np
 
 from converter.errors import ParameterError, UnsupportedError
 from converter.hub import Hub, Run
+from converter.informative import typical
 from converter.quantized_run import FloatRunner
 from converter.quantized_verify import Thresholds, thresholds_for, verify_quantized
 from converter.representative import RepresentativeData
@@ -191,8 +192,8 @@ class FloatModel:
         return (self._to_file(run.inputs) for run in self.reference()), name
 
     def reference(self) -> list[Run]:
-        """The source's own runs, as they fit the file."""
-        return runs_for(self.result.inputs, self._hub.reference())
+        """The source's own runs on ordinary values, as they fit the file: special ones leave the ranges it is calibrated for."""
+        return runs_for(self.result.inputs, typical(self._hub.reference()))
 
     def run_reference(self, runner: FloatRunner) -> list[Run]:
         """The same runs by `runner`."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from converter.hub import Run, TensorSpec
-from converter.reference import reference_is_weak
+from converter.informative import reference_is_weak
 from converter.verify import Verification
 
 __all__ = ["THRESHOLDS", "Thresholds", "thresholds_for", "verify_quantized"]

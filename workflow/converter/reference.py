@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import itertools
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from converter.errors import ParameterError
 from converter.hub import Run, TensorSpec
+from converter.informative import vacuous_outputs
+from converter.samples import draws_for, make_inputs, special_kinds
 from converter.weights import as_dtype
 
-__all__ = ["make_inputs", "make_reference", "plan_batches", "reference_is_weak", "split_rows"]
+__all__ = ["make_reference", "plan_batches", "split_rows"]
 
 Model = Callable[[list[np.ndarray]], Sequence[np.ndarray]]
 
@@ -36,59 +38,12 @@ _IMAGE_SIZES = [
 # A second of sound, or a stretch of a genome, of which models cut off thousands at the ends.
 _RECORDINGS = (16000, 24000)
 
-# Two outputs of a model that works differ by far more than this share of their size; a constant output proves nothing.
-_WEAK_VARIATION = 1e-3
-
 
 def plan_batches(batch_dynamic: bool, samples: int = 4) -> list[int | None]:
     """Batch sizes of the runs, together `samples` rows: one row alone and the rest at once, or, fixed, None for each."""
     if not batch_dynamic:
         return [None] * samples
     return [1, samples - 1] if samples > 1 else [1]
-
-
-def make_inputs(
-    inputs: Sequence[TensorSpec],
-    *,
-    batch: int | None,
-    sizes: tuple[int, int],
-    seed: int,
-    vocabulary: Mapping[str, int] | None = None,
-) -> list[np.ndarray]:
-    """One array per input, the same for the same arguments on any machine.
-
-    `batch` stands for an unknown leading dimension (None: that one is like the others), `sizes` for the other unknown
-    ones, by turns: axes 1, 3 and axes 2, 4. Floats are standard normal; an input whose name is in `vocabulary` holds
-    whole numbers below that bound, whatever its dtype; other integers lie in [0, 10), uint8 in [0, 256); strings are
-    short words.
-    """
-    arrays = []
-    for position, spec in enumerate(inputs):
-        shape = spec.shape if spec.shape is not None else (None,)
-        dims = [
-            dim if dim is not None else (batch if axis == 0 and batch is not None else sizes[(axis + 1) % 2])
-            for axis, dim in enumerate(shape)
-        ]
-        rng = np.random.default_rng([seed, position, zlib.crc32(spec.name.encode())])
-        arrays.append(_values(rng, dims, spec.dtype, (vocabulary or {}).get(spec.name)))
-    return arrays
-
-
-def _values(rng: np.random.Generator, dims: list[int], dtype: str, bound: int | None) -> np.ndarray:
-    if dtype == "string":
-        words = np.array([b"alpha", b"beta", b"gamma", b"delta"], object)
-        return words[rng.integers(0, len(words), dims)]
-    if dtype == "bool":
-        return rng.integers(0, 2, dims).astype(bool)
-    if bound is not None:
-        return rng.integers(0, max(bound, 1), dims).astype(as_dtype(dtype))
-    if dtype == "uint8":
-        return rng.integers(0, 256, dims).astype(dtype)
-    if dtype.startswith(("int", "uint")):
-        return rng.integers(0, 10, dims).astype(dtype)
-    if dtype.startswith("complex"):
-        return (rng.standard_normal(dims) + 1j * rng.standard_normal(dims)).astype(dtype)
-    return rng.standard_normal(dims).astype(as_dtype(dtype))
 
 
 def _sizes(inputs: Sequence[TensorSpec], batch_dynamic: bool) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
@@ -118,38 +73,136 @@ def make_reference(
     samples: int = 4,
     vocabulary: Mapping[str, int] | None = None,
     user_inputs: Mapping[str, np.ndarray] | None = None,
+    left_out: dict[str, str] | None = None,
 ) -> list[Run]:
     """Runs of the source on seeded inputs, or on the user's (`verify.inputs`: one array per input, leading axis samples).
 
     Unknown dimensions are tried in several sizes until the source accepts one, and differ from run to run and, where the
-    source takes that, from each other. Raises ParameterError when the source accepts none, or when the user's arrays do
-    not fit the inputs; for inputs of known shape, what the source raises passes through.
+    source takes that, from each other; values are drawn in several ways (samples.DRAWS) until the source's answers say
+    something. Runs on special values follow; `left_out` is filled with the kinds for which there is none, and the reason.
+
+    Raises ParameterError when the source accepts no size, or when the user's arrays do not fit the inputs; for inputs of
+    known shape, what the source raises passes through.
     """
     if user_inputs is not None:
         return [Run(arrays, _outputs(run_source, arrays)) for arrays in _user_runs(inputs, batch_dynamic, user_inputs)]
+    vocabulary = vocabulary or {}
+    left_out = {} if left_out is None else left_out
+    left_out.clear()
     failure: Exception | None = None
-    empty: list[Run] | None = None  # too small an input may give no windows, no boxes: not wrong, but proof of nothing
-    for sizes in _sizes(inputs, batch_dynamic):
-        runs = []
-        try:
-            for index, batch in enumerate(plan_batches(batch_dynamic, samples)):
-                pair = sizes[index % 2]
-                arrays = make_inputs(inputs, batch=batch, sizes=pair, seed=index, vocabulary=vocabulary)
-                runs.append(Run(arrays, _outputs(run_source, arrays)))
-        except Exception as error:  # whatever the framework raises for a size it cannot take; re-raised below
-            failure = failure or error
+    weaker: list[tuple[list[Run], _Drawn, tuple[int, int]]] = []
+    for draw in draws_for(inputs, vocabulary):
+        drawn = _Drawn(inputs, vocabulary, draw)
+        runs, sizes, raised = _typical_runs(drawn, batch_dynamic, run_source, samples)
+        failure = failure or raised
+        if runs is None:
             continue
-        if all(output.size for run in runs for output in run.outputs):
-            return runs
-        empty = empty or runs
-    if empty is not None:
-        return empty
+        if vacuous_outputs(runs) != list(range(len(runs[0].outputs))):
+            return runs + _special_runs(drawn, batch_dynamic, run_source, sizes, left_out)
+        weaker.append((runs, drawn, sizes))
+    if weaker:
+        # Too small an input may give no windows, no boxes: not wrong, but proof of nothing.
+        runs, drawn, sizes = next((found for found in weaker if _is_whole(found[0])), weaker[0])
+        return runs + _special_runs(drawn, batch_dynamic, run_source, sizes, left_out)
     if not _unknown_sizes(inputs, batch_dynamic):
         raise failure  # type: ignore[misc]
     raise ParameterError(
         f"the model accepts none of the sizes tried for its unknown dimensions ({_shapes_text(inputs)}): "
         f"give input_shape with the sizes it needs ({_first_line(failure)})"
     ) from failure
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """How values of these inputs are drawn (samples.py)."""
+
+    inputs: Sequence[TensorSpec]
+    vocabulary: Mapping[str, int]
+    draw: str
+
+    def arrays(self, batch: int | None, sizes: tuple[int, int], seed: int, kind: str = "typical") -> list[np.ndarray]:
+        return make_inputs(
+            self.inputs, batch=batch, sizes=sizes, seed=seed, vocabulary=self.vocabulary, draw=self.draw, kind=kind
+        )
+
+
+def _typical_runs(
+    drawn: _Drawn, batch_dynamic: bool, run_source: Model, samples: int
+) -> tuple[list[Run] | None, tuple[int, int], Exception | None]:
+    """Runs in the first sizes that the source accepts and that give no empty output, else in the first it accepts.
+
+    Beside them the sizes of even runs, and, where there are no runs, what the source raised first.
+    """
+    failure: Exception | None = None
+    empty: tuple[list[Run], tuple[int, int]] | None = None
+    for sizes in _sizes(drawn.inputs, batch_dynamic):
+        runs = []
+        try:
+            for index, batch in enumerate(plan_batches(batch_dynamic, samples)):
+                arrays = drawn.arrays(batch, sizes[index % 2], index)
+                runs.append(Run(arrays, _outputs(run_source, arrays)))
+        except Exception as error:  # whatever the framework raises for a size it cannot take; re-raised by the caller
+            failure = failure or error
+            continue
+        if _is_whole(runs):
+            return runs, sizes[0], None
+        empty = empty or (runs, sizes[0])
+    return (*empty, None) if empty else (None, (1, 1), failure)
+
+
+def _is_whole(runs: Sequence[Run]) -> bool:
+    return all(output.size for run in runs for output in run.outputs)
+
+
+def _special_runs(
+    drawn: _Drawn, batch_dynamic: bool, run_source: Model, sizes: tuple[int, int], left_out: dict[str, str]
+) -> list[Run]:
+    """One run for each kind of special values; `left_out` gets the kinds that prove nothing here, with the reason.
+
+    Large values: where the source's own answers change by more than a target's may when they change in their last
+    digits, another library's rounding does so too.
+    """
+    runs = []
+    for kind in special_kinds(drawn.inputs, drawn.vocabulary, drawn.draw):
+        arrays = drawn.arrays(1 if batch_dynamic else None, sizes, 100, kind)
+        try:
+            outputs = _outputs(run_source, arrays)
+            if kind == "large" and not _agree(outputs, _outputs(run_source, _nudged(arrays))):
+                left_out[kind] = "the source's answers depend on the last digits of such inputs"
+                continue
+        except Exception as error:  # whatever the source raises for values it does not take
+            left_out[kind] = f"the source does not take them: {_first_line(error)}"
+            continue
+        runs.append(Run(arrays, outputs, kind))
+    return runs
+
+
+def _nudged(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Floats changed in the last two or three of float32's binary digits."""
+    rng = np.random.default_rng(0)
+    return [
+        (array * (1 + rng.choice([-1, 1], array.shape) * 2.0**-21)).astype(array.dtype)
+        if array.dtype.kind in "fc"
+        else array
+        for array in arrays
+    ]
+
+
+def _agree(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> bool:
+    for a, b in zip(first, second, strict=True):
+        if a.shape != b.shape:
+            return False
+        if a.dtype.kind not in "fc":
+            if (a != b).any():
+                return False
+            continue
+        if not np.array_equal(np.isfinite(a), np.isfinite(b)):
+            return False
+        finite = np.isfinite(a)
+        largest = np.abs(a[finite]).max(initial=0)
+        if np.abs(a[finite].astype(np.float64) - b[finite]).max(initial=0) > 5e-5 * largest:
+            return False
+    return True
 
 
 def _outputs(run_source: Model, arrays: list[np.ndarray]) -> list[np.ndarray]:
@@ -226,32 +279,6 @@ def split_rows(runs: Sequence[Run]) -> list[Run]:
         elif all(array.ndim and array.shape[0] == 1 for array in run.inputs):
             rows.append(run)
     return rows
-
-
-def reference_is_weak(runs: Sequence[Run]) -> bool:
-    """Whether the outputs hardly change from sample to sample, so that a wrong model could pass by luck.
-
-    True if for every floating output the spread across rows is below 0.1 % of the largest value.
-    """
-    if not runs or not runs[0].outputs:
-        return True
-    for position in range(len(runs[0].outputs)):
-        outputs = [run.outputs[position] for run in runs]
-        rows = [row for output in outputs for row in (output if output.ndim else [output])]
-        if len({np.shape(row) for row in rows}) > 1:
-            return False  # shapes differ from run to run, so the outputs do
-        if len(rows) < 2:
-            continue  # nothing to compare with
-        stacked = np.stack([np.asarray(row) for row in rows])
-        if stacked.dtype.kind not in "fc":
-            if (stacked != stacked[:1]).any():
-                return False
-            continue
-        finite = np.where(np.isfinite(stacked), stacked, 0)
-        largest = np.abs(finite).max(initial=0)
-        if largest > 0 and np.ptp(finite, axis=0).max(initial=0) > _WEAK_VARIATION * largest:
-            return False
-    return True
 
 
 def _shape_text(shape: tuple[int | None, ...] | None) -> str:

@@ -16,7 +16,18 @@ if TYPE_CHECKING:
     from converter.step import ExportResult
 
 __all__ = [
-    *("compose", "line", "publishable", "read", "size_text", "unfinished", "versions_step", "worst_output", "write"),
+    *(
+        "compose",
+        "decision_lines",
+        "line",
+        "publishable",
+        "read",
+        "size_text",
+        "unfinished",
+        "versions_step",
+        "worst_output",
+        "write",
+    ),
 ]
 
 
@@ -64,7 +75,7 @@ def compose(
         return report
     report["route"] += result.route
     report["notes"] += result.notes
-    report["decisions"] += result.decisions
+    report["decisions"] += [*result.decisions, *_seen_decisions(hub, result)]
     report |= {"opset": result.opset, "opset_reason": result.opset_reason}
     report |= {
         "inputs": [spec.to_report() for spec in result.inputs],
@@ -87,6 +98,19 @@ def compose(
     else:
         report["status"] = "verified"
     return report
+
+
+def _seen_decisions(hub: Hub, result: ExportResult) -> list[str]:
+    """What shows in the file: an opset other than the default, a batch that the source leaves free."""
+    decisions = []
+    if result.opset_reason:
+        decisions.append(f"opset {result.opset}")
+    batches = {spec.shape[0] for spec in result.inputs if spec.shape}
+    if hub.batch_dynamic and len(batches) == 1 and None not in batches:
+        decisions.append(f"batch fixed at {batches.pop()}")
+    if result.verification is not None and result.verification.weak_evidence:
+        decisions.append("weak evidence: the source's answers hardly vary over the samples")
+    return decisions
 
 
 def unfinished(target: str, plan: Plan, reason: str) -> dict:
@@ -124,6 +148,11 @@ def publishable(report: dict) -> bool:
 def line(report: dict) -> str:
     """One line for people: the target, what became of it, and the measured difference or the reason."""
     return printable(_line(report))
+
+
+def decision_lines(report: dict) -> list[str]:
+    """What stands below that line: what was decided that changes what the file means, a few words each."""
+    return [f"    {printable(decision)}" for decision in report.get("decisions", [])]
 
 
 def _line(report: dict) -> str:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from converter.hub import Run, TensorSpec
-from converter.reference import reference_is_weak
+from converter.informative import reference_is_weak, typical
 
 __all__ = ["Tolerance", "Verification", "verify"]
 
@@ -80,9 +80,9 @@ def verify(
 
 
 def _samples(runs: Sequence[Run]) -> int:
-    """Rows over all runs: the common leading dimension of a run's inputs, else 1."""
+    """Rows over all runs on ordinary values: the common leading dimension of a run's inputs, else 1."""
     count = 0
-    for run in runs:
+    for run in typical(runs) or runs:
         sizes = {array.shape[0] if array.ndim else 1 for array in run.inputs}
         count += sizes.pop() if len(sizes) == 1 else 1
     return count

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from converter.jobs import Row
-from converter.report import size_text, worst_output
+from converter.report import decision_lines, size_text, worst_output
 
 __all__ = ["table"]
 
@@ -14,10 +14,13 @@ _NUMBERS = (2, 3, 4)
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Columns aligned, numbers to the right; the last one is as long as its sentence."""
+    """Columns aligned, numbers to the right; the last one is as long as its sentence. Decisions stand below their row."""
     cells = [_HEAD, *(tuple(_one_line(cell) for cell in _cells(row)) for row in rows)]
     widths = [max(len(line[column]) for line in cells) for column in range(len(_HEAD) - 1)]
-    return "\n".join(_line(line, widths) for line in cells)
+    lines = [_line(cells[0], widths)]
+    for row, line in zip(rows, cells[1:], strict=True):
+        lines += [_line(line, widths), *(decision_lines(row.report) if row.report and row.reason is None else [])]
+    return "\n".join(lines)
 
 
 def _line(line: Sequence[str], widths: Sequence[int]) -> str:

@@ -13,6 +13,7 @@ import tensorflow as tf
 from converter.arrays_file import read_arrays_file
 from converter.errors import ConverterError, ParameterError, SourceError
 from converter.hub import Hub, Run, TensorSpec
+from converter.informative import write_evidence
 from converter.reference import make_reference
 from converter.step import ImportSpec
 from converter.tf.errors import reason
@@ -91,15 +92,8 @@ def build_hub(spec: ImportSpec, out: Path, frozen: Frozen, source: Source) -> Hu
         except (tf.errors.OpError, ValueError, TypeError) as error:
             raise RuntimeError(reason(error)) from error  # the first line of TensorFlow's message says nothing
 
-    try:
-        batch_dynamic, runs = _reference(spec, frozen, run, vocabulary)
-    except ConverterError:
-        # Whole numbers may be labels, which a loss refuses above the number of classes: try 0 and 1.
-        unbounded = {entry.name: 2 for entry in frozen.inputs if entry.dtype in ("int32", "int64")}
-        if unbounded.keys() <= vocabulary.keys() or spec.reference_inputs is not None:
-            raise
-        vocabulary = unbounded | vocabulary
-        batch_dynamic, runs = _reference(spec, frozen, run, vocabulary)
+    left_out: dict[str, str] = {}
+    batch_dynamic, runs = _reference(spec, frozen, run, vocabulary, left_out)
     notes = [*source.notes, *_state_notes(frozen)]
     hub = Hub(
         out,
@@ -108,6 +102,7 @@ def build_hub(spec: ImportSpec, out: Path, frozen: Frozen, source: Source) -> Hu
         outputs=frozen.outputs,
         batch_dynamic=batch_dynamic,
         notes=notes,
+        decisions=["keeps no state between calls"] if frozen.assigned else [],
         operators=_operators(frozen.graph_def),
         parameters_count=frozen.parameters_count,
         candidates={
@@ -117,7 +112,7 @@ def build_hub(spec: ImportSpec, out: Path, frozen: Frozen, source: Source) -> Hu
         direct=source.direct,
         extra={"variables": frozen.variables, "vocabulary": vocabulary, "resources": frozen.resources},
     )
-    hub.write_reference(runs)
+    write_evidence(hub, runs, left_out)
     return hub
 
 
@@ -152,7 +147,9 @@ def _state_notes(frozen: Frozen) -> list[str]:
     return notes
 
 
-def _reference(spec: ImportSpec, frozen: Frozen, run: RunSource, vocabulary: dict[str, int]) -> tuple[bool, list[Run]]:
+def _reference(
+    spec: ImportSpec, frozen: Frozen, run: RunSource, vocabulary: dict[str, int], left_out: dict[str, str]
+) -> tuple[bool, list[Run]]:
     """Whether the leading dimension is the batch, and the runs.
 
     A leading dimension that every input leaves unknown is tried as the batch; it is not one (but, say, the length of a
@@ -161,7 +158,7 @@ def _reference(spec: ImportSpec, frozen: Frozen, run: RunSource, vocabulary: dic
     user_inputs = None
     if spec.reference_inputs is not None:
         user_inputs = read_arrays_file(spec.reference_inputs, "verify.inputs")
-    arguments = {"samples": spec.samples, "vocabulary": vocabulary, "user_inputs": user_inputs}
+    arguments = {"samples": spec.samples, "vocabulary": vocabulary, "user_inputs": user_inputs, "left_out": left_out}
     failure = None
     try:
         if all(entry.shape and entry.shape[0] is None for entry in frozen.inputs):

@@ -179,7 +179,7 @@ def _finish(
 ) -> ExportResult | None:
     """Write the file and verify it. None, and a line in `outcome.refusals`, where LiteRT does not run it."""
     write(staged, model)
-    notes = [attempt.note] if attempt.note else []
+    notes, decisions = [attempt.note] if attempt.note else [], []
     flex = sorted({name for _, _, name in operators(model) if name.startswith("Flex")})
     if flex:
         reason = f"it holds Select-TF operators ({', '.join(flex)}), which no interpreter installed here runs"
@@ -192,7 +192,8 @@ def _finish(
         return None
     if keeps_state(model):
         notes.append(STATE_NOTE)
-    return ExportResult([attempt.step], inputs, outputs, verification, notes=notes)
+        decisions.append("keeps state between calls")
+    return ExportResult([attempt.step], inputs, outputs, verification, notes=notes, decisions=decisions)
 
 
 def _signature(hub: Hub, model: schema.ModelT) -> tuple[list[TensorSpec], list[TensorSpec]]:

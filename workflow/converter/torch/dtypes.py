@@ -119,10 +119,10 @@ def _watched_bounds(source: Source, inputs: Inputs) -> dict[int, int]:
         def __torch_dispatch__(
             self, function: object, types: object, args: tuple = (), kwargs: dict | None = None
         ) -> object:
-            if function is torch.ops.aten.embedding.default:
-                index = pointers.get(args[1].untyped_storage().data_ptr())
+            for indices, rows in _looked_up(function, args):
+                index = pointers.get(indices.untyped_storage().data_ptr())
                 if index is not None:
-                    bounds[index] = min(bounds.get(index, args[0].shape[0]), args[0].shape[0])
+                    bounds[index] = min(bounds.get(index, rows), rows)
             return function(*args, **(kwargs or {}))
 
     try:
@@ -131,6 +131,19 @@ def _watched_bounds(source: Source, inputs: Inputs) -> dict[int, int]:
     except Exception:
         return bounds  # sizes of 8 need not suit the model: what was seen until then still holds
     return bounds
+
+
+def _looked_up(function: object, args: tuple) -> list[tuple[torch.Tensor, int]]:
+    """(indices, number of rows they choose from) of an operator that looks tensors up."""
+    aten = torch.ops.aten
+    if function is aten.embedding.default:
+        return [(args[1], args[0].shape[0])]
+    if function is aten.index.Tensor:
+        chosen = enumerate(args[1])
+        return [(i, args[0].shape[d]) for d, i in chosen if i is not None and i.dtype not in (torch.bool, torch.uint8)]
+    if function in (aten.index_select.default, aten.gather.default):
+        return [(args[2], args[0].shape[args[1]])]
+    return [(args[1], args[0].numel())] if function is aten.take.default else []
 
 
 def _message(error: Exception | None) -> str:

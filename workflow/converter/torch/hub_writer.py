@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_leaves
 from converter.arrays_file import read_arrays_file
 from converter.errors import ConverterError, ParameterError, SourceError, UnsupportedError
 from converter.hub import Hub, Run, TensorSpec
+from converter.informative import write_evidence
 from converter.reference import make_reference
 from converter.torch.dtypes import vocabulary
 from converter.torch.flat import flat_outputs, to_arrays, to_tensors
@@ -123,6 +124,7 @@ def _reference(source: Source, inputs: Inputs, batch_dynamic: bool, spec: Import
             samples=spec.samples,
             vocabulary=vocabulary(source, inputs),
             user_inputs=user_inputs,
+            left_out=inputs.left_out,
         )
     except Exception:
         if inputs.example is None or user_inputs is not None:
@@ -192,7 +194,7 @@ def _hub(
         candidates={"inputs": list(inputs.specs), "outputs": list(outputs)},
         extra={"form": form, "module": source.name, "kind": source.kind},
     )
-    hub.write_reference(runs)
+    write_evidence(hub, runs, inputs.left_out)
     return hub
 
 

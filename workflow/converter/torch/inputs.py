@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,12 +25,16 @@ __all__ = ["Inputs", "find_inputs"]
 
 @dataclass
 class Inputs:
-    """specs: one per tensor, None for dimensions that may vary. `batch_asked`: the user asked for an unknown batch."""
+    """specs: one per tensor, None for dimensions that may vary. `batch_asked`: the user asked for an unknown batch.
+
+    left_out: kinds of special values that the reference has no run of, with the reason (reference.make_reference).
+    """
 
     call: Call
     specs: list[TensorSpec]
     batch_asked: bool = False
     example: list[torch.Tensor] | None = None
+    left_out: dict[str, str] = field(default_factory=dict)
 
 
 def find_inputs(source: Source, spec: ImportSpec) -> Inputs:

@@ -17,6 +17,7 @@ import torch
 
 from converter.errors import UnsupportedError
 from converter.hub import Hub, Run, TensorSpec
+from converter.informative import typical
 from converter.runtimes import OnnxModel
 from converter.step import ExportJob, ExportResult
 from converter.torch.eager_program import EagerProgram
@@ -64,7 +65,7 @@ class _Exporter:
     def __init__(self, hub: Hub, job: ExportJob, staged: Path) -> None:
         self._hub, self._job, self._staged = hub, job, staged
         self._runs: list[Run] = hub.reference()
-        self._example = tuple(to_tensors(self._runs[-1].inputs))
+        self._example = tuple(to_tensors(typical(self._runs)[-1].inputs))
         self._versions = {**hub.versions, **step_versions("export_onnx_pytorch")}
         self._program: torch.export.ExportedProgram | None = None
         self._script: torch.jit.ScriptModule | None = None

@@ -117,6 +117,9 @@ class _Layout:
                     )
         return found
 
+    def decisions(self) -> list[str]:
+        return ["channels-last"] if any(list(o) != sorted(o) for o in (*self.inputs, *self.outputs)) else []
+
 
 def _by_litert(
     hub: Hub, job: ExportJob, program: torch.export.ExportedProgram, staged: Path, failures: list[str]
@@ -163,7 +166,14 @@ def _by_litert(
                 notes.append("the batch is fixed at 1, since shapes within the model depend on it")
             if wide and not keep_64_bit:
                 notes.append("64-bit inputs and outputs are 32 bits wide in the file")
-            yield ExportResult(["export_tflite", "litert-torch"], inputs, outputs, verification, notes=notes)
+            yield ExportResult(
+                ["export_tflite", "litert-torch"],
+                inputs,
+                outputs,
+                verification,
+                notes=notes,
+                decisions=layout.decisions(),
+            )
 
 
 def _verify(
@@ -213,7 +223,9 @@ def _by_keras(
             failures.append(reason(error))
             return
     result.route = ["torch_to_keras", *result.route]
-    result.notes = [*_Layout.of(hub, job).notes(hub), *converted.notes, *result.notes]
+    layout = _Layout.of(hub, job)
+    result.notes = [*layout.notes(hub), *converted.notes, *result.notes]
+    result.decisions += layout.decisions()
     if result.verification is not None and not result.verification.passed:
         failures.append(f"by Keras it comes out wrong: {result.verification.message}")
     yield result

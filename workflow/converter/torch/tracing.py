@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from converter.hub import Run, TensorSpec
+from converter.informative import typical
 from converter.torch.flat import Call, flat_outputs, to_arrays, to_tensors
 from converter.torch.inputs import Inputs
 from converter.torch.loading import Source
@@ -82,7 +83,7 @@ def _is_variadic(module: torch.nn.Module) -> bool:
 
 def _example(specs: Sequence[TensorSpec], runs: Sequence[Run]) -> tuple[torch.Tensor, ...]:
     """Inputs to trace with: the last run's, which has the largest batch; a size of 1 would be taken for a constant."""
-    tensors = to_tensors(runs[-1].inputs)
+    tensors = to_tensors(typical(runs)[-1].inputs)
     for position, spec in enumerate(specs):
         for axis, dim in enumerate(spec.shape):
             if dim is None and tensors[position].shape[axis] == 1:
