@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from converter.hub import Hub, Run
+from converter.runtimes import OnnxModel, TFLiteModel, check_interface
+from converter.tflite_check import runs_for
 from converter.verify import Tolerance, verify
 from mutation.convert import Case
 from mutation.fault import Fault, draw
@@ -24,7 +26,8 @@ class Judgement:
     """outcome: "caught" by verification, "refused" by the runtime, "survived", "equivalent" (no output changes by more
     than the tolerance on any of many inputs), "none" (the file is the same, or cannot be made).
 
-    excess: of a survivor, the largest difference in shares of its tolerance; on: the kind of inputs that shows it.
+    excess: of a survivor, the largest difference in shares of its tolerance, None where that is no number (whole numbers,
+    which must be equal; NaN; other names); on: the kind of inputs that shows it.
     """
 
     kind: str
@@ -84,16 +87,20 @@ def judge(
 def _judged(case: Case, fault: Fault, path: Path, runs: list[Run], original: _File, many: list[Run]) -> Judgement:
     try:
         mutant = _File(case, path)
+        try:
+            check_interface(mutant.model, *mutant.names)
+        except ValueError as error:
+            return Judgement(fault.kind, fault.words, "caught", str(error))
         verdict = verify(mutant.outputs, mutant.fitting(runs), mutant.run, Tolerance())
     except Exception as error:  # what the runtimes raise has no common base class; the exporters make a refusal of it
         return Judgement(fault.kind, fault.words, "refused", _line(error))
     if not verdict.passed:
         return Judgement(fault.kind, fault.words, "caught", verdict.message)
     if mutant.interface() != original.interface():
-        return Judgement(fault.kind, fault.words, "survived", "other names or another order", float("inf"), "any")
+        return Judgement(fault.kind, fault.words, "survived", "other names or another order", None, "any")
     excess, on, message = _difference(mutant, many)
     outcome = "survived" if excess > 1 else "equivalent"
-    return Judgement(fault.kind, fault.words, outcome, message, excess, on)
+    return Judgement(fault.kind, fault.words, outcome, message, excess if np.isfinite(excess) else None, on)
 
 
 def _answered(file: _File, runs: list[Run]) -> list[Run]:
@@ -174,22 +181,26 @@ class _File:
         self._hub = Hub.read(case.hub)
         self.outputs = self._hub.outputs
         names = [spec.name for spec in self._hub.inputs]
+        self.names = names, [spec.name for spec in self.outputs]
         if case.target == "onnx":
-            from converter.runtimes import OnnxModel
-
-            self._model = OnnxModel(path)
+            self.model = OnnxModel(path)
             if self._hub.framework == "tensorflow":
-                self.run = self._model.run
-            else:
-                self.run = lambda arrays: self._model.run(
-                    [arrays[names.index(spec.name)] for spec in self._model.inputs]
-                )
-            return
-        from converter.runtimes import TFLiteModel
-        from converter.tflite_check import in_order
+                from converter.tf.onnx_model import output_specs
 
-        self._model = TFLiteModel(path)
-        inputs, _, run = in_order(self._model, names, [spec.name for spec in self.outputs])
+                self.names = names, [spec.name for spec in output_specs(self._hub.inputs, self.outputs)[0]]
+                self.run = self.model.run
+            else:
+                self.run = lambda arrays: self.model.run([arrays[names.index(spec.name)] for spec in self.model.inputs])
+            return
+        self.model = TFLiteModel(path)
+        feed = [names.index(spec.name) for spec in self.model.inputs]
+        fetch = [[spec.name for spec in self.model.outputs].index(spec.name) for spec in self.outputs]
+        inputs = sorted(self.model.inputs, key=lambda spec: names.index(spec.name))
+
+        def run(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+            results = self.model.run([arrays[position] for position in feed])
+            return [results[position] for position in fetch]
+
         orders = [_channels_last(self._hub, array.ndim) for array in self._hub.reference()[0].inputs]
         back = [np.argsort(_channels_last(self._hub, array.ndim)) for array in self._hub.reference()[0].outputs]
 
@@ -203,16 +214,14 @@ class _File:
         self.run = run_in_source_layout
 
     def interface(self) -> tuple:
-        return [spec.name for spec in self._model.inputs], [spec.name for spec in self._model.outputs]
+        return [spec.name for spec in self.model.inputs], [spec.name for spec in self.model.outputs]
 
     def batch(self) -> int | None:
-        sizes = {spec.shape[0] if spec.shape else None for spec in self._model.inputs}
+        sizes = {spec.shape[0] if spec.shape else None for spec in self.model.inputs}
         return sizes.pop() if len(sizes) == 1 else None
 
     def fitting(self, runs: Sequence[Run]) -> list[Run]:
-        from converter.tflite_check import runs_for
-
-        return runs_for(self._model.inputs, runs) if type(self._model).__name__ == "TFLiteModel" else list(runs)
+        return runs_for(self.model.inputs, runs) if isinstance(self.model, TFLiteModel) else list(runs)
 
 
 def _channels_last(hub: Hub, rank: int) -> tuple[int, ...]:

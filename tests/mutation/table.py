@@ -60,5 +60,11 @@ def page(entries: Sequence[dict], facts: dict) -> str:
         lines += ["", "| survivor | fault | times the tolerance | on inputs that are |", "|---|---|---|---|"]
         for entry in survivors:
             words = f"{entry['kind']}: {entry['words']}".replace("|", "\\|")
-            lines.append(f"| {entry['model']}.{entry['target']} | {words} | {entry['excess']:.2f} | {entry['on']} |")
+            lines.append(
+                f"| {entry['model']}.{entry['target']} | {words} | {_times(entry['excess'])} | {entry['on']} |"
+            )
     return "\n".join(lines)
+
+
+def _times(excess: float | None) -> str:
+    return "any" if excess is None else f"{excess:.3g}"
