@@ -25,12 +25,12 @@ def _network(module: str, name: str, arguments: dict) -> object:
 
 
 def _examples(shape: str) -> tuple:
-    """Tensors for an input_shape such as "2,4:int64;2,6", its unknown batch and sizes taken as 2 and 8."""
+    """Tensors for an input_shape such as "int64:-1,4;-1,6", its unknown batch and sizes taken as 2 and 8."""
     import torch
 
     made = []
     for part in shape.split(";"):
-        dims, _, dtype = part.partition(":")
+        dtype, _, dims = part.rpartition(":")
         sizes = [int(size) if size != "-1" else (2 if axis == 0 else 8) for axis, size in enumerate(dims.split(","))]
         made.append(torch.zeros(sizes, dtype=getattr(torch, dtype or "float32")))
     return tuple(made)
@@ -70,9 +70,9 @@ def _recipe(form: str, module: str, name: str, shape: str, arguments: dict | Non
 
 RECIPES = [
     _recipe("state dict", "pytorch_networks", "Net", "-1,3,16,16"),
-    _recipe("state dict", "pytorch_networks", "Tokens", "-1,9:int64", {"vocabulary": 12}, tokens=(0, 11)),
-    _recipe("state dict", "networks", "MaskedEncoder", "-1,6,8;-1,6:bool"),
-    _recipe("state dict", "networks", "Norms", "-1,4,8,8"),
+    _recipe("state dict", "pytorch_networks", "Tokens", "int64:-1,9", {"vocabulary": 12}, tokens=(0, 11)),
+    _recipe("state dict", "networks", "MaskedEncoder", "-1,6,8;bool:-1,6"),
+    _recipe(".pt2", "networks", "Norms", "-1,4,8,8"),
     _recipe("module", "pytorch_networks", "Encoder", "-1,7,16"),
     _recipe("module", "pytorch_networks", "Pieces", "-1,3,9,9"),
     _recipe("module", "networks", "Squeeze", "-1,4,9,9"),
@@ -80,8 +80,8 @@ RECIPES = [
     _recipe("TorchScript", "pytorch_networks", "Branches", "-1,4"),
     _recipe("TorchScript", "networks", "Perceptron", "-1,6"),
     _recipe(".pt2", "pytorch_networks", "TwoInputs", "-1,4;-1,6"),
-    _recipe(".pt2", "networks", "Gated", "-1,6,4"),
+    _recipe("module", "networks", "Gated", "-1,6,4"),
     _recipe("module", "networks", "Signal", "-1,3,-1"),
-    _recipe("state dict", "networks", "Numbers", "-1,5:int64;-1,5:bool", numbers=(-20, 20)),
-    _recipe(".pt2", "networks", "Double", "-1,4:float64"),
+    _recipe("state dict", "networks", "Numbers", "int64:-1,5;bool:-1,5", numbers=(-20, 20)),
+    _recipe(".pt2", "networks", "Double", "float64:-1,4"),
 ]

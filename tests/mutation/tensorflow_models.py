@@ -93,7 +93,7 @@ def _detector() -> tuple:
     def body(m, image):
         y = tf.nn.relu(tf.nn.conv2d(image, m.first, 2, "SAME"))
         corner = tf.reshape(tf.sigmoid(tf.nn.conv2d(y, m.box, 1, "SAME")), [16, 4])
-        scores = tf.reshape(tf.sigmoid(tf.nn.conv2d(y, m.score, 1, "SAME")), [16])
+        scores = tf.reshape(tf.nn.conv2d(y, m.score, 1, "SAME"), [16])
         boxes = tf.concat([corner[:, :2], corner[:, :2] + 0.3 * corner[:, 2:] + 0.1], 1)
         chosen = tf.image.non_max_suppression(boxes, scores, 5, 0.4, 0.3)
         return {"boxes": tf.gather(boxes, chosen), "scores": tf.gather(scores, chosen)}
@@ -102,14 +102,18 @@ def _detector() -> tuple:
     return _module(body, weights, ("image", "float32", 1, 8, 8, 3))
 
 
-def _stateful() -> tuple:
-    import tensorflow as tf
+def _recurrent(folder: Path) -> Path:
+    """By Keras's own export, whose LSTM becomes the fused operator of TensorFlow Lite, with its state in variables."""
+    import keras
 
-    def body(m, x):
-        seen = m.memory.assign(0.5 * m.memory + tf.reduce_mean(x, 0))
-        return {"y": tf.tanh(x @ m.kernel + seen)}
-
-    return _module(body, {"memory": seeded(7, 5) + 1, "kernel": seeded(8, 5, 5)}, ("x", "float32", 2, 5))
+    keras.utils.set_random_seed(7)
+    x = keras.Input((6, 5), name="sequence")
+    y = keras.layers.LSTM(7, return_sequences=True, name="lstm")(x)
+    model = keras.Model(x, keras.layers.Dense(3, name="y")(y))
+    for number, weight in enumerate(model.weights):
+        weight.assign(seeded(40 + number, *weight.shape))
+    model.export(folder / "source", verbose=False)
+    return folder / "source"
 
 
 def _choices() -> tuple:
@@ -258,7 +262,7 @@ RECIPES = [
     Recipe("saved_integers", "SavedModel", _saved_model(_integers), ranges={"a": (-40, 40), "b": (-40, 40)}),
     Recipe("saved_resize", "SavedModel", _saved_model(_resize)),
     Recipe("saved_detector", "SavedModel", _saved_model(_detector)),
-    Recipe("saved_stateful", "SavedModel", _saved_model(_stateful)),
+    Recipe("saved_recurrent", "SavedModel", _recurrent),
     Recipe("saved_choices", "SavedModel", _saved_model(_choices)),
     Recipe("tf1_images", "TF1 checkpoint", _graph(_checkpoint_images, True), {"output_nodes": "prob"}),
     Recipe("tf1_loop", "TF1 checkpoint", _graph(_checkpoint_loop, True), ranges={"ids": (0, 11)}),
