@@ -25,7 +25,7 @@ def summary(case: Case, results: Sequence[Judgement]) -> str:
     for result in results:
         if result.outcome == "survived":
             lines.append(
-                f"    survived: {result.kind}: {result.words} ({result.excess:.3g} x tolerance on {result.on})"
+                f"    survived: {result.kind}: {result.words} ({_times(result.excess)} x tolerance on {result.on})"
             )
     return "\n".join(lines)
 
