@@ -27,4 +27,4 @@ rule import_checkpoint:
     message:
         "read {params.source}"
     shell:
-        "step import_checkpoint {params.options} -- {params.source} {output:q} 2> {log:q}"
+        "step import_checkpoint {params.options} --key={params.bytes} -- {params.source} {output:q} 2> {log:q}"

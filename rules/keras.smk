@@ -27,4 +27,4 @@ rule import_keras:
     message:
         "read {params.source}"
     shell:
-        "step import_keras {params.options} -- {params.source} {output:q} 2> {log:q}"
+        "step import_keras {params.options} --key={params.bytes} -- {params.source} {output:q} 2> {log:q}"

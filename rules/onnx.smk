@@ -22,8 +22,8 @@ rule export_onnx:
         model=planned.model_name,
         target=planned.target,
         options=planned.export_options,
-        code=planned.code("export_onnx"),
-        versions=planned.versions("export_onnx"),
+        code=planned.export_code("export_onnx"),
+        versions=planned.export_versions("export_onnx"),
     message:
         "write {wildcards.name}.{wildcards.extension}"
     shell:

@@ -27,7 +27,7 @@ rule import_protobuf:
     message:
         "read {params.source}"
     shell:
-        "step import_protobuf {params.options} -- {params.source} {output:q} 2> {log:q}"
+        "step import_protobuf {params.options} --key={params.bytes} -- {params.source} {output:q} 2> {log:q}"
 
 
 rule export_protobuf:

@@ -28,7 +28,7 @@ rule import_pytorch:
     message:
         "read {params.source}"
     shell:
-        "step import_pytorch {params.options} -- {params.source} {output:q} 2> {log:q}"
+        "step import_pytorch {params.options} --key={params.bytes} -- {params.source} {output:q} 2> {log:q}"
 
 
 rule export_keras:

@@ -17,8 +17,8 @@ rule quantization_layers:
         target=planned.layers_target,
         options=planned.layers_options,
         data=planned.layers_data,
-        code=planned.code("quantization_layers"),
-        versions=planned.versions("export_tflite"),
+        code=planned.export_code("quantization_layers"),
+        versions=planned.export_versions("export_tflite"),
     message:
         "rank the layers of {wildcards.name}"
     shell:
@@ -42,8 +42,8 @@ rule quantization_page:
         options=planned.page_options,
         blocks=planned.page_blocks,
         data=planned.page_data,
-        code=planned.code("quantization_page"),
-        versions=planned.versions("export_tflite"),
+        code=planned.export_code("quantization_page"),
+        versions=planned.page_versions,
     message:
         "compare the quantized files of {wildcards.name}"
     shell:

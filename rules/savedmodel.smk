@@ -27,4 +27,4 @@ rule import_savedmodel:
     message:
         "read {params.source}"
     shell:
-        "step import_savedmodel {params.options} -- {params.source} {output:q} 2> {log:q}"
+        "step import_savedmodel {params.options} --key={params.bytes} -- {params.source} {output:q} 2> {log:q}"

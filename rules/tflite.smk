@@ -22,10 +22,10 @@ rule export_tflite:
         target=planned.target,
         options=planned.export_options,
         data=planned.data_version,
-        code=planned.code("export_tflite"),
-        versions=planned.versions("export_tflite"),
+        code=planned.export_code("export_tflite"),
+        versions=planned.export_versions("export_tflite"),
     message:
         "write {wildcards.name}.{wildcards.extension}"
     shell:
-        "step export_tflite {params.options} --target={params.target} --report={output.report:q} "
+        "step export_tflite {params.options} --key={params.data:q} --target={params.target} --report={output.report:q} "
         "-- {input.hub:q} {output.staged:q} 2> {log:q}"

@@ -34,10 +34,19 @@ def export_model(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
             f"{source} could be kept as TorchScript only, and Keras files are made from exported programs: "
             "ask for .onnx, or give the module's class with network_script"
         )
+    import torch
+
+    from converter.torch.eager_program import value_read
+
+    program = torch.export.load(hub.path / "program.pt2")
+    if (reading := value_read(program)) is not None:
+        raise UnsupportedError(
+            f"{source}: the values of its inputs become sizes, plain numbers or branches ({reading}), which Keras layers "
+            "cannot hold: ask for .onnx, or keep them tensors"
+        )
     suffix = Path(job.target).suffix
     os.environ["KERAS_BACKEND"] = "tensorflow"  # whatever the user's keras.json says
     import keras
-    import torch
 
     from converter.torch_to_keras import build_keras_model
     from converter.torch_to_keras.save import save
@@ -46,7 +55,7 @@ def export_model(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
     keras.config.set_floatx("float32")
     inputs, outputs = _layer_names(hub)
     conversion = build_keras_model(
-        torch.export.load(hub.path / "program.pt2"),
+        program,
         inputs,
         outputs,
         channels_last=job.input_layout == "nhwc",

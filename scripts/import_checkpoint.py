@@ -20,7 +20,7 @@ def import_model(spec: ImportSpec, out: Path) -> Hub:
             refuse_unread(spec.source, graph_def, spec.input_nodes, spec.output_nodes)
         return import_tensorflow(spec, out)
     from converter.tf.build_hub import Source, build_hub
-    from converter.tf.checkpoint import checkpoint_values, read_meta_graph
+    from converter.tf.checkpoint import checkpoint_values, moving_averages, read_meta_graph
     from converter.tf.checkpoint_session import restored_session
     from converter.tf.graph_source import open_graph
 
@@ -37,7 +37,16 @@ def import_model(spec: ImportSpec, out: Path) -> Hub:
                 restore()
             return source.run(session, arrays)
 
-        loaded = Source(run, source.notes, source.input_candidates, source.output_candidates)
+        averages = moving_averages(meta.graph_def, prefix, values, scope)
+        if averages:
+            source.notes.append(
+                f"the checkpoint also holds moving averages of its variables ({', '.join(averages[:3])}, ...), which the graph "
+                "restores only with a saver of its own for them: the plain values were taken"
+            )
+            source.decisions.append("weights: plain values, not their moving averages")
+        loaded = Source(
+            run, source.notes, source.input_candidates, source.output_candidates, decisions=source.decisions
+        )
         return build_hub(spec, out, frozen, loaded)
 
 

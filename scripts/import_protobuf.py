@@ -45,6 +45,7 @@ def import_model(spec: ImportSpec, out: Path) -> Hub:
             source.notes,
             source.input_candidates,
             source.output_candidates,
+            decisions=source.decisions,
         )
         return build_hub(spec, out, frozen, loaded)
 

@@ -17,12 +17,14 @@ def import_model(spec: ImportSpec, out: Path) -> Hub:
         from converter.legacy import import_pytorch
 
         return import_pytorch(spec, out, import_model)
+    from converter.torch.evidence import FirstCalls
     from converter.torch.hub_writer import write_hub
     from converter.torch.inputs import find_inputs
     from converter.torch.loading import load_source
 
     source = load_source(spec)
-    return write_hub(source, find_inputs(source, spec), spec, out)
+    first_calls = FirstCalls(source)  # before find_inputs, which calls the model to see which dtypes it takes
+    return write_hub(source, find_inputs(source, spec), first_calls, spec, out)
 
 
 if __name__ == "__main__":

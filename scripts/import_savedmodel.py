@@ -11,7 +11,7 @@ from converter.step import ImportSpec, run_import
 
 def import_model(spec: ImportSpec, out: Path) -> Hub:
     from converter.tf.graph_file import refuse_recursion
-    from converter.tf.saved_model_file import choose_signature, meta_graph_of, read_saved_model
+    from converter.tf.saved_model_file import choices, choose_signature, meta_graph_of, read_saved_model
     from converter.tf.saved_model_trust import refuse_links, refuse_untrusted
 
     saved_model = read_saved_model(spec.source)
@@ -28,10 +28,14 @@ def import_model(spec: ImportSpec, out: Path) -> Hub:
     if meta.HasField("object_graph_def"):
         from converter.tf.saved_model_v2 import import_signature
 
-        return import_signature(spec, meta, out)
-    from converter.tf.saved_model_v1 import import_signature
+        hub = import_signature(spec, meta, out)
+    else:
+        from converter.tf.saved_model_v1 import import_signature
 
-    return import_signature(spec, meta, signature, out)
+        hub = import_signature(spec, meta, signature, out)
+    notes, decisions = choices(saved_model, meta, spec.savedmodel_signature)
+    hub.notes, hub.decisions = notes + hub.notes, decisions + hub.decisions
+    return hub
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ import numpy as np
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 from legacy.errors import LegacyError
+from legacy.network_script import user_code
 
 _PROTO_LIMIT = 2**31 - 1
 _LOADERS = {"keras": "keras_files", "savedmodel": "graph_files", "checkpoint": "graph_files", "protobuf": "graph_files"}
@@ -131,8 +132,10 @@ _ACTIONS = {"import": import_source, "run": run_source, "keras2onnx": keras2onnx
 def main(path):
     with open(path, encoding="utf-8") as file:
         request = json.load(file)
+    record = user_code.Record()
     try:
-        answer = dict(_ACTIONS[request["action"]](request), versions=_versions())
+        with user_code.recorded(record):
+            answer = dict(_ACTIONS[request["action"]](request), versions=_versions())
     except LegacyError as error:
         answer = {"error": {"kind": error.kind, "message": str(error)}}
     except MemoryError:
@@ -146,6 +149,7 @@ def main(path):
                 "message": "{}: {}: {}".format(request["source"], type(error).__name__, line),
             }
         }
+    answer["user_code"] = record.to_json()
     with open(os.path.join(request["folder"], "answer.json"), "w", encoding="utf-8") as file:
         json.dump(answer, file)
 

@@ -9,7 +9,7 @@ from converter import report  # noqa: E402
 from converter.analysis import run_analysis  # noqa: E402
 from converter.hub import Hub  # noqa: E402
 from converter.step import ExportJob, measure  # noqa: E402
-from converter.versions import step_versions  # noqa: E402
+from converter.versions import export_entries, step_versions  # noqa: E402
 
 
 def analyse(hub: Hub, job: ExportJob, output: Path) -> None:
@@ -20,7 +20,7 @@ def analyse(hub: Hub, job: ExportJob, output: Path) -> None:
     else:
         from converter.torch.tflite_export import export
     ranking = rank_layers(hub, job, export, output.parent)
-    versions = step_versions(report.versions_step("export_tflite", hub.framework))
+    versions = step_versions(*export_entries("export_tflite", hub.framework))
     ranking |= {"steps": [measure("quantization_layers")], "versions": versions}
     report.write(output, ranking)
     print(f"{output}  {ranking['proposal']['reason']}", flush=True)

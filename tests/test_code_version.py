@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import ast
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import ROOT
+from text_graphs import linear
 
 from converter.code_version import code_version, step_files
-from converter.versions import STEP_PACKAGES, step_versions
+from converter.versions import STEP_PACKAGES, export_entries, step_versions
 
 PACKAGES = ROOT / "workflow"
 SCRIPTS = sorted(path.stem for path in (ROOT / "scripts").glob("*.py"))
@@ -18,6 +23,8 @@ SCRIPTS = sorted(path.stem for path in (ROOT / "scripts").glob("*.py"))
 def imported(path: Path) -> set[Path]:
     """The project's files that `path` imports when it runs, by Python's own parser."""
     found = set()
+    if path.suffix != ".py":
+        return found  # a template
     tree = ast.parse(path.read_text())
     tree.body = [
         node for node in tree.body if not (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test))
@@ -56,6 +63,70 @@ def test_steps_do_not_depend_on_each_others_exporters():
     assert "converter/plan.py" not in onnx | tflite | checkpoint  # planning code changes no file
 
 
+def relative(script: str, framework: str) -> set[str]:
+    files = step_files(script, framework)
+    return {path.relative_to(PACKAGES).as_posix() for path in files if path.is_relative_to(PACKAGES)}
+
+
+@pytest.mark.parametrize("script", ["export_onnx", "export_tflite", "quantization_layers", "quantization_page"])
+def test_an_export_is_of_one_framework(script):
+    tensorflow, torch = relative(script, "tensorflow"), relative(script, "pytorch")
+    name = "onnx_export" if script == "export_onnx" else "tflite_export"
+    assert f"converter/tf/{name}.py" in tensorflow
+    assert f"converter/torch/{name}.py" in torch - tensorflow
+    assert not any(file.startswith(("converter/torch/", "converter/torch_to_keras/")) for file in tensorflow)
+    if script == "export_onnx":
+        assert not any(file.startswith("converter/tf/") for file in torch)
+    else:  # torch reaches TensorFlow Lite by way of Keras, too
+        assert {"converter/torch_to_keras/pooling.py", "converter/tf/tflite_export.py"} <= torch
+        assert "converter/tf/onnx_export.py" not in torch
+
+
+def test_a_name_imported_from_a_package_is_not_the_whole_package():
+    assert "converter/tf/onnx_export.py" not in relative("import_keras", "tensorflow")
+    assert not any("/tf/" in file for file in relative("import_pytorch", "pytorch"))
+    assert "converter/pages/page.html.j2" in relative("coverage", "tensorflow")
+
+
+RAN = """
+import sys
+from pathlib import Path
+from converter.hub import Hub
+from converter.step import ExportJob
+sys.path.insert(0, {scripts!r})
+import {script}
+hub = Hub.read(Path({hub!r}))
+{script}.export_model(hub, ExportJob("converted/a.{extension}"), Path({staged!r}))
+names = [name for name in sys.modules if name.split(".")[0] == "converter"]
+print("LOADED", *(sys.modules[name].__file__ for name in names))
+"""
+
+
+@pytest.mark.parametrize(("script", "extension"), [("export_onnx", "onnx"), ("export_tflite", "tflite")])
+@pytest.mark.parametrize("framework", ["tensorflow", "pytorch"])
+def test_whatever_of_ours_an_export_loads_is_in_its_hash(framework, script, extension, tmp_path):
+    """What it runs, asked of Python itself: a convention of how modules import each other could be broken unseen."""
+    hub, staged = tmp_path / "hub", tmp_path / f"a.{extension}"
+    if framework == "pytorch":
+        source = tmp_path / "a.pt2"
+        model = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.ReLU())
+        torch.export.save(torch.export.export(model, (torch.zeros(2, 4),)), source)
+    else:
+        source = tmp_path / "a.pbtxt"
+        source.write_text(linear())
+    step = "import_pytorch" if framework == "pytorch" else "import_protobuf"
+    subprocess.run([sys.executable, str(ROOT / "scripts" / f"{step}.py"), str(source), str(hub)], check=True)
+    places = {"scripts": str(ROOT / "scripts"), "hub": str(hub), "staged": str(staged)}
+    code = RAN.format(script=script, extension=extension, **places)
+    environment = {**os.environ, "PYTHONPATH": str(PACKAGES)}
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert run.returncode == 0, run.stderr
+    loaded = {Path(name) for name in run.stdout.rpartition("LOADED")[2].split()}
+    assert len(loaded) > 10 and staged.is_file()
+    missing = loaded - set(step_files(script, framework)) - {PACKAGES / "converter" / "__init__.py"}
+    assert not missing
+
+
 def test_versions_are_of_each_code_and_stable():
     versions = {script: code_version(script) for script in SCRIPTS}
     assert len(set(versions.values())) == len(versions)
@@ -65,5 +136,8 @@ def test_versions_are_of_each_code_and_stable():
 
 def test_steps_name_the_libraries_they_use():
     assert step_versions("export_onnx").keys() == {"tensorflow", "tf2onnx", "onnx", "onnxruntime", "numpy"}
+    assert step_versions(*export_entries("export_onnx", "pytorch")).keys() == {
+        *("torch", "onnxscript", "onnx", "onnxruntime", "numpy")
+    }
     assert step_versions("publish") == {}
     assert all(isinstance(version, str) for step in STEP_PACKAGES for version in step_versions(step).values())

@@ -238,6 +238,26 @@ def test_variables_saved_under_other_names(tmp_path):
         expected = session.run("y:0", {"x:0": data})
     hub = imported(SCRIPT, tmp_path / "model.meta", tmp_path / "hub")
     np.testing.assert_allclose(run_graph(hub, [data])[0], expected, rtol=1e-6)
+    assert not any("average" in decision for decision in hub.decisions)
+
+
+def test_plain_values_beside_their_averages_are_said(tmp_path):
+    with tf.Graph().as_default(), v1.Session() as session:
+        x = v1.placeholder(tf.float32, [None, 2], name="x")
+        w = v1.get_variable("w", [2, 3], use_resource=False)
+        tf.matmul(x, w, name="y")
+        average = tf.train.ExponentialMovingAverage(0.5)
+        update = average.apply([w])
+        session.run(v1.global_variables_initializer())
+        session.run(w.assign(w * 2))
+        session.run(update)
+        v1.train.Saver().save(session, str(tmp_path / "model"))
+        data = np.ones((1, 2), np.float32)
+        expected = session.run("y:0", {"x:0": data})
+    hub = imported(SCRIPT, tmp_path / "model.meta", tmp_path / "hub", output_nodes="y")
+    np.testing.assert_allclose(run_graph(hub, [data])[0], expected, rtol=1e-6)
+    assert hub.decisions == ["weights: plain values, not their moving averages"]
+    assert any("w/ExponentialMovingAverage" in note for note in hub.notes)
 
 
 def test_damaged_and_missing_files(tmp_path):

@@ -2,7 +2,9 @@
 
 import json
 import re
+import sys
 import zipfile
+from pathlib import Path
 
 import h5py
 import keras
@@ -190,6 +192,35 @@ def test_custom_layers_and_functions_come_from_the_script(library, imports, tmp_
     assert 0.5 < np.abs(hub.reference()[1].outputs[0]).max() < 2.5
 
 
+@BOTH
+def test_modules_that_a_layer_imports_when_it_is_called_are_recorded(library, tmp_path, monkeypatch):
+    """And nothing else: AutoGraph writes modules of its own while it traces a layer of Keras 2."""
+    monkeypatch.chdir(tmp_path)
+    code = """
+import {name} as keras
+class Late(keras.layers.Layer):
+    def call(self, x):
+        from factors_beside import FACTOR
+        return x * FACTOR
+"""
+    Path("late_layers.py").write_text(code.format(name=library.__name__))
+    Path("factors_beside.py").write_text("FACTOR = 2.0\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    import late_layers
+
+    _seed(library)
+    x = library.layers.Input((4,), name="x")
+    library.Model(x, late_layers.Late()(library.layers.Dense(3)(x))).save("m.h5")
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    for name in ("late_layers", "factors_beside"):
+        sys.modules.pop(name, None)
+    hub = imported(SCRIPT, Path("m.h5"), Path("hub"), network_script="late_layers.py")
+    recorded = [path for path, *_ in hub.user_code["files"] if "/tests/" not in path]
+    assert recorded == ["factors_beside.py", "late_layers.py"]
+    assert "factors_beside" not in sys.modules
+
+
 def test_custom_objects_mapping_of_the_script(tmp_path):
     script = tmp_path / "objects.py"
     script.write_text("custom_objects = {'warp': lambda x: x * 3}\n")
@@ -202,7 +233,9 @@ def test_custom_objects_mapping_of_the_script(tmp_path):
     tf_keras.Model(x, tf_keras.layers.Dense(3, activation=warp)(x)).save(tmp_path / "m.h5")
     assert "warp" in refused(SCRIPT, tmp_path / "m.h5", tmp_path / "hub")
     imported(SCRIPT, tmp_path / "m.h5", tmp_path / "hub", network_script=str(script))
-    assert "does not exist" in refused(SCRIPT, tmp_path / "m.h5", tmp_path / "h", network_script=str(tmp_path / "x.py"))
+    assert "there is no file" in refused(
+        SCRIPT, tmp_path / "m.h5", tmp_path / "h", network_script=str(tmp_path / "x.py")
+    )
     script.write_text("1 / 0")
     message = refused(SCRIPT, tmp_path / "m.h5", tmp_path / "h", network_script=str(script))
     assert "ZeroDivisionError" in message

@@ -74,6 +74,20 @@ def test_a_flag_that_defaults_to_training(tmp_path):
     np.testing.assert_array_equal(hub.reference()[0].outputs[0], hub.reference()[0].inputs[0] - 1)
     assert set(hub.operators) == {"Sub"}
     assert not hub.batch_dynamic
+    assert hub.decisions == ["keras_learning_phase set to false"]
+
+
+def test_what_was_found_in_the_graph_is_said_where_there_was_a_choice(tmp_path):
+    def build():
+        x = v1.placeholder(tf.float32, [None, 4], name="x")
+        v1.placeholder(tf.float32, [None, 2], name="target")
+        rate = v1.placeholder_with_default(0.25, [], name="rate")
+        tf.multiply(x, rate, name="y")
+
+    hub = imported(SCRIPT, _frozen(tmp_path / "m.pb", build), tmp_path / "hub")
+    assert hub.decisions == ["inputs: x of x, target, rate", "rate keeps its default value"]
+    named = imported(SCRIPT, tmp_path / "m.pb", tmp_path / "hub2", input_nodes="x", output_nodes="y")
+    assert named.decisions == ["rate keeps its default value"]
 
 
 def test_a_function_that_tests_the_flag(tmp_path):

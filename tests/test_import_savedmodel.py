@@ -87,6 +87,10 @@ def test_another_signature_that_counts_its_calls(sums, tmp_path):
     hub = imported(SCRIPT, sums[1], tmp_path / "hub", savedmodel_signature="count")
     assert names(hub.outputs) == ["y"]
     assert any("keeps no state" in note for note in hub.notes)
+    assert hub.decisions == [
+        "signature: count of count, counted, loop, serving_default",
+        "keeps no state between calls",
+    ]
 
 
 def test_an_output_that_depends_on_assigned_state(sums, tmp_path):
@@ -235,6 +239,12 @@ def test_tf1_tags_and_signatures(tmp_path):
     assert names(hub.inputs) == ["z", "b"]
     assert names(hub.outputs) == ["out"]
     assert "training:0 was set to false (it selects training)" in hub.notes
+    assert hub.decisions == [
+        "tags: serve of serve, gpu,serve",
+        "signature: serving_default of serving_default, classify",
+        "training set to false",
+    ]
+    assert any("signature serving_default was converted; the file also has classify" in note for note in hub.notes)
     assert hub.operators == {"AddV2": 1, "MatMul": 2, "Mul": 1, "Relu": 1}
     arrays = [np.ones((1, 4), np.float32), np.full((1, 4), 0.5, np.float32)]
     np.testing.assert_allclose(run_graph(hub, arrays)[0], expected, rtol=1e-5)

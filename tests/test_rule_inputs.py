@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 from conftest import ROOT
 
-from converter import rule_inputs
+from converter import code_version, rule_inputs, versions
 from converter.config import read_config
 from converter.plan import Planner
 from converter.rule_inputs import RuleInputs
@@ -96,6 +96,70 @@ def test_representative_data_belongs_to_the_export(work):
     (work / "d.npz").write_text("2")
     assert planned.data_version(wildcards) != first
     assert inputs().planner.plan("a.tflite").source.key == key
+
+
+@pytest.fixture
+def both(work) -> RuleInputs:
+    """A Keras source a and a PyTorch source p."""
+    (work / "models" / "p.pt2").write_bytes(b"program")
+    return inputs()
+
+
+TARGETS = ["a.onnx", "a.tflite", "a.dynamic.tflite", "p.onnx", "p.tflite", "p.dynamic.tflite"]
+
+
+def keys(planned: RuleInputs, key) -> dict[str, str]:
+    found = {}
+    for target in TARGETS:
+        name, _, extension = target.rpartition(".")
+        found[target] = key(planned, f"export_{extension}")(SimpleNamespace(name=name, extension=extension))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("package", "targets"),
+    [
+        ("onnxscript", {"p.onnx"}),
+        ("tf2onnx", {"a.onnx"}),
+        ("litert-torch", {"p.tflite", "p.dynamic.tflite"}),
+        ("ai-edge-quantizer", {"a.dynamic.tflite", "p.dynamic.tflite"}),
+        ("torch", {"p.onnx", "p.tflite", "p.dynamic.tflite"}),
+        ("onnxruntime", {"a.onnx", "p.onnx"}),
+    ],
+)
+def test_another_version_of_a_library_is_a_cause_for_the_targets_that_use_it(both, monkeypatch, package, targets):
+    before = keys(both, RuleInputs.export_versions)
+    installed = versions._version
+    monkeypatch.setattr(versions, "_version", lambda name: "99" if name == package else installed(name))
+    after = keys(both, RuleInputs.export_versions)
+    assert {target for target in TARGETS if after[target] != before[target]} == targets
+
+
+@pytest.mark.parametrize(
+    ("module", "targets"),
+    [
+        ("tf/onnx_export.py", {"a.onnx"}),
+        ("torch/onnx_export.py", {"p.onnx"}),
+        ("torch/tflite_export.py", {"p.tflite", "p.dynamic.tflite"}),
+        ("torch_to_keras/linear.py", {"p.tflite", "p.dynamic.tflite"}),
+        ("zoo/ssd.py", set()),
+    ],
+)
+def test_changed_code_is_a_cause_for_the_targets_that_run_it(both, monkeypatch, module, targets):
+    before, read = keys(both, RuleInputs.export_code), code_version._read
+    path = code_version._PACKAGES / "converter" / module
+    assert path.is_file()
+
+    def edited(file):
+        text, imported = read(file)
+        return text + ("# edited" if file == path else ""), imported
+
+    monkeypatch.setattr(code_version, "_read", edited)
+    code_version.code_version.cache_clear()
+    after = keys(both, RuleInputs.export_code)
+    monkeypatch.undo()
+    code_version.code_version.cache_clear()
+    assert {target for target in TARGETS if after[target] != before[target]} == targets
 
 
 def test_a_recipe_stands_for_the_file_it_makes(work):

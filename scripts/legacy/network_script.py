@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.machinery
 import importlib.util
 import os
 import platform
-import sys
 
 from legacy.errors import LegacyError
 
-__all__ = ["build", "load_script"]
+__all__ = ["build", "load_script", "user_code"]
+
+_ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+_SPEC = importlib.util.spec_from_file_location(
+    "user_code", os.path.join(_ROOT, "workflow", "converter", "user_code.py")
+)
+user_code = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(user_code)
 
 
 def load_script(path):
@@ -19,20 +24,15 @@ def load_script(path):
         return None
     if not os.path.isfile(path):
         raise LegacyError("ParameterError", f"network_script: there is no file {path}")
-    sys.path.insert(0, os.path.dirname(os.path.abspath(path)))
-    stem = os.path.splitext(os.path.basename(path))[0]
-    name = stem if stem.isidentifier() and stem not in sys.modules else "network_script"
-    loader = importlib.machinery.SourceFileLoader(name, os.path.abspath(path))
-    module = importlib.util.module_from_spec(importlib.util.spec_from_loader(name, loader))
-    sys.modules[name] = module
     try:
-        loader.exec_module(module)
-    except Exception as error:
+        return user_code.load_file(path)
+    except (KeyboardInterrupt, MemoryError):
+        raise
+    except BaseException as error:  # also SystemExit: a script without a main guard may end the program
         version = platform.python_version()
         reason = str(error).split("\n")[0]
         message = f"network_script: {path} raised {type(error).__name__}: {reason} in Python {version}"
         raise LegacyError("ParameterError", message) from error
-    return module
 
 
 def build(script, name, arguments):

@@ -14,6 +14,7 @@ from converter.hub import Hub
 from converter.parameters import EXPORT_PARAMETERS
 from converter.run_lock import end_with_run
 from converter.step import add_parameters, export_job, given_parameters, sentence
+from converter.user_code import Record, recorded
 
 __all__ = ["run_analysis"]
 
@@ -43,7 +44,8 @@ def run_analysis(
         if hub.error is not None:
             raise ConverterError(hub.error["message"])
         job = export_job(args.target, given_parameters(args, EXPORT_PARAMETERS))
-        analyse(hub, job, args.output, **{option: getattr(args, option) for option in options or {}})
+        with recorded(Record()):  # a script for representative data imports what it needs as in an export
+            analyse(hub, job, args.output, **{option: getattr(args, option) for option in options or {}})
     except Exception as error:
         if isinstance(error, ConverterError):
             text = sentence(str(error))

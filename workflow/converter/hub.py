@@ -24,17 +24,25 @@ class TensorSpec:
 
     name: what users see (ONNX name, TFLite signature key). shape: None for an unknown rank, None entries for unknown
     dimensions. dtype: numpy's name, or "string". tensor: its name in the hub's graph, such as "x:0" (TensorFlow only).
+    step: the scale of a source's quantized output, whose values are its multiples; 0 for all others.
     """
 
     name: str
     shape: tuple[int | None, ...] | None
     dtype: str
     tensor: str = ""
+    step: float = 0.0
 
     @classmethod
     def from_json(cls, entry: dict) -> TensorSpec:
         shape = entry["shape"]
-        return cls(entry["name"], None if shape is None else tuple(shape), entry["dtype"], entry.get("tensor", ""))
+        return cls(
+            entry["name"],
+            None if shape is None else tuple(shape),
+            entry["dtype"],
+            entry.get("tensor", ""),
+            entry.get("step", 0.0),
+        )
 
     def to_report(self) -> dict:
         return {"name": self.name, "shape": None if self.shape is None else list(self.shape), "dtype": self.dtype}
@@ -60,6 +68,7 @@ class Hub:
     decisions: what was decided that changes what the file means, a few words each, printed beside the target; `notes` are
     the sentences behind them. unproven: why agreement with the reference would prove nothing, one sentence that says what
     to give; every file of this source is then `unverified`. evidence: what the reference's samples are made of.
+    user_code: what ran of the user's own code (user_code.Record.to_json), with `key`, the rebuild key that it was run under.
     coverage, weakest: see evidence_coverage in the report's schema.
     """
 
@@ -84,6 +93,7 @@ class Hub:
     parameters: dict = field(default_factory=dict)
     step: dict = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
+    user_code: dict = field(default_factory=dict)
 
     @classmethod
     def read(cls, path: Path) -> Hub:

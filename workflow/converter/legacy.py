@@ -26,6 +26,7 @@ from converter.hub import Hub, Run
 from converter.informative import write_evidence
 from converter.step import ImportSpec
 from converter.toolchains import ensure
+from converter.user_code import active
 
 if TYPE_CHECKING:
     from converter.tf.graph_source import GraphSource
@@ -192,6 +193,9 @@ def call(toolchain: str, request: dict, folder: Path) -> dict:
         last = (output.strip().splitlines() or ["it said nothing"])[-1][:300]
         raise errors.SourceError(f"{request['source']}: toolchain {toolchain} could not read it ({last})")
     answer = json.loads((folder / "answer.json").read_text(encoding="utf-8"))
+    record = active()
+    if record is not None:
+        record.merge(answer["user_code"])
     if "error" in answer:
         kind = getattr(errors, answer["error"]["kind"])
         source = os.path.relpath(request["source"])

@@ -1,15 +1,11 @@
 """The user's `network_script`: load the Python file by its path, and build what `network_name` names in it.
 
-The script is the user's own code and runs as such. While it loads, its directory stands first on ``sys.path``, so that
-it can import the modules beside it.
+The script is the user's own code and runs as such (user_code.py); it can import the modules beside it.
 """
 
 from __future__ import annotations
 
-import importlib.machinery
-import importlib.util
 import inspect
-import re
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +14,7 @@ from types import ModuleType
 
 from converter.errors import ParameterError, nearest
 from converter.old_numpy import lend_old_names
+from converter.user_code import load_file
 
 __all__ = ["NetworkScript", "build", "load_script"]
 
@@ -56,36 +53,26 @@ class NetworkScript:
         return target
 
 
-def load_script(path: Path) -> NetworkScript:
-    """Run the script and return it. Raises ParameterError, in one sentence, when there is no such file or it raises."""
+def load_script(path: Path, parameter: str = "network_script") -> NetworkScript:
+    """Run the script and return it. Raises ParameterError, in one sentence, when there is no such file or it raises.
+
+    `parameter` named it. A script in any file runs, whatever its suffix: original job lists name some without one.
+    """
     path = Path(path)
     if not path.is_file():
         hint = "" if path.suffix == ".py" else "; write the path of a Python file"
-        raise ParameterError(f"network_script: there is no file {path}{hint}")
+        raise ParameterError(f"{parameter}: there is no file {path}{hint}")
     lend_old_names()
-    directory = str(path.resolve().parent)
-    # Under its own stem, as pickle would import it; a module of that name that is loaded already (numpy.py) stays.
-    name = path.stem if path.stem not in sys.modules and path.stem.isidentifier() else f"network_script_{_slug(path)}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        # Another suffix than .py: original job lists name scripts without one.
-        loader = importlib.machinery.SourceFileLoader(name, str(path))
-        spec = importlib.util.spec_from_loader(name, loader)
-    module = importlib.util.module_from_spec(spec)
     before = set(sys.modules)
-    sys.modules[name] = module
-    sys.path.insert(0, directory)
     try:
-        spec.loader.exec_module(module)
-    except KeyboardInterrupt:
+        module = load_file(str(path))
+    except (KeyboardInterrupt, MemoryError):
         raise
     except BaseException as error:  # also SystemExit: a script without a main guard may end the program
-        del sys.modules[name]
-        raise ParameterError(f"network_script: {path} raised {_where(error, path)}") from error
-    finally:
-        sys.path.remove(directory)
-    loaded = [sys.modules[key] for key in sorted(sys.modules.keys() - before - {name})]
-    return NetworkScript(path, module, [module for module in loaded if _is_beside(module, Path(directory))])
+        raise ParameterError(f"{parameter}: {path} raised {_where(error, path)}") from error
+    folder = path.resolve().parents[module.__name__.count(".")]  # that of its package, for a member of one
+    loaded = [sys.modules[key] for key in sorted(sys.modules.keys() - before - {module.__name__})]
+    return NetworkScript(path, module, [module for module in loaded if _is_beside(module, folder)])
 
 
 def _is_beside(module: ModuleType, directory: Path) -> bool:
@@ -150,7 +137,3 @@ def _where(error: BaseException, path: Path) -> str:
         lines = [error.lineno]
     text = (str(error).strip().splitlines() or [""])[0][:200]
     return f"{type(error).__name__}" + (f": {text}" if text else "") + (f" (line {lines[-1]})" if lines else "")
-
-
-def _slug(path: Path) -> str:
-    return re.sub(r"\W", "_", path.stem)

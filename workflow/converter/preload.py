@@ -144,7 +144,9 @@ def _run(request: dict, streams: list[int]) -> None:
         script, *arguments = request["arguments"]
         path = _SCRIPTS / f"{script}.py"
         sys.argv = [str(path), *arguments]
-        sys.path.insert(0, str(_SCRIPTS))
+        # As in a process of its own, whose modules may lie where the user says.
+        named = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+        sys.path[:0] = [str(_SCRIPTS), *map(os.path.abspath, named)]
         try:
             runpy.run_path(str(path), run_name="__main__")
             code = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from converter.errors import ParameterError
 
-__all__ = ["VARIANTS", "resolve_quantization"]
+__all__ = ["VARIANTS", "is_dynamic", "resolve_quantization"]
 
 # Suffixes of a target's name and the part of the quantization block they stand for.
 VARIANTS = {
@@ -13,6 +13,12 @@ VARIANTS = {
     "int8": {"optimization": "default", "type": "int8"},
     "uint8": {"optimization": "default", "type": "uint8"},
 }
+
+
+def is_dynamic(block: dict) -> bool:
+    """Whether a resolved block asks for weights in 8 bits, and for nothing that must be calibrated."""
+    plain = block.get("optimization", "none") != "none" and block.get("type", "float32") == "float32"
+    return plain and "load" not in block
 
 
 def resolve_quantization(block: dict, variant: str | None, written: dict | None = None) -> dict:

@@ -12,6 +12,7 @@ import numpy as np
 from converter.errors import ParameterError, UnsupportedError
 from converter.hub import Hub, Run
 from converter.informative import typical
+from converter.quantization_rules import is_dynamic
 from converter.quantized_run import FloatRunner
 from converter.quantized_verify import Thresholds, thresholds_for, verify_quantized
 from converter.representative import RepresentativeData
@@ -57,7 +58,7 @@ def kind_of(block: dict) -> Kind | None:
             )
         return Kind("float16", "float16", "float32")
     if dtype == "float32":
-        return Kind("int8", "integer", "float32") if "load" in block else Kind("dynamic", "dynamic", "float32")
+        return Kind("dynamic", "dynamic", "float32") if is_dynamic(block) else Kind("int8", "integer", "float32")
     return Kind(dtype, "integer", dtype)
 
 

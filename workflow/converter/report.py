@@ -16,24 +16,8 @@ if TYPE_CHECKING:
     from converter.step import ExportResult
 
 __all__ = [
-    *(
-        "compose",
-        "decision_lines",
-        "line",
-        "publishable",
-        "read",
-        "size_text",
-        "unfinished",
-        "versions_step",
-        "worst_output",
-        "write",
-    ),
+    *("compose", "decision_lines", "line", "publishable", "read", "size_text", "unfinished", "worst_output", "write"),
 ]
-
-
-def versions_step(export: str, framework: str) -> str:
-    """The entry of versions.STEP_PACKAGES for an export step, which depends on the framework it starts from."""
-    return f"{export}_pytorch" if framework == "pytorch" and export != "export_keras" else export
 
 
 def compose(

@@ -152,10 +152,7 @@ class _Script:
         from converter.network_script import load_script
 
         self.path = path
-        try:
-            self.module = load_script(path).module
-        except ParameterError as error:
-            raise ParameterError(str(error).replace("network_script:", "quantization.load:", 1)) from error
+        self.module = load_script(path, "quantization.load").module
         self.get_dataset = getattr(self.module, "get_dataset", None)
         if not callable(self.get_dataset):
             raise ParameterError(

@@ -16,16 +16,24 @@ from converter.overview_inputs import OverviewInputs
 from converter.parameters import RESERVED, flags
 from converter.plan import Plan, Planner, backend_toolchain
 from converter.quantization_rules import VARIANTS
+from converter.recorded_code import RecordedCode, read_record, record_of
 from converter.remote import is_mirror, is_remote, url_of
 from converter.remote_inputs import RemoteInputs
 from converter.source_files import file_sha256, source_bytes, source_files, source_sha256, source_stat
 from converter.toolchains import toolchain_version
-from converter.versions import step_versions
+from converter.versions import export_entries, step_versions
 
 __all__ = ["RuleInputs"]
 
 # Interpreter with TensorFlow or torch, before any model is loaded.
 _BASE_MB = 900
+# Steps that are for sources of one framework.
+_FRAMEWORKS = {
+    **dict.fromkeys(["import_keras", "import_savedmodel", "import_checkpoint", "import_protobuf"], "tensorflow"),
+    "export_protobuf": "tensorflow",
+    "import_pytorch": "pytorch",
+    "export_keras": "pytorch",
+}
 # The step behind each kind of recipe in configs/zoo.yaml.
 _RECIPE_STEPS = {
     "application": "zoo_keras",
@@ -48,6 +56,7 @@ class RuleInputs(OverviewInputs, RemoteInputs):
         self.planner = planner
         self.on_nodes: Callable[[], bool] = lambda: False  # whether Snakemake starts each step on another machine
         self.requested: Callable[[], Collection[str]] = tuple  # targets named by the user
+        self._code = RecordedCode()
 
     @property
     def _base_mb(self) -> int:
@@ -91,32 +100,32 @@ class RuleInputs(OverviewInputs, RemoteInputs):
         return shlex.quote(self.planner.import_plan(wildcards.key).source)
 
     def source_version(self, wildcards: object) -> str:
-        """A hash of the source's bytes and of the files its parameters name: the only thing that makes an import stale.
+        """A hash of the source's bytes, of the files its parameters name, and of the user's code that ran in the import.
 
         The hub remembers size and time of what it read, so that an unchanged file is not hashed again.
         """
         plan = self.planner.import_plan(wildcards.key)
+        hub = read_record(Path("intermediate", wildcards.key, "hub.json"))
         digest = hashlib.sha256()
         if is_mirror(plan.source):  # likewise: what the storage says of it stands for its bytes
             digest.update(self._remote_version(plan.source).encode())
         elif plan.made:  # may not exist yet: the recipe stands for its bytes
             digest.update(self.recipe_version(plan.source).encode())
         else:
-            hub = Path("intermediate", wildcards.key, "hub.json")
             digest.update(self._source_sha256(hub, Path(plan.source)).encode())
         if plan.toolchain != "default":
             digest.update(toolchain_version(plan.toolchain).encode())
-        for path in (plan.parameters.get("network_script"), plan.parameters.get("verify", {}).get("inputs")):
+        script = plan.parameters.get("network_script")
+        for path in (script, plan.parameters.get("verify", {}).get("inputs")):
             digest.update(_hash_if_file(path).encode())
-        return digest.hexdigest()[:32]
+        return self._code.key(digest.hexdigest()[:32], script, hub.get("user_code", {}))
 
     @staticmethod
-    def _source_sha256(hub: Path, source: Path) -> str:
+    def _source_sha256(hub: dict, source: Path) -> str:
         try:
-            if hub.is_file():
-                recorded = json.loads(hub.read_text(encoding="utf-8"))["source"]
-                if recorded.get("sha256") and recorded.get("stat") == source_stat(source):
-                    return recorded["sha256"]
+            recorded = hub.get("source", {})
+            if recorded.get("sha256") and recorded.get("stat") == source_stat(source):
+                return recorded["sha256"]
             return source_sha256(source)
         except (ConverterError, OSError) as error:
             return f"unreadable: {error}"
@@ -161,8 +170,13 @@ class RuleInputs(OverviewInputs, RemoteInputs):
         return flags(self._plan(wildcards).parameters)
 
     def data_version(self, wildcards: object) -> str:
-        """A hash of the representative data's file, which is outside the hub."""
-        return _hash_if_file(self._plan(wildcards).parameters.get("quantization", {}).get("load"))
+        """A hash of the representative data's file, which is outside the hub, and of the user's code that ran in it."""
+        plan = self._plan(wildcards)
+        load = plan.parameters.get("quantization", {}).get("load")
+        if not load or load.endswith(".npz"):
+            return _hash_if_file(load)
+        record = read_record(record_of(Path("intermediate/staged", plan.name)))
+        return self._code.key(_hash_if_file(load), load, record)
 
     def export_memory(self, wildcards: object, attempt: int = 1) -> int:
         """MB: a compiler holds the weights several times over."""
@@ -237,7 +251,7 @@ class RuleInputs(OverviewInputs, RemoteInputs):
         return self.export_options(_tflite(wildcards))
 
     def layers_data(self, wildcards: object) -> str:
-        return self.data_version(_tflite(wildcards))
+        return self._load_version(self._plan(_tflite(wildcards)).parameters.get("quantization", {}).get("load"))
 
     def layers_memory(self, wildcards: object, attempt: int = 1) -> int:
         return self.export_memory(_tflite(wildcards), attempt)
@@ -261,7 +275,13 @@ class RuleInputs(OverviewInputs, RemoteInputs):
     def page_data(self, wildcards: object) -> str:
         """Hashes of the representative data of all files."""
         blocks = [block for block in self._blocks(wildcards).values() if isinstance(block, dict)]
-        return json.dumps([_hash_if_file(path) for path in sorted({block.get("load", "") for block in blocks})])
+        return json.dumps([self._load_version(path) for path in sorted({block.get("load", "") for block in blocks})])
+
+    def _load_version(self, load: str | None) -> str:
+        """What stands for representative data where no record is kept: all Python files beside a script count."""
+        if not load or load.endswith(".npz"):
+            return _hash_if_file(load)
+        return self._code.key(_hash_if_file(load), load, {})
 
     def page_memory(self, wildcards: object, attempt: int = 1) -> int:
         return self.export_memory(_float16(wildcards), attempt)
@@ -284,11 +304,45 @@ class RuleInputs(OverviewInputs, RemoteInputs):
     def inspect_hub(self, wildcards: object) -> str:
         return self.hub(_Named(f"{wildcards.model}.onnx"))
 
+    # --- the code and the libraries of a step
+
     @staticmethod
     def versions(step: str) -> str:
         return json.dumps(step_versions(step))
 
-    code = staticmethod(code_version)
+    @staticmethod
+    def code(step: str) -> str:
+        return code_version(step, _FRAMEWORKS.get(step))
+
+    def export_code(self, step: str) -> Callable[[object], str]:
+        """Of what a step runs for sources of the target's framework."""
+        return lambda wildcards: code_version(step, _framework(self._exported(wildcards)))
+
+    def export_versions(self, step: str) -> Callable[[object], str]:
+        """Of the libraries that a step uses for sources of the target's framework."""
+
+        def versions(wildcards: object) -> str:
+            plan = self._exported(wildcards)
+            return json.dumps(
+                step_versions(*export_entries(step, _framework(plan), plan.parameters.get("quantization")))
+            )
+
+        return versions
+
+    def page_versions(self, wildcards: object) -> str:
+        plan = self._exported(wildcards)
+        return json.dumps(step_versions(*export_entries("export_tflite", _framework(plan)), "quantize_dynamic"))
+
+    def _exported(self, wildcards: object) -> Plan:
+        """The plan of the wildcards' target, or, where they name none, of what is measured of a .tflite file."""
+        if hasattr(wildcards, "extension"):
+            return self._plan(wildcards)
+        layers = self._plan(_tflite(wildcards))
+        return layers if layers.source else self._plan(_float16(wildcards))
+
+
+def _framework(plan: Plan) -> str:
+    return "pytorch" if plan.source is not None and plan.source.format == "pytorch" else "tensorflow"
 
 
 def _minutes(megabytes: int) -> int:

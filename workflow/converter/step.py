@@ -34,14 +34,16 @@ from converter.parameters import (
 )
 from converter.run_lock import end_with_run, in_run
 from converter.start_up import load
+from converter.user_code import Record, recorded
 from converter.verify import Tolerance, Verification
-from converter.versions import step_versions
+from converter.versions import export_entries, step_versions
 
 __all__ = [
     *("ExportJob", "ExportResult", "ImportSpec", "add_parameters", "export_job", "given_parameters", "import_spec"),
     *("measure", "run_export", "run_import", "sentence"),
 ]
 
+_KEY_HELP = "what planning made of the source's bytes and the user's code; recorded with what is run of that"
 # Another try may succeed when there is memory or disk again.
 _TRANSIENT = {errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EIO, errno.EROFS}
 
@@ -214,6 +216,7 @@ def run_import(name: str, import_model: Callable[[ImportSpec, Path], Hub], argv:
     parser.add_argument("source", help=PARAMETERS["convert_from"].help)
     parser.add_argument("hub", type=Path, help="directory to write")
     parser.add_argument("--error", help="write this sentence as the import's failure")
+    parser.add_argument("--key", default="", help=_KEY_HELP)
     add_parameters(parser, IMPORT_PARAMETERS)
     args = parser.parse_args(argv)
     end_with_run()
@@ -221,6 +224,7 @@ def run_import(name: str, import_model: Callable[[ImportSpec, Path], Hub], argv:
     hub = Hub(args.hub)
     parameters: dict = {}
     limits = limits_for(0)
+    code = Record()
     source: dict = {"path": args.source, "format": name.removeprefix("import_"), "sha256": None, "bytes": None}
     try:
         if args.error:
@@ -240,7 +244,7 @@ def run_import(name: str, import_model: Callable[[ImportSpec, Path], Hub], argv:
         confinement = _confined(name, args.hub, limits, [args.hub], runs_script, spec.toolchain)
         if spec.toolchain == "default":
             load("torch" if name == "import_pytorch" else "tensorflow")
-        with confinement if argv is None else nullcontext():
+        with confinement if argv is None else nullcontext(), recorded(code):
             hub = import_model(spec, args.hub)
         if source_stat(path) != stat:
             raise OSError(errno.EIO, f"{path} changed while it was read")
@@ -252,7 +256,7 @@ def run_import(name: str, import_model: Callable[[ImportSpec, Path], Hub], argv:
             from converter.legacy_hints import toolchain_hint
 
             hub.error["message"] += toolchain_hint(error)
-    hub.source, hub.parameters = source, parameters
+    hub.source, hub.parameters, hub.user_code = source, parameters, {"key": args.key, **code.to_json()}
     hub.versions, hub.step = {**step_versions(name), **hub.versions}, measure(name)
     hub.write()
     return 0
@@ -284,6 +288,7 @@ def run_export(
     With `argv` it runs inside another program, which is not confined.
     """
     from converter import report
+    from converter.recorded_code import record_of, refuse_changed, write_record
     from converter.source_files import source_bytes
 
     parser = argparse.ArgumentParser(prog=name, description=sys.modules[export_model.__module__].__doc__)
@@ -291,6 +296,7 @@ def run_export(
     parser.add_argument("staged", type=Path, help="file to write")
     parser.add_argument("--report", type=Path, required=True, help="report to write")
     parser.add_argument("--target", required=True, help="what the file will be named in the end")
+    parser.add_argument("--key", default="", help=_KEY_HELP)
     add_parameters(parser, EXPORT_PARAMETERS)
     args = parser.parse_args(argv)
     end_with_run()
@@ -298,7 +304,7 @@ def run_export(
     args.report.parent.mkdir(parents=True, exist_ok=True)
     args.staged.unlink(missing_ok=True)
     hub = Hub.read(args.hub)
-    result, error, parameters = None, hub.error, {}
+    result, error, parameters, code = None, hub.error, {}, Record()
     limits = limits_for(source_bytes(args.hub))
     try:
         parameters = given_parameters(args, EXPORT_PARAMETERS)
@@ -309,7 +315,8 @@ def run_export(
             toolchain = "default" if job.backend == "default" else hub.parameters.get("toolchain", "tf2.3")
             confinement = _confined(name, args.target, limits, folders, runs_script, toolchain)
             load("torch" if hub.framework == "pytorch" else "tensorflow")
-            with confinement if argv is None else nullcontext():
+            refuse_changed(hub)
+            with confinement if argv is None else nullcontext(), recorded(code):
                 result = export_model(hub, job, args.staged)
             if not args.staged.is_file():
                 raise RuntimeError(f"{name} wrote no file")
@@ -320,8 +327,10 @@ def run_export(
     if error is not None:
         # Snakemake wants every declared output; `publish` never moves a file whose report says failed.
         args.staged.write_bytes(b"")
+    if "load" in parameters.get("quantization", {}):
+        write_record(record_of(args.staged), {"key": args.key, **code.to_json()})
     steps = [hub.step, measure(name)] if hub.step else [measure(name)]
-    versions = {**hub.versions, **step_versions(report.versions_step(name, hub.framework))}
+    versions = {**hub.versions, **step_versions(*export_entries(name, hub.framework, parameters.get("quantization")))}
     report.write(
         args.report, report.compose(args.target, hub, parameters, name, result, error, args.staged, steps, versions)
     )

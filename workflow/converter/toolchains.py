@@ -89,6 +89,7 @@ def is_available(toolchain: str) -> bool:
 def toolchain_version(toolchain: str) -> str:
     """A hash of the environment's list and of the programs that run in it: a change of either makes its imports stale."""
     scripts = [_SCRIPTS / "legacy_import.py", *sorted((_SCRIPTS / "legacy").glob("*.py"))]
+    scripts.append(Path(__file__).with_name("user_code.py"))
     files = b"".join(path.read_bytes() for path in [requirements(toolchain), *scripts])
     return hashlib.sha256(files).hexdigest()[:16]
 

@@ -3,7 +3,7 @@
 The rule, per output: max |source - target| <= max(atol, rtol * max |source|), with NaN and infinities in the same
 places; integer, boolean and string outputs are equal. The tolerance is relative to each output's own size, so that a
 softmax over a thousand classes (values near 1e-3) is not waved through, and to each kind of samples, so that one of large
-values does not excuse the others.
+values does not excuse the others. Outputs that the source itself quantizes are compared in steps of their scale (STEPS).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from converter.hub import Run, TensorSpec
 from converter.informative import reference_is_weak, typical
 
-__all__ = ["Tolerance", "Verification", "verify"]
+__all__ = ["STEPS", "StepTolerance", "Tolerance", "Verification", "verify"]
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,21 @@ class Tolerance:
 
     def of(self, max_abs_reference: float) -> float:
         return max(self.atol, self.rtol * max_abs_reference)
+
+
+@dataclass(frozen=True)
+class StepTolerance:
+    """For outputs that the source itself quantizes: how many steps a value may be off, and the share of values that may be.
+
+    Measured with torch 2.13 on x86 against onnxruntime 1.32: 0.3 % of the values of two linear layers, 8 % of those of two
+    convolutions and a linear layer land one step aside, none further.
+    """
+
+    steps: int = 1
+    share: float = 0.1
+
+
+STEPS = StepTolerance()
 
 
 @dataclass
@@ -71,7 +86,7 @@ def verify(
             return Verification(False, runtime, _samples(runs), False, [], message)
         for position, (expected, actual) in enumerate(zip(run.outputs, results, strict=True)):
             pairs[position].setdefault(run.kind, []).append((np.asarray(expected), np.asarray(actual)))
-    entries = [_compare_kinds(spec.name, by_kind, tolerance) for spec, by_kind in zip(outputs, pairs, strict=True)]
+    entries = [_compare_kinds(spec, by_kind, tolerance) for spec, by_kind in zip(outputs, pairs, strict=True)]
     failed = [entry for entry in entries if entry["problem"]]
     message = "; ".join(f"output {entry['name']} {entry['problem']}" for entry in failed) or None
     for entry in entries:
@@ -88,13 +103,35 @@ def _samples(runs: Sequence[Run]) -> int:
     return count
 
 
-def _compare_kinds(name: str, by_kind: dict[str, list[tuple[np.ndarray, np.ndarray]]], tolerance: Tolerance) -> dict:
+def _compare_kinds(
+    spec: TensorSpec, by_kind: dict[str, list[tuple[np.ndarray, np.ndarray]]], tolerance: Tolerance
+) -> dict:
     """The entry of the kind of samples that comes nearest to its tolerance, or exceeds it most; it names the kind."""
-    entries = [{**_compare(name, pairs, tolerance), "kind": kind} for kind, pairs in by_kind.items()]
+    entries = [{**_compare(spec.name, pairs, tolerance), "kind": kind} for kind, pairs in by_kind.items()]
+    if spec.step:
+        for entry, pairs in zip(entries, by_kind.values(), strict=True):
+            _compare_steps(entry, pairs, spec.step)
     worst = max(entries, key=lambda entry: (entry["problem"] is not None, _used(entry)))
     if worst["problem"] and worst["kind"] != "typical":
         worst["problem"] += f" on inputs of {worst['kind']}"
     return worst
+
+
+def _compare_steps(entry: dict, pairs: list[tuple[np.ndarray, np.ndarray]], step: float) -> None:
+    """Judge an entry by STEPS instead, unless the shape or a NaN is wrong; single rows of special values have no share."""
+    if entry["max_abs_diff"] is None or (entry["problem"] or "").startswith("has "):
+        return
+    off = np.concatenate([np.abs(a.astype(np.float64) - e.astype(np.float64)).reshape(-1) for e, a in pairs]) / step
+    off = off[np.isfinite(off)]
+    share, most = float((off > 0.5).mean()) if off.size else 0.0, float(off.max(initial=0.0))
+    entry |= {"step": step, "steps_off": round(most, 3), "share_off": round(share, 6)}
+    entry["tolerance"] = max(entry["tolerance"], (STEPS.steps + 0.01) * step)
+    entry["problem"] = None
+    if entry["max_abs_diff"] > entry["tolerance"]:
+        entry["problem"] = f"is {most:.3g} steps of {step:.3g} off, allowed {STEPS.steps}"
+    elif entry["kind"] == "typical" and share > STEPS.share:
+        entry["problem"] = f"is a step of {step:.3g} off in {share:.1%} of its values, allowed {STEPS.share:.0%}"
+    entry["passed"] = entry["problem"] is None
 
 
 def _used(entry: dict) -> float:

@@ -45,6 +45,7 @@ class Source:
     input_candidates: list[TensorSpec] = field(default_factory=list)
     output_candidates: list[TensorSpec] = field(default_factory=list)
     direct: str | None = None
+    decisions: list[str] = field(default_factory=list)
 
 
 def override_shapes(spec: ImportSpec, inputs: Sequence[TensorSpec]) -> list[TensorSpec]:
@@ -102,7 +103,7 @@ def build_hub(spec: ImportSpec, out: Path, frozen: Frozen, source: Source) -> Hu
         outputs=frozen.outputs,
         batch_dynamic=batch_dynamic,
         notes=notes,
-        decisions=["keeps no state between calls"] if frozen.assigned else [],
+        decisions=[*source.decisions, *(["keeps no state between calls"] if frozen.assigned else [])],
         operators=_operators(frozen.graph_def),
         parameters_count=frozen.parameters_count,
         candidates={

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from converter.tf.graph import GraphDef, NodeDef, node_name
 from converter.tf.resources import VARIABLE_OPS
 from converter.tf.values import Value
 
-__all__ = ["checkpoint_values", "read_meta_graph"]
+__all__ = ["checkpoint_values", "moving_averages", "read_meta_graph"]
 
 _SAVES = {"SaveV2": (1, 2, 3), "SaveSlices": (1, 2, 3), "Save": (1, None, 2)}  # op: names, slices, first tensor
 _READS = ("Identity", "ReadVariableOp", "RefIdentity", "Cast")
@@ -71,14 +71,7 @@ def checkpoint_values(
     nodes = {node.name: node for node in graph_def.node}
     values = {}
     for name in needed:
-        key, piece = next(
-            (
-                entry
-                for entry in [*entries.get(name, []), (name, ""), (_shared_name(nodes[name]), "")]
-                if entry[0] in shapes
-            ),
-            ("", ""),
-        )
+        key, piece = _entry(nodes[name], entries, shapes)
         if not key:
             raise SourceError(
                 f"the checkpoint {prefix} holds no value for the graph's variable {name}: "
@@ -95,6 +88,23 @@ def checkpoint_values(
         dtype = np.dtype(dtypes[key].as_numpy_dtype)
         values[name] = Value(name, dtype, shape, _reader(reader, prefix, key, slices))
     return values
+
+
+def _entry(
+    node: NodeDef, entries: Mapping[str, list[tuple[str, str]]], shapes: Mapping[str, object]
+) -> tuple[str, str]:
+    """The entry of the checkpoint, and the part of it, that a variable is restored from; ("", "") where there is none."""
+    likely = [*entries.get(node.name, []), (node.name, ""), (_shared_name(node), "")]
+    return next((entry for entry in likely if entry[0] in shapes), ("", ""))
+
+
+def moving_averages(graph_def: GraphDef, prefix: str, needed: Iterable[str], saver_scope: str = "save") -> list[str]:
+    """Entries that hold an average, as tf.train.ExponentialMovingAverage keeps it, of variables whose plain value is taken."""
+    shapes = tf.compat.v1.train.NewCheckpointReader(prefix).get_variable_to_shape_map()
+    entries = _saved_entries(graph_def, saver_scope)
+    nodes = {node.name: node for node in graph_def.node}
+    taken = [_entry(nodes[name], entries, shapes)[0] for name in needed]
+    return sorted(average for key in taken if (average := f"{key}/ExponentialMovingAverage") in shapes)
 
 
 def _refuse_other(prefix: str, node: NodeDef, dtype: tf.DType, shape: Sequence[int]) -> None:

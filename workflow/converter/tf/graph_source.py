@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,6 +51,7 @@ class GraphSource:
     input_candidates: list[TensorSpec]
     output_candidates: list[TensorSpec]
     notes: list[str] = field(default_factory=list)
+    decisions: list[str] = field(default_factory=list)
     weights: Mapping[str, Value] = field(default_factory=dict)
 
     def inference_graph(self) -> GraphDef:
@@ -141,7 +143,30 @@ def open_graph(
     used = {node.name for node in prune(graph_def, [entry.tensor for entry in outputs]).node}
     unused = [name for name in constants if name not in used]
     notes = [note for note in notes if not any(note.startswith(f"{name}:0 was set") for name in unused)]
-    return GraphSource(graph_def, inputs, outputs, constants, likely_inputs, likely_outputs, notes, weights)
+    decisions = []
+    for what, given, taken, likely in (
+        ("inputs", given_inputs, inputs, likely_inputs),
+        ("outputs", given_outputs, outputs, likely_outputs),
+    ):
+        names = [entry.name for entry in taken]
+        others = [entry.name for entry in likely if entry.name not in names]
+        if not given and others:
+            decisions.append(f"{what}: {', '.join(names)} of {', '.join([*names, *others])}")
+    decisions += _constant_decisions(notes)
+    return GraphSource(graph_def, inputs, outputs, constants, likely_inputs, likely_outputs, notes, decisions, weights)
+
+
+_SET = re.compile(r"^(\S+?)(?::0)? (was set to false|keeps its default value)")
+
+
+def _constant_decisions(notes: Sequence[str]) -> list[str]:
+    """Flags and defaults that became constants, in a few words for each kind."""
+    found = []
+    constants = [(match[1], match[2].removeprefix("was ")) for note in notes if (match := _SET.match(note))]
+    for what in dict.fromkeys(text for _, text in constants):
+        names = [name for name, text in constants if text == what]
+        found.append(f"{', '.join(names)} {what if len(names) == 1 else what.replace('keeps its', 'keep their')}")
+    return found
 
 
 def unknown_operators(graph_def: GraphDef) -> list[str]:

@@ -9,12 +9,13 @@ from contextlib import contextmanager, nullcontext
 from types import ModuleType
 
 from converter.errors import ConverterError, ParameterError, SourceError
+from converter.network_script import build, load_script
 from converter.step import ImportSpec
 from converter.tf.errors import reason
 from converter.tf.keras_file import KerasFile
 from converter.tf.keras_repairs import no_initial_weights, repaired, uncopied_weights
 from converter.tf.keras_trust import has_bytecode, keras_modules_only, refuse_untrusted
-from converter.tf.network_script import build_network, custom_objects, keras_names, load_script
+from converter.tf.network_script import custom_objects, keras_names
 from converter.toolchains import toolchain_for_keras
 
 __all__ = ["open_keras"]
@@ -40,9 +41,9 @@ def open_keras(spec: ImportSpec, file: KerasFile) -> Iterator[tuple[object, Modu
     with keras_names(keras), repaired(keras), _quiet(), own_modules:
         script = load_script(spec.network_script) if spec.network_script else None
         if file.config is None or (script is not None and spec.network_name):
-            model = _build_and_fill(spec, file, build_network(script, spec.network_name, spec.network_args))
+            model = _build_and_fill(spec, file, build(script, spec.network_name, spec.network_args))
         else:
-            model = _load(file, keras, custom_objects(script, keras) if script else {}, spec)
+            model = _load(file, keras, custom_objects(script.module, keras) if script else {}, spec)
         yield model, _keras_of(model, keras)
 
 

@@ -1,39 +1,16 @@
-"""The user's Python file beside a Keras model: custom layers and functions, or the code that builds the model."""
+"""What a Keras model takes from the user's network_script: custom layers and functions, under the Keras they mean."""
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from types import ModuleType
 
-from converter.errors import ParameterError, nearest
-from converter.old_numpy import lend_old_names
+from converter.errors import ParameterError
 
-__all__ = ["build_network", "custom_objects", "keras_names", "load_script"]
-
-
-def load_script(path: Path) -> ModuleType:
-    """Run a script as a module of its own; its folder is importable meanwhile. Raises ParameterError for its own errors."""
-    if not path.is_file():
-        raise ParameterError(f"network_script: {path} does not exist")
-    spec = importlib.util.spec_from_file_location(f"network_script_{path.stem}", path)
-    if spec is None or spec.loader is None:
-        raise ParameterError(f"network_script: {path} is no Python file: its name must end in .py")
-    lend_old_names()
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    sys.path.insert(0, str(path.parent.resolve()))
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:  # the script is the user's: whatever it raises is theirs to read
-        raise ParameterError(f"network_script: {path} fails with {type(error).__name__}: {error}") from error
-    finally:
-        sys.path.remove(str(path.parent.resolve()))
-    return module
+__all__ = ["custom_objects", "keras_names"]
 
 
 def custom_objects(module: ModuleType, keras: ModuleType) -> dict[str, object]:
@@ -57,27 +34,6 @@ def custom_objects(module: ModuleType, keras: ModuleType) -> dict[str, object]:
         if is_class or (inspect.isfunction(value) and value.__module__ == module.__name__):
             found[name] = value
     return found
-
-
-def build_network(module: ModuleType, name: str, arguments: dict | list | None) -> object:
-    """Call the class or function `name` of the script. Raises ParameterError."""
-    factory = getattr(module, name, None)
-    if not callable(factory):
-        names = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
-        close = nearest(name, names) or names[:8]
-        raise ParameterError(
-            f"network_name: {module.__file__} has no class or function {name}"
-            + (f"; it has {', '.join(close)}" if close else "")
-        )
-    positional = arguments if isinstance(arguments, list) else []
-    keyword = arguments if isinstance(arguments, dict) else {}
-    try:
-        return factory(*positional, **keyword)
-    except Exception as error:  # the user's code
-        raise ParameterError(
-            f"network_name: {name} of {module.__file__} fails with {type(error).__name__}: {error}; "
-            "network_args gives it arguments"
-        ) from error
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
 from converter.errors import ParameterError, SourceError, nearest
 
-__all__ = ["choose_signature", "meta_graph_of", "read_saved_model"]
+__all__ = ["choices", "choose_signature", "meta_graph_of", "read_saved_model"]
 
 # Written for initialization and training by TensorFlow itself.
 _INTERNAL = ("__saved_model_init_op", "__saved_model_train_op")
@@ -54,7 +54,7 @@ def meta_graph_of(
 
 def choose_signature(directory: Path, meta: meta_graph_pb2.MetaGraphDef, name: str) -> meta_graph_pb2.SignatureDef:
     """The signature of that name. Raises ParameterError that lists those there are, SourceError where there is none."""
-    available = sorted(key for key, entry in meta.signature_def.items() if key not in _INTERNAL and entry.outputs)
+    available = _signatures(meta)
     if not available:
         raise SourceError(
             f"{directory} has no signature, which says what its inputs and outputs are: "
@@ -66,3 +66,27 @@ def choose_signature(directory: Path, meta: meta_graph_pb2.MetaGraphDef, name: s
         listed = " or ".join([*close, *others])
         raise ParameterError(f"{directory} has no signature {name}: write savedmodel_signature: {listed}")
     return meta.signature_def[name]
+
+
+def choices(
+    saved_model: saved_model_pb2.SavedModel, meta: meta_graph_pb2.MetaGraphDef, signature: str
+) -> tuple[list[str], list[str]]:
+    """Notes and decisions: the graph and the signature that were taken, where the file has others too."""
+    notes, decisions = [], []
+    tags = [",".join(sorted(entry.meta_info_def.tags)) for entry in saved_model.meta_graphs]
+    own = ",".join(sorted(meta.meta_info_def.tags))
+    for what, parameter, taken, names in (
+        ("graph with the tags", "savedmodel_tag", own, tags),
+        ("signature", "savedmodel_signature", signature, _signatures(meta)),
+    ):
+        others = [name for name in names if name != taken]
+        if others:
+            notes.append(
+                f"the {what} {taken} was converted; the file also has {' and '.join(others)} ({parameter} chooses)"
+            )
+            decisions.append(f"{'tags' if what != 'signature' else what}: {taken} of {', '.join([taken, *others])}")
+    return notes, decisions
+
+
+def _signatures(meta: meta_graph_pb2.MetaGraphDef) -> list[str]:
+    return sorted(key for key, entry in meta.signature_def.items() if key not in _INTERNAL and entry.outputs)

@@ -46,7 +46,8 @@ def import_signature(
                 load()
             return source.run(session, arrays)
 
-        loaded = Source(run, source.notes, source.inputs, _endpoints(meta.graph_def, signature.outputs))
+        candidates = _endpoints(meta.graph_def, signature.outputs)
+        loaded = Source(run, source.notes, source.inputs, candidates, decisions=source.decisions)
         return build_hub(spec, out, frozen, loaded)
 
 

@@ -1,4 +1,5 @@
-"""State dicts: find one in what a checkpoint file holds, and load it into a module with every key accounted for."""
+"""State dicts and modules in what a checkpoint file holds: find them, choose the one that fits, load it with every key
+accounted for. Where two fit that are not equal, the user is asked."""
 
 from __future__ import annotations
 
@@ -9,9 +10,9 @@ import torch
 
 from converter.errors import ParameterError, SourceError, nearest
 
-__all__ = ["find_state_dict", "is_state_dict", "load_state"]
+__all__ = ["choose_module", "choose_state", "find_weights", "is_state_dict", "load_state"]
 
-# Where training scripts put the weights, the most telling names first (averaged weights are not taken unasked).
+# Where training scripts put the weights, the most telling names first: the one whose misfit is told where none fits.
 _USUAL_KEYS = (
     *("model_state_dict", "state_dict", "model_state", "model", "net", "network", "module", "weights", "params"),
     *("generator", "encoder", "backbone"),
@@ -28,37 +29,124 @@ def is_state_dict(value: object) -> bool:
     return all(isinstance(key, str) for key in value) and any(tensors) and all(tensors)
 
 
-def find_state_dict(path: Path, content: object, key: str | None) -> object:
-    """The state dict, or the module, within what was unpickled: `content[key]`, else `content` or an entry of a usual name.
+def find_weights(path: Path, content: object, key: str | None) -> dict[str, object]:
+    """The state dicts and modules within what was unpickled, by the `state_dict_key` that names each.
 
-    Raises ParameterError when `key` is not there, SourceError when nothing in the file looks like weights.
+    The first is what a usual name says. `content` itself has the name "". Only one where `key` is given. Raises
+    ParameterError when `key` is not there, SourceError when nothing in the file looks like weights.
     """
     if key is not None:
-        return _named(path, content, key)
-    if isinstance(content, torch.nn.Module) or is_state_dict(content):
-        return content
+        return {key: _named(path, content, key)}
+    if _is_weights(content):
+        return {"": content}
     if isinstance(content, torch.Tensor):
         raise SourceError(
             f"{path} holds one tensor of shape {list(content.shape)}, not a model: save the module or its state_dict"
         )
     if not isinstance(content, Mapping):
         raise SourceError(f"{path} holds a {type(content).__name__}, not a model: save the module or its state_dict")
-    for name in _USUAL_KEYS:
-        if isinstance(content.get(name), torch.nn.Module) or is_state_dict(content.get(name)):
-            return content[name]
-    candidates = [
-        str(name) for name, value in content.items() if isinstance(value, torch.nn.Module) or is_state_dict(value)
-    ]
-    if len(candidates) == 1:
-        return content[candidates[0]]
-    if candidates:
-        raise ParameterError(
-            f"{path} holds several sets of weights: write state_dict_key, one of {', '.join(candidates)}"
-        )
-    found = ", ".join(f"{name} ({type(value).__name__})" for name, value in list(content.items())[:8]) or "nothing"
-    raise SourceError(
-        f'{path} holds no weights under a usual name; it has {found}: write state_dict_key, such as "net.weights"'
+    found = _weights_within(content)
+    if found:
+        usual = [name for name in _USUAL_KEYS if name in found]
+        return {name: found[name] for name in [*usual, *(name for name in found if name not in usual)]}
+    entries = ", ".join(f"{name} ({type(value).__name__})" for name, value in list(content.items())[:8]) or "nothing"
+    raise SourceError(f"{path} holds no weights: it has {entries}; save the module or its state_dict")
+
+
+def _is_weights(value: object) -> bool:
+    return isinstance(value, torch.nn.Module) or is_state_dict(value)
+
+
+def _weights_within(content: Mapping, depth: int = 0) -> dict[str, object]:
+    """By dotted names; an average is often kept beside its decay (`ema.shadow`), an optimizer's moments lie deeper."""
+    found: dict[str, object] = {}
+    for name, value in content.items():
+        if not isinstance(name, str):
+            continue
+        if _is_weights(value):
+            found[name] = value
+        elif isinstance(value, Mapping) and depth < 2:
+            found |= {f"{name}.{inner}": entry for inner, entry in _weights_within(value, depth + 1).items()}
+    return found
+
+
+def choose_module(path: Path, found: Mapping[str, object], wanted: type | None) -> tuple[str, torch.nn.Module] | None:
+    """The pickled module to convert, and its name; None where there are state dicts only.
+
+    wanted: the class that network_name names. Raises ParameterError where modules, or the weights of one and a state dict
+    of other values, are there to choose from.
+    """
+    modules = {name: value for name, value in found.items() if isinstance(value, torch.nn.Module)}
+    if not modules:
+        return None
+    if wanted is not None:
+        others = sorted({type(value).__name__ for value in modules.values()})
+        parallel = torch.nn.DataParallel | torch.nn.parallel.DistributedDataParallel
+        modules = {
+            name: value
+            for name, value in modules.items()
+            if isinstance(value.module if isinstance(value, parallel) else value, wanted)
+        }
+        if not modules:
+            raise ParameterError(
+                f"network_name is {wanted.__name__}, but {path} holds a whole {' and a '.join(others)}: "
+                "leave network_name out"
+            )
+    name, module = next(iter(modules.items()))
+    rivals = [name]
+    own = module.state_dict()
+    for other, value in found.items():
+        state = value.state_dict() if isinstance(value, torch.nn.Module) else value
+        if other != name and ((other in modules and not _equal(own, state)) or _fits_otherwise(own, state)):
+            rivals.append(other)
+    if len(rivals) > 1:
+        raise ParameterError(_several(path, "modules or sets of weights", rivals))
+    return name, module
+
+
+def choose_state(
+    path: Path, found: Mapping[str, Mapping[str, torch.Tensor]], module: torch.nn.Module, name: str
+) -> tuple[str, list[str], list[str]]:
+    """Load the one set of weights that fits the module. Its name, notes and decisions.
+
+    Raises ParameterError where several of other values fit, SourceError that says what is missing where none does.
+    """
+    own = module.state_dict()
+    fitting = [key for key, state in found.items() if not _problems(own, _strip(state, own)[0], name)]
+    others = [key for key in fitting[1:] if not _equal(_strip(found[fitting[0]], own)[0], _strip(found[key], own)[0])]
+    if others:
+        raise ParameterError(_several(path, f"sets of weights that fit {name}", [fitting[0], *others]))
+    key = fitting[0] if fitting else next(iter(found))
+    try:
+        notes = load_state(path, module, found[key], name)
+    except SourceError as error:
+        if len(found) == 1:
+            raise
+        raise SourceError(
+            f"{error}; or name another of its sets of weights as state_dict_key: {', '.join(found)}"
+        ) from None
+    if len(found) == 1:
+        return key, notes, []
+    rest = ", ".join(other for other in found if other != key)
+    equal = "; those of the same values fit too" if len(fitting) > 1 else "; no other fits"
+    notes.append(f"the weights are those of {key}, while the file also holds {rest}{equal} (state_dict_key chooses)")
+    return key, notes, [f"weights: {key} of {', '.join(found)}"]
+
+
+def _several(path: Path, what: str, names: list[str]) -> str:
+    return f"{path} holds several {what} ({', '.join(names)}): write state_dict_key, one of {', '.join(names)}"
+
+
+def _equal(first: Mapping[str, torch.Tensor], second: Mapping[str, torch.Tensor]) -> bool:
+    return first.keys() == second.keys() and all(
+        torch.equal(value, second[key]) for key, value in first.items() if isinstance(value, torch.Tensor)
     )
+
+
+def _fits_otherwise(own: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]) -> bool:
+    """Whether a state dict would fit a module too, with other values."""
+    stripped = _strip(state, own)[0]
+    return not _problems(own, stripped, "") and not _equal({key: own[key] for key in stripped if key in own}, stripped)
 
 
 def _named(path: Path, content: object, key: str) -> object:
@@ -89,6 +177,17 @@ def load_state(path: Path, module: torch.nn.Module, state: Mapping[str, torch.Te
     """Copy the state into the module. Returns notes; raises SourceError that lists missing and unexpected keys and shapes."""
     own = module.state_dict()
     adapted, notes = _strip(state, own)
+    problems = _problems(own, adapted, name)
+    if problems:
+        raise SourceError(
+            f"the weights in {path} are not those of {name}: {'; '.join(problems)}; check network_name and network_args"
+        )
+    module.load_state_dict(dict(adapted), strict=False)
+    return notes
+
+
+def _problems(own: Mapping[str, object], adapted: Mapping[str, torch.Tensor], name: str) -> list[str]:
+    """Clauses that say what keeps a state dict from being that of the module `name`, whose own is `own`."""
     # Counters of BatchNorm came with torch 0.4.1 and play no part in inference.
     missing = [key for key in own if key not in adapted and not key.endswith("num_batches_tracked")]
     unexpected = [key for key in adapted if key not in own]
@@ -104,12 +203,7 @@ def load_state(path: Path, module: torch.nn.Module, state: Mapping[str, torch.Te
         problems.append(f"{name} has no {_list(unexpected)}")
     if wrong:
         problems.append("; ".join(wrong[:5]) + (f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""))
-    if problems:
-        raise SourceError(
-            f"the weights in {path} are not those of {name}: {'; '.join(problems)}; check network_name and network_args"
-        )
-    module.load_state_dict(dict(adapted), strict=False)
-    return notes
+    return problems
 
 
 def _fits(own: torch.Tensor, value: torch.Tensor) -> bool:

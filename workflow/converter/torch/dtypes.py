@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from converter.step import InputShape
     from converter.torch.inputs import Inputs
 
-__all__ = ["vocabulary", "with_dtypes"]
+__all__ = ["table_bounds", "vocabulary", "with_dtypes"]
 
 
 def with_dtypes(source: Source, call: Call, specs: list[TensorSpec], shapes: Sequence[InputShape]) -> list[TensorSpec]:
@@ -86,14 +86,8 @@ def vocabulary(source: Source, inputs: Inputs) -> dict[str, int]:
     ]
     if not integers:
         return {}
-    tables = [
-        (part, int(part.weight.shape[0]))
-        for part in source.module.modules()
-        if getattr(part, "original_name", type(part).__name__) in ("Embedding", "EmbeddingBag")
-        and hasattr(part, "weight")
-    ]
     bounds = _watched_bounds(source, inputs)
-    smallest = min([count for _, count in tables] + list(bounds.values()), default=None)
+    smallest = min([*_table_sizes(source), *bounds.values()], default=None)
     found = {}
     for index in integers:
         bound = bounds.get(index, smallest)
@@ -102,6 +96,23 @@ def vocabulary(source: Source, inputs: Inputs) -> dict[str, int]:
         if bound is not None:
             found[inputs.specs[index].name] = bound
     return found
+
+
+def table_bounds(source: Source, inputs: Inputs) -> dict[int, int]:
+    """{index of an integer input: rows of the table it is looked up in}; of the smallest table where that is not known."""
+    sizes = _table_sizes(source)
+    if source.kind == "torchscript" and sizes:
+        return {index: min(sizes) for index, spec in enumerate(inputs.specs) if spec.dtype.startswith("int")}
+    return _watched_bounds(source, inputs)
+
+
+def _table_sizes(source: Source) -> list[int]:
+    return [
+        int(part.weight.shape[0])
+        for part in source.module.modules()
+        if getattr(part, "original_name", type(part).__name__) in ("Embedding", "EmbeddingBag")
+        and hasattr(part, "weight")
+    ]
 
 
 def _watched_bounds(source: Source, inputs: Inputs) -> dict[int, int]:

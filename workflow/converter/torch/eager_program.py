@@ -7,13 +7,53 @@ same operators are called by their Python functions and tensor methods, which ke
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 
 import torch
 
-__all__ = ["EagerProgram"]
+__all__ = ["EagerProgram", "value_read"]
 
 _aten = torch.ops.aten
+
+
+# What these give of a tensor does not depend on its values.
+_SIZES = (_aten.sym_size.int, _aten.sym_numel.default, _aten.sym_stride.int, _aten.sym_storage_offset.default)
+
+
+def value_read(program: torch.export.ExportedProgram) -> str | None:
+    """The first operator that makes a number, or a choice, of the values of an input: "item in forward (net.py, line 12)".
+
+    A trace has the example's for ever. None where there is none; what comes of weights alone is the same for every input.
+    """
+    inputs = set(program.graph_signature.user_inputs)
+    follows: set[torch.fx.Node] = set()
+    for node in program.graph.nodes:
+        if node.op == "placeholder" and node.name in inputs:
+            follows.add(node)
+        if node.op != "call_function" or not any(source in follows for source in node.all_input_nodes):
+            continue
+        follows.add(node)
+        tensors = [s for s in node.all_input_nodes if s in follows and isinstance(s.meta.get("val"), torch.Tensor)]
+        chooses = str(node.target) in ("cond", "while_loop")
+        reads = isinstance(node.meta.get("val"), torch.SymInt | torch.SymFloat | torch.SymBool | int | float)
+        if tensors and (chooses or (reads and node.target not in _SIZES)):
+            return _place(node)
+    return None
+
+
+def _place(node: torch.fx.Node) -> str:
+    """The operator's name, and the line of the model's source as far as the program records it."""
+    operator = node.target
+    name = (
+        operator._schema.name.removeprefix("aten::") if isinstance(operator, torch._ops.OpOverload) else str(operator)
+    )
+    places = [
+        place
+        for place in re.findall(r'File "([^"]+)", line (\d+), in (\S+)', node.stack_trace or "")
+        if "/site-packages/" not in place[0] and not place[0].startswith("<")
+    ]
+    return f"{name} in {places[-1][2]} ({places[-1][0].rsplit('/', 1)[-1]}, line {places[-1][1]})" if places else name
 
 
 class EagerProgram(torch.nn.Module):

@@ -5,22 +5,21 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch.utils._pytree import tree_leaves
 
-from converter.arrays_file import read_arrays_file
 from converter.errors import ConverterError, ParameterError, SourceError, UnsupportedError
-from converter.hub import Hub, Run, TensorSpec
+from converter.hub import Hub, TensorSpec
 from converter.informative import write_evidence
-from converter.reference import make_reference
-from converter.torch.dtypes import vocabulary
-from converter.torch.flat import flat_outputs, to_arrays, to_tensors
+from converter.torch.evidence import FirstCalls, Reference, check_steady, check_still, fresh_runs, make_runs
+from converter.torch.flat import flat_outputs
 from converter.torch.inputs import Inputs
 from converter.torch.loading import Source, fold_parametrizations
+from converter.torch.quantized_script import output_steps
 from converter.torch.tracing import TraceError, export_program, reason, to_torchscript
 
 if TYPE_CHECKING:
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["write_hub"]
 
 
-def write_hub(source: Source, inputs: Inputs, spec: ImportSpec, out: Path) -> Hub:
+def write_hub(source: Source, inputs: Inputs, first_calls: FirstCalls, spec: ImportSpec, out: Path) -> Hub:
     """Write program.pt2 or module.pt, and reference.npz. Raises ConverterError where the model cannot be traced.
 
     A batch that may vary is tried first. Where the model or torch.export takes one size only, the batch is fixed at what
@@ -39,41 +38,48 @@ def write_hub(source: Source, inputs: Inputs, spec: ImportSpec, out: Path) -> Hu
     attempts = [inputs]
     if batch_dynamic and not inputs.batch_asked and source.kind != "program":
         attempts.append(_with_fixed_batch(inputs))
-    obstacle: tuple[Inputs, list[TensorSpec], list[Run], str] | None = None
+    obstacle: tuple[Inputs, list[TensorSpec], Reference, str] | None = None
     first_failure: str | None = None
     for attempt in attempts:
         is_batch = batch_dynamic and attempt is inputs
         try:
-            runs, result = _reference(source, attempt, is_batch, spec)
-            _check_steady(source, attempt, runs)
+            reference = make_runs(source, attempt, is_batch, spec)
+            check_steady(source, attempt, reference.runs[0])
+            first_calls.check(attempt, reference.runs)
         except ConverterError:
             raise
         except Exception as error:  # whatever the user's forward raises
             first_failure = first_failure or f"forward raised {type(error).__name__}: {reason(error)}"
             continue
-        outputs = _outputs(source, attempt, runs, result)
+        outputs = _outputs(source, attempt, reference)
         try:
             if attempt is attempts[0]:
                 folded = source.kind == "module" and fold_parametrizations(source.module)
                 if folded:
                     source.notes.append("weight normalisation was folded into the weights")
-            only_tensors = all(isinstance(leaf, torch.Tensor) for leaf in tree_leaves(result))
-            program = export_program(source, attempt, outputs, runs, only_tensors)
+            only_tensors = all(isinstance(leaf, torch.Tensor) for leaf in tree_leaves(reference.result))
+            fresh = partial(fresh_runs, source, attempt, reference.runs)
+            program = export_program(source, attempt, outputs, reference.runs, fresh, only_tensors)
         except TraceError as error:
+            check_still(source, attempt, reference.runs)
             first_failure = first_failure or str(error)
-            obstacle = obstacle or (attempt, outputs, runs, str(error))
+            obstacle = obstacle or (attempt, outputs, reference, str(error))
             continue
-        notes = list(source.notes)
+        check_still(source, attempt, reference.runs)
+        notes, decisions = list(source.notes), list(source.decisions)
         if attempt is not inputs:
-            notes.append(f"the batch is fixed at {attempt.specs[0].shape[0]}: {first_failure}")
+            size = attempt.specs[0].shape[0]
+            notes.append(f"the batch is fixed at {size}: {first_failure}")
+            decisions.append(f"batch fixed at {size}")
         torch.export.save(program, out / "program.pt2")
-        return _hub(source, attempt, outputs, runs, is_batch, notes, out, "exported", program)
+        return _hub(source, attempt, outputs, reference, is_batch, (notes, decisions), out, "exported", program)
     if obstacle is None:
         shapes = "; ".join(f"{s.name} {s.dtype} {list(s.shape)}" for s in inputs.specs)
         raise ParameterError(f"{source.path} does not run on inputs of the given shapes ({shapes}): {first_failure}")
-    attempt, outputs, runs, failure = obstacle
+    attempt, outputs, reference, failure = obstacle
     try:
-        script = to_torchscript(source, attempt, outputs, runs)
+        fresh = partial(fresh_runs, source, attempt, reference.runs)
+        script = to_torchscript(source, attempt, outputs, reference.runs, fresh)
     except TraceError as error:
         if inputs.batch_asked and "dimension 0" in failure:
             raise ParameterError(
@@ -93,9 +99,11 @@ def write_hub(source: Source, inputs: Inputs, spec: ImportSpec, out: Path) -> Hu
             f"{source.path}: TorchScript cannot read again what it writes of {what}: "
             "name them with letters, digits and underscores"
         ) from error
+    check_still(source, attempt, reference.runs)
     notes = [*source.notes, f"kept as TorchScript, since torch.export cannot follow it: {failure}"]
+    decisions = [*source.decisions, "kept as TorchScript"]
     is_batch = batch_dynamic and attempt is inputs
-    return _hub(source, attempt, outputs, runs, is_batch, notes, out, "torchscript", script)
+    return _hub(source, attempt, outputs, reference, is_batch, (notes, decisions), out, "torchscript", script)
 
 
 def _with_fixed_batch(inputs: Inputs) -> Inputs:
@@ -104,59 +112,14 @@ def _with_fixed_batch(inputs: Inputs) -> Inputs:
     return replace(inputs, specs=specs)
 
 
-def _reference(source: Source, inputs: Inputs, batch_dynamic: bool, spec: ImportSpec) -> tuple[list[Run], object]:
-    """Runs of the eager source, and what it returned in one of them, as its forward method built it."""
-    result: object = None
-
-    def run_source(arrays: list[np.ndarray]) -> list[np.ndarray]:
-        nonlocal result
-        result = _run(source, inputs, arrays)
-        return to_arrays(flat_outputs(result)[1])
-
-    user_inputs = None
-    if spec.reference_inputs is not None:
-        user_inputs = read_arrays_file(spec.reference_inputs, "verify.inputs")
-    try:
-        runs = make_reference(
-            inputs.specs,
-            batch_dynamic,
-            run_source,
-            samples=spec.samples,
-            vocabulary=vocabulary(source, inputs),
-            user_inputs=user_inputs,
-            left_out=inputs.left_out,
-        )
-    except Exception:
-        if inputs.example is None or user_inputs is not None:
-            raise
-        # Random values need not suit the model (lengths, masks, positions): the script's own example does.
-        arrays = to_arrays(inputs.example)
-        runs = [Run(arrays, run_source(arrays))]
-    if not runs[0].outputs:
-        raise SourceError(f"{source.path}: forward of {source.name} returns no tensor")
-    return runs, result
-
-
-def _run(source: Source, inputs: Inputs, arrays: list[np.ndarray]) -> object:
-    with torch.no_grad():
-        return inputs.call(source.module, to_tensors(arrays))
-
-
-def _check_steady(source: Source, inputs: Inputs, runs: list[Run]) -> None:
-    """Raise where the source answers the same inputs differently: such a model cannot be converted."""
-    again = to_arrays(flat_outputs(_run(source, inputs, runs[0].inputs))[1])
-    for first, second in zip(runs[0].outputs, again, strict=True):
-        if first.shape != second.shape or not np.allclose(first, second, rtol=1e-4, atol=1e-6, equal_nan=True):
-            raise UnsupportedError(
-                f"{source.path} gives different outputs for the same input, since forward draws random numbers or keeps "
-                "state from call to call: convert a module that takes its state as an input and returns it"
-            )
-
-
-def _outputs(source: Source, inputs: Inputs, runs: list[Run], result: object) -> list[TensorSpec]:
+def _outputs(source: Source, inputs: Inputs, reference: Reference) -> list[TensorSpec]:
     """Names from the result's structure; a dimension is unknown where it differs between runs or follows the batch."""
-    names, _ = flat_outputs(result, [spec.name for spec in inputs.specs])
+    names, _ = flat_outputs(reference.result, [spec.name for spec in inputs.specs])
+    runs = reference.runs
     varies = any(dim is None for spec in inputs.specs for dim in spec.shape)
+    steps = output_steps(source.module) if source.kind == "torchscript" else []
+    # Results of another structure than the graph's returns (nested tuples) have no steps, and the usual tolerance.
+    steps = steps if len(steps) == len(names) else [0.0] * len(names)
     specs = []
     for position, name in enumerate(names):
         arrays = [run.outputs[position] for run in runs]
@@ -166,7 +129,7 @@ def _outputs(source: Source, inputs: Inputs, runs: list[Run], result: object) ->
             sizes[0] if len(set(sizes)) == 1 and (len(runs) > 1 or not varies) else None
             for sizes in zip(*(array.shape for array in arrays), strict=True)
         )
-        specs.append(TensorSpec(name, shape, arrays[0].dtype.name))
+        specs.append(TensorSpec(name, shape, arrays[0].dtype.name, step=steps[position]))
     return specs
 
 
@@ -174,13 +137,14 @@ def _hub(
     source: Source,
     inputs: Inputs,
     outputs: list[TensorSpec],
-    runs: list[Run],
+    reference: Reference,
     batch_dynamic: bool,
-    notes: list[str],
+    said: tuple[list[str], list[str]],
     out: Path,
     form: str,
     traced: torch.export.ExportedProgram | torch.jit.ScriptModule,
 ) -> Hub:
+    """`said`: notes and decisions."""
     parameters = {id(p): p.numel() for p in source.module.parameters()}
     hub = Hub(
         path=out,
@@ -188,13 +152,16 @@ def _hub(
         inputs=list(inputs.specs),
         outputs=outputs,
         batch_dynamic=batch_dynamic,
-        notes=notes,
+        notes=said[0],
+        decisions=said[1],
+        unproven=reference.unproven,
         operators=_operators(traced),
         parameters_count=sum(parameters.values()),
         candidates={"inputs": list(inputs.specs), "outputs": list(outputs)},
         extra={"form": form, "module": source.name, "kind": source.kind},
     )
-    write_evidence(hub, runs, inputs.left_out)
+    write_evidence(hub, reference.runs, inputs.left_out)
+    hub.evidence |= reference.evidence
     return hub
 
 

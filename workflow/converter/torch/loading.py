@@ -12,8 +12,9 @@ import torch
 from converter.errors import ParameterError, SourceError
 from converter.network_script import NetworkScript, build, load_script
 from converter.torch.archives import checked_kind, load_program, load_torchscript
-from converter.torch.checkpoints import find_state_dict, load_state
+from converter.torch.checkpoints import choose_module, choose_state, find_weights
 from converter.torch.pickles import load_pickled
+from converter.torch.quantized_script import refuse_unwritable
 
 if TYPE_CHECKING:
     from converter.step import ImportSpec
@@ -31,6 +32,7 @@ class Source:
     program: torch.export.ExportedProgram | None = None
     script: NetworkScript | None = None
     notes: list[str] = field(default_factory=list)
+    decisions: list[str] = field(default_factory=list)
 
     @property
     def name(self) -> str:
@@ -50,17 +52,26 @@ def load_source(spec: ImportSpec) -> Source:
         # The guards of a program are Python text in the file: they are never run (torch 2.13 offers check_guards).
         return Source(path, kind, program.module(check_guards=False), program, script)
     if kind == "torchscript":
-        return Source(path, kind, load_torchscript(path, spec.trusted).eval(), None, script)
-    content = find_state_dict(path, load_pickled(path, script, spec.trusted), spec.state_dict_key)
-    if isinstance(content, torch.nn.Module):
-        return _from_module(path, content, script, spec)
-    return _from_state(path, content, script, spec)
+        module = load_torchscript(path, spec.trusted).eval()
+        refuse_unwritable(path, module)
+        return Source(path, kind, module, None, script)
+    found = find_weights(path, load_pickled(path, script, spec.trusted), spec.state_dict_key)
+    named = script.attribute(spec.network_name) if script is not None and spec.network_name is not None else None
+    chosen = choose_module(path, found, named if inspect.isclass(named) else None)
+    if chosen is None:
+        return _from_state(path, found, script, spec)
+    source = _from_module(path, chosen[1], script)
+    if len(found) > 1:
+        rest = ", ".join(name for name in found if name != chosen[0])
+        source.notes.append(
+            f"the model is {chosen[0]} of the file, which also holds {rest} (state_dict_key chooses another)"
+        )
+        source.decisions.append(f"model: {chosen[0]} of {', '.join(found)}")
+    return source
 
 
-def _from_module(path: Path, module: torch.nn.Module, script: NetworkScript | None, spec: ImportSpec) -> Source:
+def _from_module(path: Path, module: torch.nn.Module, script: NetworkScript | None) -> Source:
     notes = []
-    if script is not None and spec.network_name is not None:
-        script.attribute(spec.network_name)
     if isinstance(module, torch.nn.DataParallel | torch.nn.parallel.DistributedDataParallel):
         module = module.module
         notes.append("the wrapper for several GPUs was taken off")
@@ -85,11 +96,13 @@ def _check_is_whole(path: Path, module: torch.nn.Module) -> None:
             raise SourceError(f"{path} is damaged: its {type(part).__name__} has no sound {wrong[0]}")
 
 
-def _from_state(path: Path, state: dict, script: NetworkScript | None, spec: ImportSpec) -> Source:
+def _from_state(path: Path, found: dict[str, dict], script: NetworkScript | None, spec: ImportSpec) -> Source:
     if script is None:
+        state = next(iter(found.values()))
         first = ", ".join(list(state)[:3])
+        sets = f" in {next(iter(found))}; others in {', '.join(list(found)[1:])}" if len(found) > 1 else ""
         raise ParameterError(
-            f"{path} holds weights only ({len(state)} tensors: {first}, ...): "
+            f"{path} holds weights only ({len(state)} tensors: {first}, ...{sets}): "
             "write network_script and network_name, the Python file and the class or function in it that builds the network"
         )
     name = spec.network_name or _only_network(script)
@@ -98,8 +111,8 @@ def _from_state(path: Path, state: dict, script: NetworkScript | None, spec: Imp
         raise ParameterError(
             f"network_name: {name} of {script.path} gives a {type(module).__name__}, not a torch.nn.Module"
         )
-    notes = load_state(path, module, state, name)
-    return Source(path, "module", module.eval(), None, script, notes)
+    _, notes, decisions = choose_state(path, found, module, name)
+    return Source(path, "module", module.eval(), None, script, notes, decisions)
 
 
 def _only_network(script: NetworkScript) -> str:

@@ -20,7 +20,7 @@ from converter.hub import Hub, Run, TensorSpec
 from converter.informative import typical
 from converter.runtimes import OnnxModel, check_interface
 from converter.step import ExportJob, ExportResult
-from converter.torch.eager_program import EagerProgram
+from converter.torch.eager_program import EagerProgram, value_read
 from converter.torch.flat import to_tensors
 from converter.torch.onnx_model import dynamic_axes, finish_model, model_opset, save
 from converter.torch.tracing import quiet, reason
@@ -145,6 +145,14 @@ class _Exporter:
         return run
 
     def _by_torchscript(self, opset: int) -> onnx.ModelProto:
+        if self._program is not None and (reading := value_read(self._program)) is not None:
+            # It traces, and a trace holds the example's values for ever; the other exporter follows the program itself.
+            raise _Failure(
+                f"the values of its inputs decide sizes or branches ({reading}), which the exporter for opsets below "
+                f"{_DYNAMO_OPSETS[0]} cannot follow",
+                _DYNAMO_OPSETS[0],
+                hopeless=True,
+            )
         if self._eager is None:
             self._eager = EagerProgram(self._program) if self._program is not None else self._script
         buffer = io.BytesIO()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import operator
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import MappingProxyType
 
 import torch
@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from converter.errors import UnsupportedError
 
-__all__ = ["ScriptGraphModule"]
+__all__ = ["ScriptGraphModule", "all_nodes", "script_constants", "state_kept"]
 
 # Enumerations stand as numbers in TorchScript graphs (c10/core/ScalarType.h, MemoryFormat.h).
 _DTYPES = (
@@ -141,6 +141,30 @@ _ALWAYS_PYTHON = frozenset(
     in ("numel", "is_floating_point", "extend", "insert", "pop", "__is__", "__isnot__", "_set_item", "list")
     or name.split("::")[1] in ("keys", "values", "items", "__contains__", "warn", "format", "is_grad_enabled")
 )
+
+
+def script_constants(script: torch.jit.ScriptModule) -> list[tuple]:
+    """Kinds of all nodes in their order, with the values of constants: equal for two traces that are the same graph."""
+    found = []
+    for node in all_nodes(script.inlined_graph):
+        value = node.output().toIValue() if node.kind() == "prim::Constant" else None
+        if isinstance(value, torch.Tensor):
+            value = (str(value.dtype), tuple(value.shape), value.tolist())
+        found.append((node.kind(), repr(value)))
+    return found
+
+
+def state_kept(script: torch.jit.ScriptModule) -> str | None:
+    """An attribute that forward assigns to, if there is one."""
+    return next((node.s("name") for node in all_nodes(script.inlined_graph) if node.kind() == "prim::SetAttr"), None)
+
+
+def all_nodes(block: object) -> Iterator[object]:
+    """The nodes of a graph or a block, and of the blocks within them."""
+    for node in block.nodes():
+        yield node
+        for inner in node.blocks():
+            yield from all_nodes(inner)
 
 
 class ScriptGraphModule(torch.nn.Module):

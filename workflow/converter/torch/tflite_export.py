@@ -19,6 +19,7 @@ from converter.runtimes import TFLiteModel
 from converter.step import ExportJob, ExportResult
 from converter.tflite_check import RuntimeRefusal, in_order, runs_for
 from converter.tflite_file import write
+from converter.torch.eager_program import value_read
 from converter.torch.flat import to_tensors
 from converter.torch.integer_shifts import replace_shifts
 from converter.torch.litert import LitertFailure, convert_program
@@ -42,6 +43,11 @@ def export(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
             "ask for an .onnx file"
         )
     program = torch.export.load(str(hub.path / "program.pt2"))
+    if (reading := value_read(program)) is not None:
+        raise UnsupportedError(
+            f"TensorFlow Lite cannot express the model: the values of its inputs become sizes, plain numbers or branches "
+            f"({reading}): ask for an .onnx file, or keep them tensors"
+        )
     replace_shifts(program)
     failures: list[str] = []
     best: tuple[int, str, ExportResult] | None = None

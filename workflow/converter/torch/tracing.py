@@ -1,7 +1,8 @@
 """From a callable module to the hub's form: a torch.export program where possible, else TorchScript with its control flow.
 
-What comes out is run on the reference inputs, at more than one batch size and with different values, before it is
-believed: an exported program is silently specialised where Python code branches on a size (torch 2.13).
+What comes out is run on the reference inputs, at more than one batch size and with different values, and on samples that
+the source is given after the trace, before it is believed: an exported program is silently specialised where Python code
+branches on a size or asks whether it is being exported (torch 2.13).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import logging
 import os
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,8 @@ from converter.informative import typical
 from converter.torch.flat import Call, flat_outputs, to_arrays, to_tensors
 from converter.torch.inputs import Inputs
 from converter.torch.loading import Source
-from converter.torch.script_graph import ScriptGraphModule
+from converter.torch.script_graph import ScriptGraphModule, script_constants, state_kept
+from converter.torch.variations import moved
 from converter.verify import Tolerance, verify
 
 __all__ = ["FlatModule", "TraceError", "export_program", "to_torchscript"]
@@ -49,11 +51,17 @@ class FlatModule(torch.nn.Module):
 
 
 def export_program(
-    source: Source, inputs: Inputs, outputs: Sequence[TensorSpec], runs: Sequence[Run], only_tensors: bool
+    source: Source,
+    inputs: Inputs,
+    outputs: Sequence[TensorSpec],
+    runs: Sequence[Run],
+    fresh: Callable[[], list[Run]],
+    only_tensors: bool,
 ) -> torch.export.ExportedProgram:
     """The source as a program that takes the flat inputs by position and computes what `runs` hold.
 
-    `only_tensors`: the model's result has no other leaves. Unknown dimensions of `inputs.specs` stay unknown. Raises
+    `fresh`: runs the source on samples that are new, once the program is there. `only_tensors`: the model's result has no
+    other leaves. Unknown dimensions of `inputs.specs` stay unknown. Raises
     TraceError where that cannot be.
     """
     module = ScriptGraphModule(source.module) if source.kind == "torchscript" else source.module
@@ -65,16 +73,38 @@ def export_program(
     dims = [{axis: torch.export.Dim.AUTO for axis, dim in enumerate(s.shape) if dim is None} for s in inputs.specs]
     # The wrapper's forward(*tensors) is one argument to torch.export; a plain forward may leave others at their default.
     shapes: object = (tuple(dims),) if _is_variadic(target) else tuple(dims)
+    # Code that asks whether it is being exported may compute something else then: the second time the answer is no.
+    problem: str | None = None
+    for told in (True, False):
+        try:
+            with quiet(), contextlib.nullcontext() if told else _unnoticed():
+                program = torch.export.export(target, example, dynamic_shapes=shapes, strict=False)
+        except Exception as error:  # torch.export raises whatever stands in its way
+            raise TraceError(problem or reason(error)) from error
+        _check_dimensions(program, inputs.specs)
+        found = _problem(program.module(check_guards=False), outputs, [*runs, *fresh()])
+        if found is None:
+            if not told:
+                source.notes.append(
+                    "its code computes something else while it is exported: what it computes elsewhere is kept"
+                )
+            return program
+        problem = problem or f"the exported program {found}: its code branches on a size, or on being exported"
+    raise TraceError(problem)
+
+
+@contextlib.contextmanager
+def _unnoticed() -> Iterator[None]:
+    """What torch offers models to ask whether they are being exported says no; torch.export itself does not ask these."""
+    names = ("is_exporting", "is_compiling")
+    functions = {name: getattr(torch.compiler, name) for name in names}
     try:
-        with quiet():
-            program = torch.export.export(target, example, dynamic_shapes=shapes, strict=False)
-    except Exception as error:  # torch.export raises whatever stands in its way
-        raise TraceError(reason(error)) from error
-    _check_dimensions(program, inputs.specs)
-    problem = _problem(program.module(check_guards=False), outputs, runs)
-    if problem is not None:
-        raise TraceError(f"the exported program {problem}: its code branches on a size")
-    return program
+        for name in names:
+            setattr(torch.compiler, name, lambda: False)
+        yield
+    finally:
+        for name, function in functions.items():
+            setattr(torch.compiler, name, function)
 
 
 def _is_variadic(module: torch.nn.Module) -> bool:
@@ -82,7 +112,7 @@ def _is_variadic(module: torch.nn.Module) -> bool:
 
 
 def _example(specs: Sequence[TensorSpec], runs: Sequence[Run]) -> tuple[torch.Tensor, ...]:
-    """Inputs to trace with: the last run's, which has the largest batch; a size of 1 would be taken for a constant."""
+    """Inputs to trace with: the last typical run's, which has the largest batch; a size of 1 would become a constant."""
     tensors = to_tensors(typical(runs)[-1].inputs)
     for position, spec in enumerate(specs):
         for axis, dim in enumerate(spec.shape):
@@ -116,15 +146,22 @@ def _problem(module: torch.nn.Module, outputs: Sequence[TensorSpec], runs: Seque
 
 
 def to_torchscript(
-    source: Source, inputs: Inputs, outputs: Sequence[TensorSpec], runs: Sequence[Run]
+    source: Source,
+    inputs: Inputs,
+    outputs: Sequence[TensorSpec],
+    runs: Sequence[Run],
+    fresh: Callable[[], list[Run]],
 ) -> torch.jit.ScriptModule:
     """TorchScript that keeps control flow: the source itself, or the module scripted. Raises TraceError.
 
-    A module that cannot be scripted is traced, unless the trace took a decision that depends on data.
+    A module that cannot be scripted is traced, unless the trace took a decision or a value that depends on data. `fresh` as
+    in export_program.
     """
     if not inputs.call.plain:
         raise TraceError("its arguments are not all tensors given by position")
     if source.kind == "torchscript":
+        if (attribute := state_kept(source.module)) is not None:
+            raise TraceError(f"forward keeps state in the attribute {attribute}")
         return source.module
     if source.kind == "program":
         raise TraceError("the program itself does not run")
@@ -136,7 +173,9 @@ def to_torchscript(
         except Exception as error:  # the TorchScript compiler raises whatever its parts raise
             failures.append(reason(error))
             continue
-        problem = _problem(script, outputs, runs)
+        problem = _problem(script, outputs, [*runs, *fresh()])
+        if problem is None and (attribute := state_kept(script)) is not None:
+            problem = f"keeps state in the attribute {attribute}"
         if problem is None:
             return script
         failures.append(f"{make.__name__.strip('_')}, it {problem}")
@@ -148,6 +187,20 @@ def _scripted(module: torch.nn.Module, example: tuple[torch.Tensor, ...]) -> tor
 
 
 def _traced(module: torch.nn.Module, example: tuple[torch.Tensor, ...]) -> torch.jit.ScriptModule:
+    """A trace, and the same again with other values: whatever constant differs was taken from the example."""
+    script = _trace_once(module, example)
+    other = to_tensors(moved(to_arrays(example), seed=1))
+    try:
+        with torch.no_grad():
+            module(*other)
+    except Exception:  # values that the model does not take: whether some were fixed is left to the runs
+        return script
+    if script_constants(_trace_once(module, tuple(other))) != script_constants(script):
+        raise TraceError("values of the example would be fixed in it")
+    return script
+
+
+def _trace_once(module: torch.nn.Module, example: tuple[torch.Tensor, ...]) -> torch.jit.ScriptModule:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         script = torch.jit.trace(module, example, check_trace=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ import torch
 from torch.export.graph_signature import InputKind, OutputKind
 
 from converter.errors import UnsupportedError
+from converter.torch_to_keras import families  # noqa: F401  (each registers its operators)
 from converter.torch_to_keras.call import Call
 from converter.torch_to_keras.folding import fold
 from converter.torch_to_keras.functional import functional_program
@@ -24,11 +24,6 @@ from converter.torch_to_keras.values import Constant, Value, channels_last, kera
 
 __all__ = ["Conversion", "KerasConversion", "build_keras_model"]
 
-_FAMILIES = (
-    "activations", "arithmetic", "attention", "convolution", "convolution_transposed", "creation", "elementwise",
-    "embedding", "indexing", "joining", "linear", "normalization", "padding", "pooling", "recurrent", "reduction",
-    "resize", "shape", "slicing",
-)  # fmt: skip
 _IGNORED = ("_assert", "sym_", "assert_")  # checks of sizes and types, which held when the program was exported
 
 
@@ -89,8 +84,6 @@ def build_keras_model(
     channels_last: inputs and outputs of rank 4 and 5 become (N, ..., C). layers_only: use Layer classes only, as HDF5
     files need. Raises UnsupportedError that names the operator and where the source calls it.
     """
-    for family in _FAMILIES:
-        importlib.import_module(f"converter.torch_to_keras.{family}")
     dropouts = _dropouts(program)
     program, graph = functional_program(program)
     conversion = Conversion(program, graph, layers_only, Names([*input_names, *output_names]), dropouts)
