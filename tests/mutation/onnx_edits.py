@@ -10,6 +10,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 __all__ = [
+    *("approximate_erf", "fill", "move_window"),
     *("Place", "activate", "at", "before", "bypass", "exchange_branches", "exchange_names", "graphs", "or_equal"),
     *("output_from", "rename", "reorder", "swap"),
 ]
@@ -156,3 +157,54 @@ def or_equal(graph: onnx.GraphProto, node: onnx.NodeProto) -> None:
 def bypass(graph: onnx.GraphProto, node: onnx.NodeProto, name: str) -> None:
     output, place = node.output[0], _place(graph, node)
     graph.node[place].CopyFrom(helper.make_node("Identity", [name], [output]))
+
+
+def approximate_erf(graph: onnx.GraphProto, node: onnx.NodeProto) -> None:
+    """erf(u) as tanh(1.12838 (u + 0.08943 u^3)), which makes GELU the one that is called tanh's."""
+    given, output, place = node.input[0], node.output[0], _place(graph, node)
+    names = {
+        name: f"{output}_{name}" for name in ("square", "scaled", "more", "product", "small", "one", "factor", "sum")
+    }
+    for name, value in (("small", 0.08943), ("one", 1.0), ("factor", 1.1283792)):
+        graph.initializer.append(numpy_helper.from_array(np.array(value, np.float32), names[name]))
+    made = [
+        helper.make_node("Mul", [given, given], [names["square"]]),
+        helper.make_node("Mul", [names["square"], names["small"]], [names["scaled"]]),
+        helper.make_node("Add", [names["scaled"], names["one"]], [names["more"]]),
+        helper.make_node("Mul", [names["more"], given], [names["product"]]),
+        helper.make_node("Mul", [names["product"], names["factor"]], [names["sum"]]),
+        helper.make_node("Tanh", [names["sum"]], [output]),
+    ]
+    del graph.node[place]
+    for number, new in enumerate(made):
+        graph.node.insert(place + number, new)
+
+
+def fill(node: onnx.NodeProto, value: float) -> None:
+    """A ConstantOfShape of floats with another value."""
+    old = next((attribute.t for attribute in node.attribute), None)
+    if old is not None and numpy_helper.to_array(old).dtype.kind != "f":
+        raise ValueError("whole numbers")
+    dtype = np.float32 if old is None else numpy_helper.to_array(old).dtype
+    del node.attribute[:]
+    node.attribute.append(helper.make_attribute("value", numpy_helper.from_array(np.array([value], dtype))))
+
+
+def move_window(graph: onnx.GraphProto, node: onnx.NodeProto, step: int) -> None:
+    """Start and end of a Slice, along its last axis, moved: as many values, but others."""
+    for place in (1, 2):
+        value = next(_values(other) for other in (*graph.initializer, *graph.node) if _gives(other, node.input[place]))
+        changed = numpy_helper.to_array(value).copy()
+        if abs(int(changed[-1])) < 2**30:  # else to the very end
+            changed[-1] += step
+        name = f"{node.output[0]}_moved{place}"
+        graph.initializer.append(numpy_helper.from_array(changed, name))
+        node.input[place] = name
+
+
+def _gives(item: onnx.TensorProto | onnx.NodeProto, name: str) -> bool:
+    return item.name == name if isinstance(item, onnx.TensorProto) else name in item.output
+
+
+def _values(item: onnx.TensorProto | onnx.NodeProto) -> onnx.TensorProto:
+    return item if isinstance(item, onnx.TensorProto) else item.attribute[0].t

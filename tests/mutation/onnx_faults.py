@@ -12,12 +12,15 @@ from mutation.fault import Fault, weight_changes
 from mutation.onnx_edits import (
     Place,
     activate,
+    approximate_erf,
     at,
     before,
     bypass,
     exchange_branches,
     exchange_names,
+    fill,
     graphs,
+    move_window,
     or_equal,
     output_from,
     rename,
@@ -102,9 +105,16 @@ def onnx_faults(model: onnx.ModelProto, seed: int) -> list[Fault]:
                 uses = _uses(graph, node.output[0])
                 faults += _of_values(node.attribute[0].t, _constant(path, index), uses, rng, node.output[0])
                 constants[node.output[0]] = node.attribute[0].t
+        types = _types(model) if not path else {}
         for index, node in enumerate(graph.node):
-            faults += _of_node(path, index, node, constants)
+            faults += _of_node(path, index, node, constants, types)
     return [*faults, *_of_interface(model.graph)]
+
+
+def _types(model: onnx.ModelProto) -> dict[str, int]:
+    """Element types of the main graph's tensors, where they can be told."""
+    graph = onnx.shape_inference.infer_shapes(model).graph
+    return {value.name: value.type.tensor_type.elem_type for value in (*graph.input, *graph.value_info)}
 
 
 def _initializer(path: Place, index: int) -> Callable[[onnx.ModelProto], onnx.TensorProto]:
@@ -190,7 +200,7 @@ def _of_constant(value: np.ndarray, operator: str, place: int) -> Iterator[tuple
         yield "constant", f"{value.reshape(-1)[0]:.4g} x 1.1", value * value.dtype.type(1.1)
 
 
-def _of_node(path: Place, index: int, node: onnx.NodeProto, constants: dict) -> Iterator[Fault]:
+def _of_node(path: Place, index: int, node: onnx.NodeProto, constants: dict, types: dict[str, int]) -> Iterator[Fault]:
     operator = node.op_type
     words = f"{operator} {node.name or node.output[0]}"
 
@@ -218,7 +228,14 @@ def _of_node(path: Place, index: int, node: onnx.NodeProto, constants: dict) -> 
         yield fault("comparison", _COMPARED[operator], lambda graph, n: rename(n, _COMPARED[operator]))
         if operator in ("Less", "Greater"):
             yield fault("comparison", "or equal", or_equal)
-    if operator == "Cast":
+    if operator == "Erf":
+        yield fault("activation", "the approximation by tanh", approximate_erf)
+    if operator == "ConstantOfShape":
+        yield fault("state", "0.1 in place of its value", lambda graph, n: fill(n, 0.1))
+    if operator == "Slice" and len(node.input) > 2 and {node.input[1], node.input[2]} <= set(constants):
+        for step in (1, -1):
+            yield fault("slice off by one", f"moved by {step}", lambda graph, n, step=step: move_window(graph, n, step))
+    if operator == "Cast" and types.get(node.input[0], _FLOATS[0]) in _FLOATS:
         yield fault("rounding, cast", "rounded first", lambda graph, n: before(graph, n, "Round"))
         yield fault("rounding, cast", "floor first", lambda graph, n: before(graph, n, "Floor"))
     if operator in ("LSTM", "GRU", "RNN"):

@@ -192,7 +192,7 @@ def _of_floats(value: np.ndarray, operator: str, rng: np.random.Generator) -> It
         for factor in (10, 0):
             yield "epsilon", f"{largest:.3g} x {factor}", value * factor
     elif largest == 0:
-        kind = "state" if operator == "WHILE" or "LSTM" in operator else "constant"
+        kind = "state" if operator in ("WHILE", "FILL") or "LSTM" in operator else "constant"
         yield kind, "0 -> 0.1", value + value.dtype.type(0.1)
     else:
         for factor in (1.01, 1.1):
@@ -237,6 +237,9 @@ def _of_operator(
     if name == "CAST" and subgraph.tensors[inputs[0]].type == schema.TensorType.FLOAT32:
         for new in ("ROUND", "FLOOR"):
             yield fault("rounding, cast", f"{new} first", lambda m, g, o, new=new: _before(m, g, o, new))
+    if name == "STRIDED_SLICE" and all(is_constant(model, subgraph.tensors[index]) for index in inputs[1:3]):
+        for step in (1, -1):
+            yield fault("slice off by one", f"moved by {step}", lambda m, g, o, s=step: _move_window(m, g, o, s))
     if name == "UNIDIRECTIONAL_SEQUENCE_LSTM":
         for a, b in ((1, 2), (3, 4)):
             yield fault("recurrence", f"inputs {a} and {b} exchanged", lambda m, g, o, a=a, b=b: _swap(o, a, b))
@@ -311,6 +314,22 @@ def _before(model: schema.ModelT, subgraph: schema.SubGraphT, operator: schema.O
     inputs[0] = len(subgraph.tensors) - 1
     operator.inputs = np.array(inputs, np.int32)
     subgraph.operators.insert(next(i for i, other in enumerate(subgraph.operators) if other is operator), made)
+
+
+def _move_window(model: schema.ModelT, subgraph: schema.SubGraphT, operator: schema.OperatorT, step: int) -> None:
+    """Begin and end along the last axis that is not taken whole, moved: as many values, but others."""
+    options, inputs = operator.builtinOptions, list(operator.inputs)
+    begin, end = (constant(model, subgraph.tensors[index]).copy() for index in inputs[1:3])
+    axes = [a for a in range(begin.size) if not (options.beginMask | options.endMask) >> a & 1]
+    for place, value in ((1, begin), (2, end)):
+        value[axes[-1]] += step
+        tensor, buffer = copy.copy(subgraph.tensors[inputs[place]]), schema.BufferT()
+        buffer.data, buffer.offset, buffer.size = value.view(np.uint8), 0, 0
+        model.buffers.append(buffer)
+        tensor.buffer = len(model.buffers) - 1
+        subgraph.tensors.append(tensor)
+        inputs[place] = len(subgraph.tensors) - 1
+    operator.inputs = np.array(inputs, np.int32)
 
 
 def _bypass(subgraph: schema.SubGraphT, operator: schema.OperatorT, index: int) -> None:
