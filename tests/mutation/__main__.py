@@ -36,7 +36,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--folder", type=Path, help="keep models and files here, and take those that lie there")
     parser.add_argument("--json", type=Path, help="write every mutant and its end here")
-    parser.add_argument("--write", action="store_true", help="write docs/reliability.md and benchmarks/mutation.json")
+    parser.add_argument("--write", action="store_true", help="write docs/reliability.md and docs/mutation.json")
     parser.add_argument("--blind", action="store_true", help="verify on zeros alone, to see mutants survive")
     args = parser.parse_args()
     started = time.monotonic()
@@ -50,7 +50,7 @@ def main() -> int:
         folder.mkdir(parents=True, exist_ok=True)
         for recipe in recipes:
             cases, without = cases_of(recipe, folder)
-            missing |= without
+            missing |= {name: why.replace(f"{folder}/", "") for name, why in without.items()}
             for case in cases:
                 about = {"model": case.model, "format": case.format, "target": case.target}
                 results = judgements(case, args.faults, args.seed, args.blind)
@@ -68,9 +68,14 @@ def main() -> int:
     print(text)
     if args.write:
         _write(ROOT / "docs" / "reliability.md", text)
-        survivors = [entry for entry in entries if entry["outcome"] == "survived"]
+        hidden = ("outcome", "message")  # messages of the runtimes name files of this machine
+        survivors = [
+            {key: value for key, value in entry.items() if key not in hidden}
+            for entry in entries
+            if entry["outcome"] == "survived"
+        ]
         kept = {key: facts[key] for key in ("models", "faults", "seed", "without_file")} | {"survivors": survivors}
-        (ROOT / "benchmarks" / "mutation.json").write_text(json.dumps(kept, indent=1) + "\n")
+        (ROOT / "docs" / "mutation.json").write_text(json.dumps(kept, indent=1) + "\n")
     caught, effective = score(entries)
     print(f"{caught} of {effective} faults that change an output were caught")
     return 0

@@ -68,6 +68,10 @@ def judge(
     hub = Hub.read(case.hub)
     runs = hub.reference() if reference is None else reference
     original = _File(case, case.file)
+    check_interface(original.model, *original.names)
+    right = verify(original.outputs, original.fitting(runs), original.run, Tolerance())
+    if not right.passed:  # the exporter found it right: then it is run here in another way
+        raise RuntimeError(f"{case.file} itself is not right: {right.message}")
     many = _answered(original, many_inputs(hub, case.ranges, original.batch(), seed))
     content = case.file.read_bytes()
     mutant_path = case.file.with_name(f"mutant.{case.target}")

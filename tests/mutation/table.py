@@ -59,7 +59,8 @@ def page(entries: Sequence[dict], facts: dict) -> str:
     if survivors:
         lines += ["", "| survivor | fault | times the tolerance | on inputs that are |", "|---|---|---|---|"]
         for entry in survivors:
-            words = f"{entry['kind']}: {entry['words']}".replace("|", "\\|")
+            place, _, what = entry["words"].rpartition(": ")
+            words = f"{entry['kind']}: {place[:60]}: {what}".replace("|", "\\|")
             lines.append(
                 f"| {entry['model']}.{entry['target']} | {words} | {_times(entry['excess'])} | {entry['on']} |"
             )
