@@ -31,8 +31,11 @@ planned = session.rule_inputs
 session.planner.storage = Storage(storage, offline=not workflow.is_main_process)
 
 
+# Line breaks too, so that a name with one is refused like any other mistake in a target.
 wildcard_constraints:
     model=r"[^/]+",
+    name=r"(?s:.+)",
+    target=r"(?s:.+)",
 
 
 # Here and not in rules/: an included file does not set the default target (Snakemake 9.27).

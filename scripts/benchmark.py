@@ -17,6 +17,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow"))
 
 from converter.errors import ConverterError
+from converter.escape import printable
 from converter.source_files import file_sha256
 
 
@@ -74,7 +75,7 @@ def main() -> int:
         from converter import failures
 
         failures.remember(str(args.output), f"{args.output}: {error}")
-        print(error, file=sys.stderr)
+        print(printable(str(error)), file=sys.stderr)
         return 1
     args.output.parent.mkdir(parents=True, exist_ok=True)
     args.output.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")

@@ -34,11 +34,10 @@ def export_model(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
             f"{source} could be kept as TorchScript only, and Keras files are made from exported programs: "
             "ask for .onnx, or give the module's class with network_script"
         )
-    import torch
-
     from converter.torch.eager_program import value_read
+    from converter.torch.hub_program import read_program
 
-    program = torch.export.load(hub.path / "program.pt2")
+    program = read_program(hub)
     if (reading := value_read(program)) is not None:
         raise UnsupportedError(
             f"{source}: the values of its inputs become sizes, plain numbers or branches ({reading}), which Keras layers "

@@ -7,7 +7,8 @@ import json
 import sys
 from collections.abc import Sequence
 
-from converter.errors import ConverterError, printable
+from converter.errors import ConverterError
+from converter.escape import printable
 from converter.parameters import IMPORT_PARAMETERS, PARAMETERS, normalize
 from converter.verify import Tolerance
 

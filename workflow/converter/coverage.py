@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from converter import report
+from converter import escape, report
 from converter.pages.page import Section, Table, render
 from converter.sources import model_name
 
@@ -141,18 +141,18 @@ def markdown(rows: Sequence[Row], made: str) -> str:
     for heading, summary, columns, cells in _tables(rows):
         lines += ["", f"## {heading}", "", f"{summary}.", ""]
         lines += ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
-        lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in cells]
+        lines += ["| " + " | ".join(map(escape.markdown, row)) + " |" for row in cells]
     return "\n".join(lines) + "\n"
 
 
 def table(rows: Sequence[Row]) -> str:
-    """The narrow table that opens Snakemake's report, as CSV."""
+    """The narrow table that opens Snakemake's report, as CSV with reStructuredText in it."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("model", "target", "status", "difference"))
     for row in rows:
         model = f"{row.listed[0]} {row.listed[1]}: {row.model}" if row.listed else row.model
-        writer.writerow((model, _target(row), row.status, _number(row.difference)))
+        writer.writerow(map(escape.rest, (model, _target(row), row.status, _number(row.difference))))
     return text.getvalue()
 
 

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from converter.errors import printable
+from converter.escape import printable
 from converter.source_files import file_sha256
 
 if TYPE_CHECKING:

@@ -22,7 +22,8 @@ from pathlib import Path
 
 from converter import failures
 from converter.confinement import Limits, confined, limits_for
-from converter.errors import ConverterError, printable
+from converter.errors import ConverterError
+from converter.escape import printable
 from converter.hub import Hub, TensorSpec
 from converter.parameters import (
     EXPORT_PARAMETERS,
@@ -229,7 +230,7 @@ def run_import(name: str, import_model: Callable[[ImportSpec, Path], Hub], argv:
     try:
         if args.error:
             raise ConverterError(args.error)
-        from converter.source_files import source_bytes, source_sha256, source_stat, unreadable
+        from converter.source_files import refuse_links, source_bytes, source_sha256, source_stat, unreadable
 
         parameters = given_parameters(args, IMPORT_PARAMETERS)
         path = Path(args.source)
@@ -239,6 +240,8 @@ def run_import(name: str, import_model: Callable[[ImportSpec, Path], Hub], argv:
         except PermissionError as error:
             raise unreadable(error) from error
         spec = import_spec(path, source["format"], parameters)
+        if not spec.trusted:
+            refuse_links(path)
         runs_script = spec.network_script is not None or spec.trusted
         limits = limits_for(source["bytes"])
         confinement = _confined(name, args.hub, limits, [args.hub], runs_script, spec.toolchain)

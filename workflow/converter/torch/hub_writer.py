@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from dataclasses import replace
 from functools import partial
@@ -92,12 +91,10 @@ def write_hub(source: Source, inputs: Inputs, first_calls: FirstCalls, spec: Imp
         raise SourceError(f"{source.path} is damaged: TorchScript cannot write it again ({reason(error)})") from error
     try:
         torch.jit.load(out / "module.pt")
-    except RuntimeError as error:  # names with quotes or backslashes are written as they are (torch 2.13)
-        odd = [name for name, _ in source.module.named_modules() if not re.fullmatch(r"[\w.]*", name, re.ASCII)]
-        what = f"modules named {', '.join(map(repr, odd[:3]))}" if odd else f"it ({reason(error)})"
+    except RuntimeError as error:
         raise UnsupportedError(
-            f"{source.path}: TorchScript cannot read again what it writes of {what}: "
-            "name them with letters, digits and underscores"
+            f"{source.path}: TorchScript cannot read again what it writes of it ({reason(error)}): "
+            "name its modules with letters, digits and underscores"
         ) from error
     check_still(source, attempt, reference.runs)
     notes = [*source.notes, f"kept as TorchScript, since torch.export cannot follow it: {failure}"]

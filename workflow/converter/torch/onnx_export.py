@@ -22,6 +22,7 @@ from converter.runtimes import OnnxModel, check_interface
 from converter.step import ExportJob, ExportResult
 from converter.torch.eager_program import EagerProgram, value_read
 from converter.torch.flat import to_tensors
+from converter.torch.hub_program import read_program, read_script
 from converter.torch.onnx_model import dynamic_axes, finish_model, model_opset, save
 from converter.torch.tracing import quiet, reason
 from converter.verify import Verification, verify
@@ -71,9 +72,9 @@ class _Exporter:
         self._script: torch.jit.ScriptModule | None = None
         self._eager: torch.nn.Module | None = None
         if hub.extra["form"] == "exported":
-            self._program = torch.export.load(str(hub.path / "program.pt2"))
+            self._program = read_program(hub)
         else:
-            self._script = torch.jit.load(hub.path / "module.pt", map_location="cpu").eval()
+            self._script = read_script(hub).eval()
 
     def run(self) -> ExportResult:
         asked = self._job.onnx_opset

@@ -21,6 +21,7 @@ from converter.tflite_check import RuntimeRefusal, in_order, runs_for
 from converter.tflite_file import write
 from converter.torch.eager_program import value_read
 from converter.torch.flat import to_tensors
+from converter.torch.hub_program import read_program
 from converter.torch.integer_shifts import replace_shifts
 from converter.torch.litert import LitertFailure, convert_program
 from converter.torch.tflite_batch import with_free_batch
@@ -42,7 +43,7 @@ def export(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
             f"TensorFlow Lite files are made from models that torch.export can follow, and this one was {hub.notes[-1]}: "
             "ask for an .onnx file"
         )
-    program = torch.export.load(str(hub.path / "program.pt2"))
+    program = read_program(hub)
     if (reading := value_read(program)) is not None:
         raise UnsupportedError(
             f"TensorFlow Lite cannot express the model: the values of its inputs become sizes, plain numbers or branches "
