@@ -179,10 +179,13 @@ class _Exporter:
         return onnx.load_model_from_string(buffer.getvalue())
 
     def _by_dynamo(self, opset: int) -> onnx.ModelProto:
+        program = self._program
+        if value_read(program) is not None:  # exported once, such a program cannot be again (torch 2.13)
+            program = torch.export.load(str(self._hub.path / "program.pt2"))
         try:
             with quiet():
-                program = torch.onnx.export(
-                    self._program,
+                exported = torch.onnx.export(
+                    program,
                     (),
                     dynamo=True,
                     opset_version=opset,
@@ -190,7 +193,7 @@ class _Exporter:
                     output_names=[spec.name for spec in self._hub.outputs],
                     verbose=False,
                 )
-                return program.model_proto
+                return exported.model_proto
         except Exception as error:  # the exporter wraps what its decompositions raise
             raise _Failure(f"it cannot be expressed: {_dynamo_reason(error)}") from error
 
