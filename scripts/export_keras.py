@@ -47,6 +47,7 @@ def export_model(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
     os.environ["KERAS_BACKEND"] = "tensorflow"  # whatever the user's keras.json says
     import keras
 
+    from converter.torch.exact_program import exact_program
     from converter.torch_to_keras import build_keras_model
     from converter.torch_to_keras.save import save
 
@@ -54,7 +55,7 @@ def export_model(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
     keras.config.set_floatx("float32")
     inputs, outputs = _layer_names(hub)
     conversion = build_keras_model(
-        program,
+        exact_program(program),
         inputs,
         outputs,
         channels_last=job.input_layout == "nhwc",

@@ -14,7 +14,7 @@ import numpy as np
 
 from converter.hub import TensorSpec
 
-__all__ = ["GraphDefModel", "KerasModel", "OnnxModel", "TFLiteModel", "check_interface"]
+__all__ = ["GraphDefModel", "KerasModel", "OnnxModel", "TFLiteModel", "check_interface", "open_tflite"]
 
 
 def _name(package: str) -> str:
@@ -156,6 +156,15 @@ class TFLiteModel:
                     return True
                 position = data.find(b"Flex", position + 1)
         return False
+
+
+def open_tflite(path: Path) -> TFLiteModel:
+    """The file in LiteRT, or, where it holds Select-TF operators, in LiteRT and TensorFlow."""
+    if not TFLiteModel.uses_flex(path):
+        return TFLiteModel(path)
+    from converter.tf.flex_model import FlexModel
+
+    return FlexModel(path)
 
 
 class GraphDefModel:

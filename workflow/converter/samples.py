@@ -40,13 +40,15 @@ def make_inputs(
     vocabulary: Mapping[str, int] | None = None,
     draw: str = "signed",
     kind: str = "typical",
+    keys: Mapping[str, np.ndarray] | None = None,
 ) -> list[np.ndarray]:
     """One array per input, the same for the same arguments on any machine.
 
     `batch` stands for an unknown leading dimension (None: that one is like the others), `sizes` for the other unknown
     ones, by turns: axes 1, 3 and axes 2, 4. An input whose name is in `vocabulary` holds whole numbers from 0 to below
     that bound, whatever its dtype; uint8 and int8 use their whole range; strings are short words; for all else see DRAWS.
-    `kind`: "typical", or one of `special_kinds`, for the inputs that have such values.
+    `kind`: "typical", or one of `special_kinds`, for the inputs that have such values. An input whose name is in `keys`
+    holds those values (one axis, at least one) instead of typical ones, in their order, from any of them on.
     """
     arrays = []
     for position, spec in enumerate(inputs):
@@ -58,6 +60,9 @@ def make_inputs(
         rng = np.random.default_rng([seed, position, zlib.crc32(spec.name.encode())])
         bound = (vocabulary or {}).get(spec.name)
         values = _special(rng, dims, spec.dtype, bound, draw, kind) if kind != "typical" else None
+        if values is None and keys and spec.name in keys:
+            start, count = rng.integers(len(keys[spec.name])), int(np.prod(dims))
+            values = np.resize(np.roll(keys[spec.name], -start), count).reshape(dims)
         arrays.append(_typical(rng, dims, spec.dtype, bound, draw) if values is None else values)
     return arrays
 

@@ -14,13 +14,13 @@ __all__ = ["runner"]
 
 
 def runner(hub: Hub) -> Callable[[Sequence[np.ndarray]], list[np.ndarray]]:
-    """A function of arrays in the order of the hub's inputs. Raises UnsupportedError where the graph refers to tables.
+    """A function of arrays in the order of the hub's inputs. Raises UnsupportedError where the graph refers to resources.
 
     The weights are fed: inside the graph they would meet protobuf's 2 GB limit.
     """
     if hub.extra.get("resources"):
         raise UnsupportedError(
-            f"{hub.source.get('path')} holds lookup tables ({', '.join(hub.extra['resources'])}), which only its own "
+            f"{hub.source.get('path')} holds resources ({', '.join(hub.extra['resources'])}) which only its own "
             "framework can run: name it first"
         )
     graph_def = tf.compat.v1.GraphDef()

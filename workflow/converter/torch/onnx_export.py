@@ -21,9 +21,11 @@ from converter.informative import typical
 from converter.runtimes import OnnxModel, check_interface
 from converter.step import ExportJob, ExportResult
 from converter.torch.eager_program import EagerProgram, value_read
+from converter.torch.exact_program import exact_program
 from converter.torch.flat import to_tensors
 from converter.torch.hub_program import read_program, read_script
 from converter.torch.onnx_model import dynamic_axes, finish_model, model_opset, save
+from converter.torch.script_symbolics import register
 from converter.torch.tracing import quiet, reason
 from converter.verify import Verification, verify
 from converter.versions import step_versions
@@ -72,9 +74,10 @@ class _Exporter:
         self._script: torch.jit.ScriptModule | None = None
         self._eager: torch.nn.Module | None = None
         if hub.extra["form"] == "exported":
-            self._program = read_program(hub)
+            self._program = exact_program(read_program(hub), onnx=True)
         else:
             self._script = read_script(hub).eval()
+            register(_TORCHSCRIPT_OPSETS)
 
     def run(self) -> ExportResult:
         asked = self._job.onnx_opset

@@ -20,9 +20,9 @@ from converter.step import ExportJob, ExportResult
 from converter.tflite_check import RuntimeRefusal, in_order, runs_for
 from converter.tflite_file import write
 from converter.torch.eager_program import value_read
+from converter.torch.exact_program import exact_program
 from converter.torch.flat import to_tensors
 from converter.torch.hub_program import read_program
-from converter.torch.integer_shifts import replace_shifts
 from converter.torch.litert import LitertFailure, convert_program
 from converter.torch.tflite_batch import with_free_batch
 from converter.torch.tracing import reason
@@ -49,7 +49,7 @@ def export(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
             f"TensorFlow Lite cannot express the model: the values of its inputs become sizes, plain numbers or branches "
             f"({reading}): ask for an .onnx file, or keep them tensors"
         )
-    replace_shifts(program)
+    exact_program(program)
     failures: list[str] = []
     best: tuple[int, str, ExportResult] | None = None
     for route in _routes():
