@@ -7,18 +7,35 @@ runtime and its version, for the report.
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from converter.hub import TensorSpec
 
-__all__ = ["GraphDefModel", "KerasModel", "OnnxModel", "TFLiteModel", "open_tflite"]
+__all__ = ["GraphDefModel", "KerasModel", "OnnxModel", "TFLiteModel", "check_interface", "open_tflite"]
 
 
 def _name(package: str) -> str:
     return f"{package} {importlib.metadata.version(package)}"
+
+
+def check_interface(model: OnnxModel | TFLiteModel, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+    """Raises ValueError where the file's inputs or outputs have other names, or another order, than these.
+
+    Positions and names must say the same: some programs feed by the one, some by the other. An input that nothing uses may
+    be missing.
+    """
+    _check_names("inputs", model.input_places, [name for name in inputs if name in model.input_places])
+    _check_names("outputs", model.output_places, outputs)
+
+
+def _check_names(what: str, places: Mapping[str, int], names: Sequence[str]) -> None:
+    found = list(dict.fromkeys(places.get(name, -1) for name in names))  # two names may stand for one tensor
+    if set(names) != set(places) or found != sorted(found):
+        there = ", ".join(sorted(places, key=places.get))
+        raise ValueError(f"the file's {what} are {there}, and should be {', '.join(names)}")
 
 
 _ONNX_DTYPES = {
@@ -42,6 +59,8 @@ class OnnxModel:
         self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         self.inputs = [self._spec(value) for value in self._session.get_inputs()]
         self.outputs = [self._spec(value) for value in self._session.get_outputs()]
+        self.input_places = {spec.name: place for place, spec in enumerate(self.inputs)}
+        self.output_places = {spec.name: place for place, spec in enumerate(self.outputs)}
         self.name = _name("onnxruntime")
 
     @staticmethod
@@ -100,6 +119,8 @@ class TFLiteModel:
         self._outputs = self._ordered(signature["outputs"], outputs)
         self.inputs = [self.spec(name, entry) for name, entry in self._inputs]
         self.outputs = [self.spec(name, entry) for name, entry in self._outputs]
+        self.input_places = {name: list(inputs).index(entry["index"]) for name, entry in self._inputs}
+        self.output_places = {name: list(outputs).index(entry["index"]) for name, entry in self._outputs}
         self.input_quantization = [entry["quantization"] for _, entry in self._inputs]
         self.output_quantization = [entry["quantization"] for _, entry in self._outputs]
 

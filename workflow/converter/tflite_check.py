@@ -10,7 +10,7 @@ import numpy as np
 from converter.errors import UnsupportedError
 from converter.hub import Run, TensorSpec
 from converter.reference import split_rows
-from converter.runtimes import TFLiteModel, open_tflite
+from converter.runtimes import TFLiteModel, check_interface, open_tflite
 from converter.verify import Tolerance, Verification, verify
 
 __all__ = ["RuntimeRefusal", "in_order", "runs_for", "verify_tflite"]
@@ -23,7 +23,11 @@ class RuntimeRefusal(Exception):
 def in_order(
     model: TFLiteModel, inputs: Sequence[str], outputs: Sequence[str]
 ) -> tuple[list[TensorSpec], list[TensorSpec], Callable[[Sequence[np.ndarray]], list[np.ndarray]]]:
-    """The file's inputs and outputs in the order of these names, and a function that runs it in that order."""
+    """The file's inputs and outputs in the order of these names, and a function that runs it in that order.
+
+    Raises ValueError where the file's own names or order are others.
+    """
+    check_interface(model, inputs, outputs)
     input_names = [spec.name for spec in model.inputs]
     output_names = [spec.name for spec in model.outputs]
     feed = [inputs.index(name) for name in input_names]

@@ -40,6 +40,12 @@ class _Step:
     operators: list[schema.OperatorT] = field(default_factory=list)
 
 
+def _places(specs: Sequence[TensorSpec], tensors: Sequence[int], order: Sequence[int]) -> dict[str, int]:
+    """Where the tensor behind each name stands in the subgraph's own order."""
+    known = list(dict.fromkeys(map(int, order)))
+    return {spec.name: known.index(int(tensor)) for spec, tensor in zip(specs, tensors, strict=True)}
+
+
 class FlexModel:
     """As `converter.runtimes.TFLiteModel`: arrays in the order of `inputs` in, arrays in the order of `outputs` out.
 
@@ -58,6 +64,8 @@ class FlexModel:
         self.inputs = self._specs(main.inputs, signature.inputs)
         self._outputs = [entry.tensorIndex for entry in signature.outputs]
         self.outputs = self._specs(self._outputs, signature.outputs)
+        self.input_places = _places(self.inputs, main.inputs, main.inputs)
+        self.output_places = _places(self.outputs, self._outputs, main.outputs)
         self.input_quantization = [(0.0, 0)] * len(self.inputs)
         self.output_quantization = [(0.0, 0)] * len(self.outputs)
         refuse(

@@ -10,7 +10,7 @@ import onnx
 
 from converter.errors import UnsupportedError
 from converter.hub import Hub, TensorSpec
-from converter.runtimes import OnnxModel
+from converter.runtimes import OnnxModel, check_interface
 from converter.step import ExportJob, ExportResult
 from converter.tf.onnx_convert import ConversionFailure, convert_graph
 from converter.tf.onnx_deferred import DeferredTensors
@@ -159,6 +159,7 @@ class _Exporter:
 
         try:
             target = OnnxModel(self._staged)
+            check_interface(target, [spec.name for spec in self._hub.inputs], [spec.name for spec in self._outputs])
             verification = verify(self._outputs, self._runs, target.run, self._job.tolerance, target.name)
         except failures.NotImplemented as error:
             return _Attempt(opset, f"onnxruntime cannot run it: {_first_line(error)}", written=True)

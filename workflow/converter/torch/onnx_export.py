@@ -18,7 +18,7 @@ import torch
 from converter.errors import UnsupportedError
 from converter.hub import Hub, Run, TensorSpec
 from converter.informative import typical
-from converter.runtimes import OnnxModel
+from converter.runtimes import OnnxModel, check_interface
 from converter.step import ExportJob, ExportResult
 from converter.torch.eager_program import EagerProgram, value_read
 from converter.torch.exact_program import exact_program
@@ -132,6 +132,8 @@ class _Exporter:
         del model
         try:
             target = OnnxModel(self._staged)
+            names = [spec.name for spec in self._hub.inputs], [spec.name for spec in self._hub.outputs]
+            check_interface(target, *names)
             verification = verify(self._hub.outputs, self._runs, self._runner(target), self._job.tolerance, target.name)
         except Exception as error:  # onnxruntime's exceptions have no common base class (1.32)
             raise _Failure(f"onnxruntime cannot run it: {_first_line(error)}") from error
