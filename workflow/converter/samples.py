@@ -1,8 +1,8 @@
 """Values for a model's inputs, the same on any machine: ordinary ones, and those on which conversions go wrong.
 
 Ordinary values are drawn in several ways, since a model may take only some: see DRAWS. Special values come in kinds, one run
-each: zeros, ties of rounding (halves), negative and large floats, the ends of an integer's range, masks that hide all or
-nothing. Where the source itself raises for a kind, that kind is left out.
+each: zeros, ties of rounding (halves), floats from 0 to 1, negative and large ones, the ends of an integer's range, masks
+that hide all or nothing. Where the source itself raises for a kind, that kind is left out.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def special_kinds(inputs: Sequence[TensorSpec], vocabulary: Mapping[str, int], d
     free = [spec.dtype for spec in inputs if spec.name not in vocabulary]
     kinds = []
     if any(map(_is_float, free)):
-        kinds += ["zeros", "halves", "negative", "large"]
+        kinds += ["zeros", "halves", "positive", "negative", "large"]
     elif any(_is_integer(dtype) for dtype in free):
         kinds += ["zeros"]
     if "bool" in free or any(map(_is_integer, free)):
@@ -134,10 +134,12 @@ def _special(
         return _integers(rng, dims, dtype, draw, kind)
     if kind == "zeros":
         return np.zeros(dims, as_dtype(dtype))
-    if kind not in ("halves", "negative", "large") or dtype.startswith("complex"):
+    if kind not in ("halves", "positive", "negative", "large") or dtype.startswith("complex"):
         return None
     if kind == "halves":
         return rng.choice(_HALVES, dims).astype(as_dtype(dtype))
+    if kind == "positive":
+        return rng.random(dims).astype(as_dtype(dtype))
     if kind == "negative":
         return (-10 * np.abs(rng.standard_normal(dims))).astype(as_dtype(dtype))
     largest = _LARGE.get(dtype, _LARGEST)
