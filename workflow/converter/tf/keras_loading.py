@@ -13,8 +13,9 @@ from converter.network_script import build, load_script
 from converter.step import ImportSpec
 from converter.tf.errors import reason
 from converter.tf.keras_file import KerasFile
+from converter.tf.keras_parts import parts_only
 from converter.tf.keras_repairs import no_initial_weights, repaired, uncopied_weights
-from converter.tf.keras_trust import has_bytecode, keras_modules_only, refuse_untrusted
+from converter.tf.keras_trust import has_bytecode, refuse_untrusted
 from converter.tf.network_script import custom_objects, keras_names
 from converter.toolchains import toolchain_for_keras
 
@@ -37,7 +38,7 @@ def open_keras(spec: ImportSpec, file: KerasFile) -> Iterator[tuple[object, Modu
     if not spec.trusted:
         refuse_untrusted(file)
     keras = _keras_for(file)
-    own_modules = nullcontext() if spec.trusted else keras_modules_only(keras)
+    own_modules = nullcontext() if spec.trusted else parts_only(file.path, keras)
     with keras_names(keras), repaired(keras), _quiet(), own_modules:
         script = load_script(spec.network_script) if spec.network_script else None
         if file.config is None or (script is not None and spec.network_name):

@@ -5,21 +5,17 @@ Keras 3.15 refuses some of this itself (`safe_mode`), for .keras files; tf_keras
 
 from __future__ import annotations
 
-import importlib
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
-from types import ModuleType, SimpleNamespace
 
 from converter.errors import UntrustedError
 from converter.tf.keras_file import KerasFile
+from converter.tf.keras_parts import TRUST, reads_vocabulary
 
-__all__ = ["has_bytecode", "keras_modules_only", "refuse_untrusted"]
+__all__ = ["has_bytecode", "refuse_untrusted"]
 
-_TRUST = "set trusted: true if you know where the file comes from"
 # Layers that run another file's code, or unpickle.
 _FOREIGN = {"TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer"}
-_VOCABULARIES = {"StringLookup", "IntegerLookup", "TextVectorization", "IndexLookup"}
 # Of the feature columns that layers of Keras 2 may hold.
 _FILES = ("vocabulary_file", "ckpt_to_load_from")
 # What the layers of calls like tf.nn.relu(x) may call: functions of tensors. "io" for its decoders only.
@@ -40,8 +36,8 @@ _MODULES = re.compile(
     r"framework\.(constant_op|dtypes|sparse_tensor|tensor_conversion|tensor_shape|indexed_slices))"
 )
 _CALLS = re.compile(r"(io|debugging)\.(decode_|encode_|parse_|deserialize_|serialize_|assert_|check_numerics)\w+")
-# It takes the name of a file, and is called at once where its arguments are constants.
-_NO_CALLS = re.compile(r"(\w+\.)*fixed_unigram_candidate_sampler")
+# They take the name of a file, and are called at once where their arguments are constants.
+_NO_CALLS = re.compile(r"(\w+\.)*(fixed_unigram_candidate_sampler|(de|en)code_proto)")
 _CLASSES = {"RaggedTensor", "SparseTensor", "sparse.SparseTensor"}
 
 
@@ -51,24 +47,24 @@ def refuse_untrusted(file: KerasFile) -> None:
     if names:
         raise UntrustedError(
             f"{file.path} carries Python code of its own in its Lambda layers ({', '.join(map(str, names[:5]))}), "
-            f"and opening it would run that: {_TRUST}"
+            f"and opening it would run that: {TRUST}"
         )
     for entry in _mappings(file.config):
         config = entry.get("config")
         name, values = str(entry.get("class_name")), config if isinstance(config, dict) else {}
         if name in _FOREIGN:
-            raise UntrustedError(f"{file.path} contains a {name}, which runs code from outside of Keras: {_TRUST}")
-        if name in _VOCABULARIES and isinstance(values.get("vocabulary"), str):
-            raise UntrustedError(f"{file.path}: its {name} layer reads the file {values['vocabulary']}: {_TRUST}")
+            raise UntrustedError(f"{file.path} contains a {name}, which runs code from outside of Keras: {TRUST}")
+        if reads_vocabulary(name, values):
+            raise UntrustedError(f"{file.path}: its {name} layer reads the file {values['vocabulary']}: {TRUST}")
         named = next((entry[key] for key in _FILES if isinstance(entry.get(key), str)), None)
         if named is not None:
-            raise UntrustedError(f"{file.path}: one of its feature columns reads the file {named}: {_TRUST}")
+            raise UntrustedError(f"{file.path}: one of its feature columns reads the file {named}: {TRUST}")
         if name in ("TFOpLambda", "SlicingOpLambda") and not _may_call(values.get("function")):
-            raise UntrustedError(f"{file.path} contains a layer that calls tf.{values.get('function')}: {_TRUST}")
+            raise UntrustedError(f"{file.path} contains a layer that calls tf.{values.get('function')}: {TRUST}")
         if name == "TensorFlowOpLayer" and (what := _reaches_out(values.get("node_def"))):
-            raise UntrustedError(f"{file.path} contains a layer whose operator {what}: {_TRUST}")
+            raise UntrustedError(f"{file.path} contains a layer whose operator {what}: {TRUST}")
         if name == "ClassMethod" and str(values.get("cls_symbol")) not in _CLASSES:
-            raise UntrustedError(f"{file.path} contains a layer that calls tf.{values.get('cls_symbol')}: {_TRUST}")
+            raise UntrustedError(f"{file.path} contains a layer that calls tf.{values.get('cls_symbol')}: {TRUST}")
 
 
 def _may_call(function: object) -> bool:
@@ -141,26 +137,3 @@ def _mappings(config: object) -> Iterator[dict]:
             pending += reversed(list(value.values()))
         elif isinstance(value, list):
             pending += reversed(value)
-
-
-@contextmanager
-def keras_modules_only(keras: ModuleType) -> Iterator[None]:
-    """Inside, tf_keras looks for a class in its own modules and in custom objects; it would import any module named (2.21).
-
-    Of TensorFlow's modules, those of its operators: activations like tf.nn.relu are recorded so.
-    """
-    if keras.__name__ != "tf_keras":
-        yield
-        return
-    from tf_keras.src.saving import serialization_lib
-
-    def import_module(name: str) -> ModuleType:
-        if name.split(".")[0] != "tf_keras" and not name.startswith("tensorflow.python.ops."):
-            raise ModuleNotFoundError(name)
-        return importlib.import_module(name)
-
-    serialization_lib.importlib = SimpleNamespace(import_module=import_module)
-    try:
-        yield
-    finally:
-        serialization_lib.importlib = importlib
