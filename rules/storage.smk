@@ -1,4 +1,5 @@
-# Sources in object storage or on the web, and targets in object storage (docs/storage.md).
+# Sources in object storage or on the web, and targets in object storage (docs/storage.md). What could not be fetched is
+# empty here (remote_limits.py).
 
 if planned.remote_sources(directories=False):
 
@@ -20,7 +21,7 @@ if planned.remote_sources(directories=False):
         message:
             "fetch {output}"
         shell:
-            "cp -R -- {input:q} {output:q} 2> {log:q}"
+            "test -s {input:q} && cp -- {input:q} {output:q} 2> {log:q}"
 
 
 if planned.remote_sources(directories=True):
@@ -43,7 +44,7 @@ if planned.remote_sources(directories=True):
         message:
             "fetch {output}"
         shell:
-            "cp -R -- {input:q} {output:q} 2> {log:q}"
+            'test -n "$(ls -A {input:q})" && cp -R -- {input:q} {output:q} 2> {log:q}'
 
 
 if session.planner.remote_targets:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from converter.errors import SourceError
+from converter.remote_limits import refuse_size, with_limits
 from converter.sources import FORMATS
 
 __all__ = ["MIRROR", "Found", "Storage", "is_mirror", "is_remote", "mirror", "url_of"]
@@ -66,10 +67,12 @@ class Storage:
         from snakemake_interface_common.exceptions import WorkflowError
 
         try:
-            return self._registry(url)
+            flagged = self._registry(url)
         except WorkflowError as error:
             plugin = _PLUGINS["s3" if url.startswith("s3:") else "http"]
             raise SourceError(f"{url}: {plugin} is needed: pip install -r requirements-cluster.txt") from error
+        with_limits(type(flagged.flags["storage_object"]), mirror)
+        return flagged
 
     def look(self, url: str) -> Found:
         """Raises SourceError where there is nothing at `url`, or no answer, or no source that could be fetched."""
@@ -100,7 +103,9 @@ class Storage:
                 raise SourceError(
                     f"{url} is of no known format: write a SavedModel directory or a file: {', '.join(FORMATS)}"
                 )
-            return Found(int(found.size()), float(found.mtime()))
+            size = int(found.size())
+            refuse_size(url, size)
+            return Found(size, float(found.mtime()))
         except SourceError:
             raise
         except Exception as error:  # boto's and requests' own: no network, no access, no such host

@@ -18,6 +18,7 @@ from converter.console import quieten
 from converter.errors import ConverterError
 from converter.escape import printable
 from converter.plan import Planner, toolchains
+from converter.remote_limits import FETCH
 from converter.rule_inputs import RuleInputs
 from converter.run_lock import mark_run
 
@@ -68,8 +69,10 @@ class Session:
         sentences = failures.take(self._started - 1)
         targets = _targets(workflow.dag)
         sentences += self._unreported(targets, sentences)
-        # A legacy environment that could not be built, and a step that ended, have been said of each target.
-        sentences = [sentence for sentence in sentences if not sentence.startswith(("toolchain ", "step "))]
+        # A legacy environment that could not be built, a source not fetched, and a step that ended have been said of each target.
+        sentences = [
+            sentence for sentence in sentences if not sentence.startswith(("toolchain ", "step ", f"{FETCH} "))
+        ]
         events.send({"event": "unfinished", "targets": {target: _reason(target, sentences) for target in targets}})
         atexit.register(lambda: print(*sentences, sep="\n", file=sys.stderr, flush=True))
 
@@ -81,7 +84,8 @@ class Session:
                 continue
             plan = self.planner.plan(self.planner.report_name(target))
             subjects = [*(f"toolchain {name}" for name in toolchains(plan)), f"step {target}"]
-            subjects += [f"step intermediate/{plan.source.key}"] if plan.source else []
+            if plan.source:
+                subjects += [f"step intermediate/{plan.source.key}", f"{FETCH} {plan.source.source}"]
             logs = [Path("logs", "import", f"{plan.source.key}.log")] if plan.source else []
             reason = next(filter(None, (_reason(subject, known) for subject in subjects)), None) or (
                 self._end_of_step([Path("logs", f"{plan.name}.log"), *logs])
