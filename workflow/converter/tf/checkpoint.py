@@ -11,6 +11,7 @@ from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf import meta_graph_pb2
 
 from converter.errors import SourceError
+from converter.tf.checkpoint_table import refuse_table
 from converter.tf.errors import reason
 from converter.tf.graph import GraphDef, NodeDef, node_name
 from converter.tf.resources import VARIABLE_OPS
@@ -45,6 +46,7 @@ def read_meta_graph(path: Path) -> tuple[meta_graph_pb2.MetaGraphDef, str]:
         raise SourceError(
             f"{path} needs its values beside it: {Path(prefix).name}.index and its .data files are missing"
         )
+    refuse_table(prefix)
     return meta, prefix
 
 
