@@ -170,3 +170,19 @@ def test_an_export_refuses_a_hub_of_other_code(work):
         refuse_changed(hub)
     Path("blocks_f.py").unlink()  # a cluster's node has no copy of the user's folder
     refuse_changed(hub)
+
+
+def test_a_model_beside_a_script_is_no_module(work: Path) -> None:
+    """Libraries try names that are not installed, and a stranger's SavedModel may bear one of them."""
+    write("models/not_installed/__init__.py", "raise SystemExit('a stranger ran')\n")
+    write("models/not_installed/saved_model.pb", "")
+    write("models/bare_folder/saved_model.pbtxt", "")
+    write("models/blocks/__init__.py", "X = 1\n")
+    write(
+        "models/net.py",
+        "import blocks\nmissing = []\nfor name in ('not_installed', 'bare_folder'):\n    try:\n        __import__(name)\n"
+        "    except ModuleNotFoundError as error:\n        missing.append(error.name)\n",
+    )
+    with recorded(Record()):
+        script = load_script(Path("models/net.py"))
+    assert script.module.missing == ["not_installed", "bare_folder"] and script.module.blocks.X == 1

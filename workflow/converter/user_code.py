@@ -31,6 +31,7 @@ _HERE = os.path.dirname(os.path.realpath(__file__))
 _OURS = [os.path.dirname(_HERE), os.path.join(os.path.dirname(os.path.dirname(_HERE)), "scripts")]
 _INSTALLED = {"site-packages", "dist-packages"}
 _SUFFIXES = ("py", "pyc", "so", "pyd")
+_SAVED_MODEL = ("saved_model.pb", "saved_model.pbtxt")
 # A step's own temporary directory (confinement.py): what is written there is a product of the step.
 _TEMPORARY = "converter-step-"
 
@@ -96,6 +97,7 @@ class Record:
         if not any(map(is_users, searched)):
             return None
         spec = PathFinder.find_spec(name, path, target)
+        _refuse_model(name, spec)
         origin = spec.origin if spec is not None and spec.has_location else None
         base = None if origin is None else os.path.dirname(os.path.abspath(origin))
         if base is not None and spec.submodule_search_locations is not None:
@@ -175,6 +177,15 @@ class Record:
             with contextlib.suppress(OSError):
                 if path not in self.files and os.path.isfile(path) and os.stat(path).st_mtime_ns < self._start:
                     self.add(path)
+
+
+def _refuse_model(name: str, spec: ModuleSpec | None) -> None:
+    """Raise ModuleNotFoundError for a package that is a SavedModel: a script in models/ has those of strangers beside it, and
+    libraries try to import modules that are not installed.
+    """
+    for folder in (spec.submodule_search_locations if spec is not None else None) or ():
+        if is_users(folder) and any(os.path.exists(os.path.join(folder, file)) for file in _SAVED_MODEL):
+            raise ModuleNotFoundError(f"No module named {name!r} ({_shown(folder)} is a SavedModel)", name=name)
 
 
 def _on_disk(path: str) -> str:
