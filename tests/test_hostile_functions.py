@@ -3,12 +3,16 @@ graphs. Refused by name, and nothing happens."""
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import ROOT
 from imports import run_step
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 from test_hostile_tensorflow import Plain, acts_while_it_is_loaded, write_pb
@@ -245,3 +249,27 @@ def test_captures_that_are_not_there(bound: list[int], tmp_path: Path) -> None:
     tf.saved_model.save(module, str(folder), signatures=module.score)
     hub = run_step("import_savedmodel", _edit_saved_model(folder, change), tmp_path / "hub")
     assert hub.error is not None and hub.error["kind"] == "SourceError", hub.error
+
+
+@pytest.mark.parametrize("gradient", ["NoSuchGradient", "PyFunc", "MatMul"])
+@pytest.mark.parametrize("loop", [False, True])
+def test_gradients_that_a_file_names_are_not_taken(gradient: str, loop: bool, tmp_path: Path) -> None:
+    """What the proof covers is measured with gradients: those of the operators themselves, in a process that only has sessions."""
+    with tf.Graph().as_default() as graph:
+        x = v1.placeholder(tf.float32, [None, 4], name="x")
+        y = x @ tf.constant([[1.0, 2], [3, -4], [0.5, 1], [2, 2]])
+        with graph._attr_scope({"_gradient_op_type": v1.AttrValue(s=gradient.encode())}):
+            y = tf.tanh(y)
+        if loop:
+            functional = v1.control_flow_v2_enabled()
+            v1.disable_control_flow_v2()
+            _, y = v1.while_loop(lambda i, _: i < 3, lambda i, y: (i + 1, tf.sin(y)), [tf.constant(0), y])
+            if functional:
+                v1.enable_control_flow_v2()
+        tf.identity(y, name="y")
+    source = tmp_path / "model.pb"
+    source.write_bytes(graph.as_graph_def().SerializeToString())
+    step = [sys.executable, str(ROOT / "scripts" / "import_protobuf.py"), str(source), str(tmp_path / "hub")]
+    assert subprocess.run(step, capture_output=True).returncode == 0
+    coverage = json.loads((tmp_path / "hub" / "hub.json").read_text())["coverage"]
+    assert coverage["method"].startswith("gradients") and coverage["weights"] == 1.0, coverage["reason"]

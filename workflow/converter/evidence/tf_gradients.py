@@ -31,9 +31,22 @@ def tensorflow_probe(
     """The probe of the hub in `path`. Raises NoEvidence where the graph cannot be run from its files."""
     if resources:
         raise NoEvidence(f"the graph refers to tables ({', '.join(resources[:3])}), which only its source can run")
+    graph_def = _with_own_gradients(graph_def)
     weights = GraphWeights.of(path, graph_def)
     probe = TapeProbe if is_plain(graph_def) else SessionProbe
     return probe(graph_def, weights, inputs, outputs)
+
+
+def _with_own_gradients(graph_def: GraphDef) -> GraphDef:
+    """Each operator with the gradient of its kind: the name of another one, which a file may give, is mostly not known here,
+    and what it computes is up to the file.
+    """
+    plain = GraphDef()
+    plain.CopyFrom(graph_def)
+    for body in (plain.node, *(function.node_def for function in plain.library.function)):
+        for node in body:
+            node.attr.pop("_gradient_op_type", None)
+    return plain
 
 
 class TapeProbe:
@@ -58,6 +71,7 @@ class TapeProbe:
         if entering:
             self.limits.append("what enters an operator without a gradient counts as an output")
         self._starts: dict[str, int | None] = {**dict.fromkeys([*entering, *whole]), **floating}
+        context.ensure_initialized()  # sources that run in sessions have not; `_uncopied` does not
         with context.eager_mode():
             arrays = {**weights.weights, **weights.others}
             self._values = {f"{name}:0": _uncopied(array) for name, array in arrays.items()}
