@@ -254,7 +254,7 @@ def test_captures_that_are_not_there(bound: list[int], tmp_path: Path) -> None:
 @pytest.mark.parametrize("gradient", ["NoSuchGradient", "PyFunc", "MatMul"])
 @pytest.mark.parametrize("loop", [False, True])
 def test_gradients_that_a_file_names_are_not_taken(gradient: str, loop: bool, tmp_path: Path) -> None:
-    """What the proof covers is measured with gradients: those of the operators themselves, in a process that only has sessions."""
+    """What the proof covers is measured with gradients: those of the operators, in a process that has sessions only."""
     with tf.Graph().as_default() as graph:
         x = v1.placeholder(tf.float32, [None, 4], name="x")
         y = x @ tf.constant([[1.0, 2], [3, -4], [0.5, 1], [2, 2]])
