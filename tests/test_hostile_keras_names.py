@@ -129,6 +129,35 @@ def test_other_names_for_a_layer_that_reads_a_file(names: dict, tmp_path: Path) 
     assert str(secret) in refused(_edited(source, change), tmp_path / "hub")
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        {"class_name": "tf_op_layer.TFOpLambda", "module": "tf_keras.src.layers.core"},
+        {"class_name": "__typespec__", "spec_name": "TFOpLambda", "module": "tf_keras.src.layers.core"},
+    ],
+)
+def test_other_names_for_a_layer_that_calls_tensorflow(names: dict, tmp_path: Path) -> None:
+    source, pwned = _model("tf_keras", tmp_path / "model.keras"), tmp_path / "pwned"
+    function = {"registered_name": "TFOpLambda", "config": {"name": "op", "function": "io.write_file"}} | names
+    call = _lambda(function, [[["_CONSTANT_VALUE", -1, str(pwned), {}]]], contents="x")
+    _edited(source, lambda config: config["config"]["layers"].append(call))
+    assert "calls tf.io.write_file" in refused(source, tmp_path / "hub")
+    assert not pwned.exists()
+
+
+@pytest.mark.parametrize(
+    ("kind", "attribute"), [("InstanceMethod", "__getattribute__"), ("InstanceProperty", "__class__")]
+)
+def test_attributes_of_constants(kind: str, attribute: str, tmp_path: Path) -> None:
+    """One after the other, they lead from a text to the objects of Python."""
+    source = _model("tf_keras", tmp_path / "model.keras")
+    layer = {"class_name": kind, "module": "keras.src.layers.core.tf_op_layer", "registered_name": None}
+    layer["config"] = {"name": "take", "attr_name": attribute}
+    call = _lambda(layer, [[["_CONSTANT_VALUE", -1, "text", {}]]], args=["__class__"], kwargs={})
+    _edited(source, lambda config: config["config"]["layers"].append(call))
+    assert f"takes {attribute} from" in refused(source, tmp_path / "hub")
+
+
 @pytest.mark.parametrize("package", ["keras", "tf_keras"])
 def test_functions_of_tensors_are_no_danger(package: str, tmp_path: Path) -> None:
     """Activations and functions of TensorFlow are recorded by name, too."""

@@ -15,15 +15,13 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 from converter.errors import UntrustedError
+from converter.tf.keras_trust import TRUST, refuse_entry
 
-__all__ = ["TRUST", "parts_only", "reads_vocabulary"]
-
-TRUST = "set trusted: true if you know where the file comes from"
-_VOCABULARIES = {"StringLookup", "IntegerLookup", "TextVectorization", "IndexLookup"}
+__all__ = ["parts_only"]
 
 # By the modules that define them. Not in these: what runs other files (export, jax_layer, torch_utils), callbacks, datasets.
 _CLASSES = re.compile(
-    r"keras\.src\.(activations|constraints|dtype_policies|initializers|layers|legacy|losses|metrics|models|ops|optimizers|"
+    r"keras\.src\.(activations|constraints|dtype_policies|initializers|layers|legacy\.(layers|losses)|losses|metrics|models|ops|optimizers|"
     r"quantizers|random|regularizers)(\.\w+)*|"
     r"tf_keras\.src\.(activations|constraints|engine|feature_column|initializers|layers|losses|metrics|mixed_precision|"
     r"models|optimizers|premade_models|regularizers)(\.\w+)*"
@@ -80,9 +78,7 @@ def _refuse(path: Path, part: object, name: str, entry: dict) -> None:
     as_function = entry.get("class_name") == "function"
     if isinstance(part, type):
         allowed = not as_function and (_is_of(_CLASSES, part) or _is_type_spec(part))
-        inner = entry.get("config")
-        if allowed and reads_vocabulary(part.__name__, inner):
-            raise UntrustedError(f"{path}: its {part.__name__} layer reads the file {inner['vocabulary']}: {TRUST}")
+        refuse_entry(path, part.__name__, entry)
     else:
         known = getattr(part, "__name__", "")
         allowed = (_is_of(_FUNCTIONS, part) and _NO_FUNCTIONS.fullmatch(known) is None) or (
@@ -100,8 +96,3 @@ def _is_type_spec(part: type) -> bool:
     import tensorflow as tf
 
     return issubclass(part, tf.TypeSpec)
-
-
-def reads_vocabulary(class_name: str, config: object) -> bool:
-    """Whether a layer with this configuration reads a file of its own choice."""
-    return class_name in _VOCABULARIES and isinstance(config, dict) and isinstance(config.get("vocabulary"), str)

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 from converter.errors import UntrustedError
 from converter.tf.keras_file import KerasFile
-from converter.tf.keras_parts import TRUST, reads_vocabulary
 
-__all__ = ["has_bytecode", "refuse_untrusted"]
+__all__ = ["TRUST", "has_bytecode", "refuse_entry", "refuse_untrusted"]
 
+TRUST = "set trusted: true if you know where the file comes from"
 # Layers that run another file's code, or unpickle.
 _FOREIGN = {"TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer"}
+_VOCABULARIES = {"StringLookup", "IntegerLookup", "TextVectorization", "IndexLookup"}
 # Of the feature columns that layers of Keras 2 may hold.
 _FILES = ("vocabulary_file", "ckpt_to_load_from")
 # What the layers of calls like tf.nn.relu(x) may call: functions of tensors. "io" for its decoders only.
@@ -38,6 +40,31 @@ _MODULES = re.compile(
 _CALLS = re.compile(r"(io|debugging)\.(decode_|encode_|parse_|deserialize_|serialize_|assert_|check_numerics)\w+")
 # They take the name of a file, and are called at once where their arguments are constants.
 _NO_CALLS = re.compile(r"(\w+\.)*(fixed_unigram_candidate_sampler|(de|en)code_proto)")
+# What layers may take from a tensor that they are given, ragged and sparse ones. From a constant they would take anything.
+_ATTRIBUTES = {
+    *(
+        "bounding_shape",
+        "dense_shape",
+        "dtype",
+        "flat_values",
+        "get_shape",
+        "indices",
+        "merge_dims",
+        "nested_flat_values",
+    ),
+    *("nested_row_lengths", "nested_row_splits", "nested_value_rowids", "nrows", "rank", "ragged_rank", "row_lengths"),
+    *(
+        "row_limits",
+        "row_splits",
+        "row_starts",
+        "shape",
+        "to_sparse",
+        "to_tensor",
+        "uniform_row_length",
+        "value_rowids",
+    ),
+    *("values", "with_flat_values", "with_values"),
+}
 _CLASSES = {"RaggedTensor", "SparseTensor", "sparse.SparseTensor"}
 
 
@@ -50,21 +77,30 @@ def refuse_untrusted(file: KerasFile) -> None:
             f"and opening it would run that: {TRUST}"
         )
     for entry in _mappings(file.config):
-        config = entry.get("config")
-        name, values = str(entry.get("class_name")), config if isinstance(config, dict) else {}
-        if name in _FOREIGN:
-            raise UntrustedError(f"{file.path} contains a {name}, which runs code from outside of Keras: {TRUST}")
-        if reads_vocabulary(name, values):
-            raise UntrustedError(f"{file.path}: its {name} layer reads the file {values['vocabulary']}: {TRUST}")
-        named = next((entry[key] for key in _FILES if isinstance(entry.get(key), str)), None)
-        if named is not None:
-            raise UntrustedError(f"{file.path}: one of its feature columns reads the file {named}: {TRUST}")
-        if name in ("TFOpLambda", "SlicingOpLambda") and not _may_call(values.get("function")):
-            raise UntrustedError(f"{file.path} contains a layer that calls tf.{values.get('function')}: {TRUST}")
-        if name == "TensorFlowOpLayer" and (what := _reaches_out(values.get("node_def"))):
-            raise UntrustedError(f"{file.path} contains a layer whose operator {what}: {TRUST}")
-        if name == "ClassMethod" and str(values.get("cls_symbol")) not in _CLASSES:
-            raise UntrustedError(f"{file.path} contains a layer that calls tf.{values.get('cls_symbol')}: {TRUST}")
+        refuse_entry(file.path, str(entry.get("class_name")), entry)
+
+
+def refuse_entry(path: Path, name: str, entry: dict) -> None:
+    """The same for one object of the configuration, of the class `name`; an entry may call that otherwise."""
+    config = entry.get("config")
+    values = config if isinstance(config, dict) else {}
+    if name in _FOREIGN:
+        raise UntrustedError(f"{path} contains a {name}, which runs code from outside of Keras: {TRUST}")
+    if name in _VOCABULARIES and isinstance(values.get("vocabulary"), str):
+        raise UntrustedError(f"{path}: its {name} layer reads the file {values['vocabulary']}: {TRUST}")
+    named = next((entry[key] for key in _FILES if isinstance(entry.get(key), str)), None)
+    if named is not None:
+        raise UntrustedError(f"{path}: one of its feature columns reads the file {named}: {TRUST}")
+    if name in ("TFOpLambda", "SlicingOpLambda") and not _may_call(values.get("function")):
+        raise UntrustedError(f"{path} contains a layer that calls tf.{values.get('function')}: {TRUST}")
+    if name == "TensorFlowOpLayer" and (what := _reaches_out(values.get("node_def"))):
+        raise UntrustedError(f"{path} contains a layer whose operator {what}: {TRUST}")
+    if name in ("InstanceMethod", "InstanceProperty") and str(values.get("attr_name")) not in _ATTRIBUTES:
+        raise UntrustedError(
+            f"{path} contains a layer that takes {values.get('attr_name')} from what it is given: {TRUST}"
+        )
+    if name == "ClassMethod" and str(values.get("cls_symbol")) not in _CLASSES:
+        raise UntrustedError(f"{path} contains a layer that calls tf.{values.get('cls_symbol')}: {TRUST}")
 
 
 def _may_call(function: object) -> bool:
