@@ -3,7 +3,7 @@
 A user's mistake or a model's limit (ConverterError) is a verdict: it is written to hub.json or to the report, and the
 step succeeds, so that Snakemake keeps what was written; `publish` then fails with the sentence. So is any unexpected
 exception, since the same source would raise it again, with its traceback in the log. Only what another try may cure (no
-memory, no time, a full disk) ends the step with exit status 1. While a step works it is confined (confinement.py).
+memory, no time, a full disk) ends the step with exit status 1. While a step works it is confined (sandbox/).
 """
 
 from __future__ import annotations
@@ -17,11 +17,10 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from converter import failures
-from converter.confinement import Limits, confined, limits_for
 from converter.errors import ConverterError, printable
 from converter.hub import Hub, TensorSpec
 from converter.parameters import (
@@ -33,6 +32,7 @@ from converter.parameters import (
     parse_input_shape,
 )
 from converter.run_lock import end_with_run, in_run
+from converter.sandbox import Access, Limits, confined, limits_for
 from converter.start_up import load
 from converter.user_code import Record, recorded
 from converter.verify import Tolerance, Verification
@@ -174,17 +174,50 @@ def _lacks_memory(error: BaseException) -> bool:
 
 
 def _confined(
-    name: str, subject: Path | str, limits: Limits, folders: list[Path], runs_scripts: bool, toolchain: str
+    name: str, subject: Path | str, limits: Limits, access: Access, toolchain: str
 ) -> AbstractContextManager[None]:
-    """`runs_scripts`: the user's own code, or the file's with the user's consent, runs in the step and may write files."""
-    builds = False
+    """`access`: of the step itself; the legacy environment `toolchain`, which it starts a program in, is added."""
     if toolchain != "default":
-        from converter.toolchains import is_built
+        from converter.toolchains import is_built, programs
 
-        builds = not is_built(toolchain)  # a step alone at a shell builds the environment it needs
+        if is_built(toolchain):
+            access = replace(access, programs=programs(toolchain))
+        else:  # a step alone at a shell builds the environment it needs
+            access = replace(access, network=True)
+    access = replace(access, writable=[*access.writable, *failures.folders()])
     timeout = TimeoutError(f"{limits.seconds} s have passed")
-    writable = None if runs_scripts or builds else [*folders, *failures.folders()]
-    return confined(limits, lambda: _give_up(name, subject, timeout, limits), writable, network=builds)
+    return confined(limits, lambda: _give_up(name, subject, timeout, limits), access)
+
+
+def import_access(spec: ImportSpec, hub: Path) -> Access:
+    """What an import reads and writes. The user's own code, or the file's with the user's consent, may run in it."""
+    from converter.source_files import source_files
+
+    readable = [spec.source] if spec.source.is_dir() else source_files(spec.source)
+    return Access(
+        readable=readable if spec.reference_inputs is None else [*readable, spec.reference_inputs],
+        # TensorFlow, and the comparison afterwards, look for a checkpoint's files by the names beside it.
+        listed=[spec.source.parent] if spec.source.suffix == ".meta" else [],
+        writable=[hub],
+        user_code=spec.network_script is not None or spec.trusted,
+    )
+
+
+def export_access(hub: Hub, job: ExportJob, folders: Sequence[Path]) -> Access:
+    """What an export reads, and writes in `folders`. A script for representative data is the user's own code."""
+    load = job.quantization.get("load")
+    readable = [hub.path, *([job.reference_inputs] if job.reference_inputs else []), *([Path(load)] if load else [])]
+    if job.backend != "default":  # the original tool's libraries read the source itself
+        from converter.source_files import source_files
+
+        readable += source_files(Path(hub.source["path"]))
+    script = load is not None and Path(load).suffix != ".npz"
+    return Access(readable=readable, writable=folders, user_code=script or _runs_trusted_source(hub, job))
+
+
+def _runs_trusted_source(hub: Hub, job: ExportJob) -> bool:
+    """Whether the source itself is opened again, with the user's code or with code in it that the user trusts."""
+    return job.backend != "default" and bool(hub.parameters.get("network_script") or hub.parameters.get("trusted"))
 
 
 def _give_up(name: str, subject: Path | str, error: BaseException, limits: Limits) -> int:
@@ -239,9 +272,8 @@ def run_import(name: str, import_model: Callable[[ImportSpec, Path], Hub], argv:
         except PermissionError as error:
             raise unreadable(error) from error
         spec = import_spec(path, source["format"], parameters)
-        runs_script = spec.network_script is not None or spec.trusted
         limits = limits_for(source["bytes"])
-        confinement = _confined(name, args.hub, limits, [args.hub], runs_script, spec.toolchain)
+        confinement = _confined(name, args.hub, limits, import_access(spec, args.hub), spec.toolchain)
         if spec.toolchain == "default":
             load("torch" if name == "import_pytorch" else "tensorflow")
         with confinement if argv is None else nullcontext(), recorded(code):
@@ -311,9 +343,8 @@ def run_export(
         if error is None:
             job = export_job(args.target, parameters)
             folders = [args.staged.parent, args.report.parent]
-            runs_script = bool(job.quantization.get("load"))
             toolchain = "default" if job.backend == "default" else hub.parameters.get("toolchain", "tf2.3")
-            confinement = _confined(name, args.target, limits, folders, runs_script, toolchain)
+            confinement = _confined(name, args.target, limits, export_access(hub, job, folders), toolchain)
             load("torch" if hub.framework == "pytorch" else "tensorflow")
             refuse_changed(hub)
             with confinement if argv is None else nullcontext(), recorded(code):
