@@ -30,4 +30,7 @@ def analyse(hub: Hub, job: ExportJob, output: Path, blocks: str) -> None:
 
 if __name__ == "__main__":
     blocks_help = "by kind of file, as JSON, its quantization block, or why there is none"
-    sys.exit(run_analysis("quantization_page", analyse, options={"blocks": blocks_help}))
+    options = {"blocks": blocks_help}
+    sys.exit(
+        run_analysis("quantization_page", analyse, options=options, modules=["matplotlib.font_manager"], measures=True)
+    )

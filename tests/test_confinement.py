@@ -95,6 +95,45 @@ def test_writes_in_its_own_folders_only(tmp_path: Path) -> None:
     assert os.listdir(tmp_path / "tmp") == []
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="seccomp and Landlock are Linux's")
+def test_a_program_that_a_step_starts_is_bound_too(tmp_path: Path) -> None:
+    """As a legacy environment's: it runs, reads what the step may read, and ends."""
+    (tmp_path / "theirs").write_text("theirs")
+    (tmp_path / "given").write_text("given")
+    child = f"""
+import os, socket
+from pathlib import Path
+def attempt(action):
+    try:
+        return f"did {{action()}}"
+    except OSError as error:
+        return type(error).__name__
+print(attempt(Path({str(tmp_path / "given")!r}).read_text))
+print(attempt(Path({str(tmp_path / "theirs")!r}).read_text))
+print(attempt(Path("/etc/passwd").read_text))
+print(attempt(lambda: Path({str(tmp_path / "new")!r}).write_text("")))
+print(attempt(lambda: os.kill({os.getpid()}, 0)))
+print(attempt(socket.socket))
+print(attempt(lambda: Path({str(tmp_path / "out" / "new")!r}).write_text("1")))
+"""
+    run = run_confined(
+        f"""
+        process = subprocess.Popen([sys.executable, "-c", {child!r}])
+        print(process.wait())
+        sleeping = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+        sleeping.kill()
+        print(sleeping.wait())
+        """,
+        tmp_path,
+        access=f"readable=[Path({str(tmp_path / 'given')!r})], programs=[Path(sys.prefix), Path(sys.base_prefix)]",
+    )
+    if "Landlock" in run.stderr:
+        pytest.skip("this kernel has no Landlock")
+    assert sorted(run.stdout.splitlines()) == sorted(["did given", *["PermissionError"] * 5, "did 1", "0", "-9"]), (
+        run.stderr
+    )
+
+
 def test_killed_steps_leave_nothing_for_long(tmp_path: Path) -> None:
     run = run_confined("Path(tempfile.gettempdir(), 'big').write_text('x'); os.kill(os.getpid(), 9)", tmp_path)
     assert run.returncode == -9 and len(list((tmp_path / "tmp").glob("*/big"))) == 1

@@ -107,3 +107,78 @@ def test_the_attacks_are_real(scene: dict) -> None:
     assert len(happened) > (50 if os.getuid() == 0 else 35), outcomes
     assert len([found for found in outcomes.values() if found != "refused"]) > 60, outcomes
     assert scene["alive"]()[1] is False  # a signal that no call for signals sent
+
+
+# A measurement and an analysis taken over by the file they look at; a comparison, which starts programs of its own.
+OTHERS = {
+    "latency": """
+import converter.latency
+converter.latency.time_file = lambda *_, **__: try_all()
+sys.argv[1:] = [scene["source"]]
+converter.latency.main()
+""",
+    "analysis": """
+from converter.analysis import run_analysis
+from converter.hub import Hub
+hub = Path(scene["hub"])
+Hub(hub, framework="tensorflow").write()
+def analyse(hub, job, output):
+    try_all()
+sys.argv[1:] = [str(hub), str(hub / "page.html"), "--target=converted/x.tflite"]
+run_analysis("quantization_layers", analyse)
+""",
+    "check": """
+import converter.check
+import converter.__main__
+converter.check.check = lambda *_, **__: try_all()
+sys.argv[1:] = ["check", scene["source"], scene["source"]]
+converter.__main__.main()
+""",
+}
+OTHER = """
+import json, os, sys
+from pathlib import Path
+sys.path[:0] = [{workflow!r}, {tests!r}]
+from sandbox_attacks import attacks, outcome
+scene = json.loads({scene!r})
+
+def try_all():
+    assert {kind!r} == "analysis" or Path(scene["source"]).read_bytes() == b"the source"
+    os.write(results, json.dumps({{name: outcome(attack) for name, attack in attacks(scene).items()}}).encode())
+    os._exit(0)
+
+results = os.open("outcomes.json", os.O_WRONLY | os.O_CREAT)
+"""
+# What a process may do that starts programs, which are bound like itself. Signals to a group or to everybody reach those
+# alone, and no error tells; of other processes it sees what `ps` shows.
+WITH_PROGRAMS = {
+    *("start a shell", "become a shell", "spawn a program", "fork", "fork by clone", "run from memory"),
+    *("signal everybody", "signal the group", "raise a limit", "slow another process", "set another process's limit"),
+    *("set rights", "set rights of what is open", "set times", "set times of what is open", "set the owner"),
+    *("set an attribute", "read another process's command", "open another process's files"),
+    *("call execveat", "call fchmodat2", "call inotify_add_watch", "call mq_open", "call msgget", "call semget"),
+    "call shmget",
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_other_steps_that_are_taken_over(scene: dict, kind: str) -> None:
+    folder = Path(scene["folder"])
+    if kind == "latency":
+        scene["source"] = str(Path(scene["source"]).rename(folder / "models" / "source.tflite"))
+    setting = {"workflow": str(ROOT / "workflow"), "tests": str(TESTS), "scene": described(scene), "kind": kind}
+    (folder / "taken_over.py").write_text(OTHER.format(**setting) + OTHERS[kind])
+    environ = environment(scene) | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    command = [sys.executable, "-P", str(folder / "taken_over.py")]
+    run = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, timeout=300)
+    assert run.returncode == 0, run.stderr
+    if "this kernel has no" in run.stderr:
+        pytest.skip("this kernel cannot confine steps")
+    outcomes = json.loads((folder / "outcomes.json").read_text())
+    if kind != "analysis":  # there is no thread that watches the run
+        assert outcomes.pop("read from a thread that was there") == "ETIMEDOUT"
+    happened = {name for name, found in outcomes.items() if found != "refused"}
+    if kind == "check":
+        happened -= WITH_PROGRAMS
+    assert happened == set()
+    assert scene["alive"]() == [True, True]

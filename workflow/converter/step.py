@@ -40,7 +40,7 @@ from converter.versions import export_entries, step_versions
 
 __all__ = [
     *("ExportJob", "ExportResult", "ImportSpec", "add_parameters", "export_job", "given_parameters", "import_spec"),
-    *("measure", "run_export", "run_import", "sentence"),
+    *("confinement", "export_access", "measure", "run_export", "run_import", "sentence"),
 ]
 
 _KEY_HELP = "what planning made of the source's bytes and the user's code; recorded with what is run of that"
@@ -173,8 +173,8 @@ def _lacks_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or any(words in str(error) for words in failures.NO_MEMORY)
 
 
-def _confined(
-    name: str, subject: Path | str, limits: Limits, access: Access, toolchain: str
+def confinement(
+    name: str, subject: Path | str, limits: Limits, access: Access, toolchain: str = "default"
 ) -> AbstractContextManager[None]:
     """`access`: of the step itself; the legacy environment `toolchain`, which it starts a program in, is added."""
     if toolchain != "default":
@@ -189,7 +189,7 @@ def _confined(
     return confined(limits, lambda: _give_up(name, subject, timeout, limits), access)
 
 
-def import_access(spec: ImportSpec, hub: Path) -> Access:
+def _import_access(spec: ImportSpec, hub: Path) -> Access:
     """What an import reads and writes. The user's own code, or the file's with the user's consent, may run in it."""
     from converter.source_files import source_files
 
@@ -273,10 +273,10 @@ def run_import(name: str, import_model: Callable[[ImportSpec, Path], Hub], argv:
             raise unreadable(error) from error
         spec = import_spec(path, source["format"], parameters)
         limits = limits_for(source["bytes"])
-        confinement = _confined(name, args.hub, limits, import_access(spec, args.hub), spec.toolchain)
+        confined_step = confinement(name, args.hub, limits, _import_access(spec, args.hub), spec.toolchain)
         if spec.toolchain == "default":
             load("torch" if name == "import_pytorch" else "tensorflow")
-        with confinement if argv is None else nullcontext(), recorded(code):
+        with confined_step if argv is None else nullcontext(), recorded(code):
             hub = import_model(spec, args.hub)
         if source_stat(path) != stat:
             raise OSError(errno.EIO, f"{path} changed while it was read")
@@ -320,6 +320,7 @@ def run_export(
     With `argv` it runs inside another program, which is not confined.
     """
     from converter import report
+    from converter.informative import why_unproven
     from converter.recorded_code import record_of, refuse_changed, write_record
     from converter.source_files import source_bytes
 
@@ -344,11 +345,12 @@ def run_export(
             job = export_job(args.target, parameters)
             folders = [args.staged.parent, args.report.parent]
             toolchain = "default" if job.backend == "default" else hub.parameters.get("toolchain", "tf2.3")
-            confinement = _confined(name, args.target, limits, export_access(hub, job, folders), toolchain)
+            confined_step = confinement(name, args.target, limits, export_access(hub, job, folders), toolchain)
             load("torch" if hub.framework == "pytorch" else "tensorflow")
             refuse_changed(hub)
-            with confinement if argv is None else nullcontext(), recorded(code):
+            with confined_step if argv is None else nullcontext(), recorded(code):
                 result = export_model(hub, job, args.staged)
+                hub.unproven = hub.unproven or why_unproven(hub, hub.reference())
             if not args.staged.is_file():
                 raise RuntimeError(f"{name} wrote no file")
     except Exception as caught:

@@ -15,13 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from converter.run_lock import unwatched
-from converter.sandbox import landlock, seccomp
+from converter.sandbox import capabilities, landlock, seccomp
 from converter.sandbox.directory import own_directory
 from converter.sandbox.libc import libc
 from converter.sandbox.limits import Limits, limit_memory, limit_time, limits_for
 from converter.sandbox.readable import programs_paths, system_paths
 
-__all__ = ["Access", "Limits", "confined", "limits_for", "own_directory"]
+__all__ = ["OWN_PROGRAMS", "Access", "Limits", "confined", "limits_for", "own_directory"]
+
+# For Access.programs: this program's own steps and measurements, run by the interpreter that runs it.
+OWN_PROGRAMS = (Path(sys.prefix), Path(sys.base_prefix))
 
 _NO_NEW_PRIVS = 38
 
@@ -55,8 +58,10 @@ def confined(limits: Limits, on_timeout: Callable[[], None], access: Access) -> 
         limit_memory(limits)
         libc().prctl(_NO_NEW_PRIVS, 1, 0, 0, 0)
         starts_programs = access.user_code or access.network or bool(access.programs)
-        # Landlock binds the thread that asks for it and those that it starts afterwards.
+        # These bind the thread that asks for them and those that it starts afterwards.
         with unwatched():
+            if not access.user_code and not access.network:
+                capabilities.drop()
             restricted = _restrict_files(access, Path(directory))
         if not restricted:
             print("note: this kernel has no Landlock, so the step could read and write anywhere", file=sys.stderr)

@@ -12,7 +12,7 @@ __all__ = ["programs_paths", "system_paths"]
 
 _CODE = Path(__file__).resolve().parents[2]
 # Beside the code: the schemas and requirements that steps look at.
-_PARTS = (_CODE, _CODE.parent / "scripts", _CODE.parent / "configs", _CODE.parent / "constraints.txt")
+_PARTS = ("scripts", "configs", "constraints.txt", "requirements-torch.txt", "requirements-vision.txt")
 _LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/usr/local/lib64")
 _SYSTEM = (
     *(
@@ -28,6 +28,7 @@ _SYSTEM = (
     *("/sys/devices/system", "/sys/fs/cgroup", "/sys/kernel/mm/transparent_hugepage"),
     *("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom"),
 )
+# /proc: programs look at themselves there. What it tells of other processes is what Landlock lets everybody see.
 _PROGRAMS = ("/bin", "/usr/bin", "/usr/local/bin", "/proc")
 # A rule for /proc/self names this process's folder as the kernel holds it now: an open descriptor makes it stay the same.
 _held: list[int] = []
@@ -36,7 +37,8 @@ _held: list[int] = []
 def system_paths() -> Iterator[Path]:
     for text in (*_LIBRARIES, *_SYSTEM, sys.prefix, sys.base_prefix, *sysconfig.get_paths().values()):
         yield Path(text)
-    yield from _PARTS
+    yield _CODE
+    yield from (_CODE.parent / part for part in _PARTS)
     yield from _search_paths()
     # A user's settings of Keras, which it reads wherever they exist.
     yield Path(os.environ.get("KERAS_HOME") or os.path.expanduser("~/.keras"), "keras.json")
