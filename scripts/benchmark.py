@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow"))
 
 from converter import failures
 from converter.errors import ConverterError
+from converter.escape import printable
 from converter.reader import confined_reader
 from converter.run_lock import in_run
 from converter.source_files import file_sha256
@@ -78,7 +79,7 @@ def main() -> int:
     except ConverterError as error:
         if in_run():
             failures.remember(str(args.output), f"{args.output}: {error}")
-        print(error, file=sys.stderr)
+        print(printable(str(error)), file=sys.stderr)
         return 1
     args.output.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     return 0

@@ -10,6 +10,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow"))
 
 import numpy as np
 
+from converter.divergence import first_divergence
 from converter.errors import UnsupportedError
 from converter.hub import Hub
 from converter.runtimes import KerasModel
@@ -34,11 +35,10 @@ def export_model(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
             f"{source} could be kept as TorchScript only, and Keras files are made from exported programs: "
             "ask for .onnx, or give the module's class with network_script"
         )
-    import torch
-
     from converter.torch.eager_program import value_read
+    from converter.torch.hub_program import read_program
 
-    program = torch.export.load(hub.path / "program.pt2")
+    program = read_program(hub)
     if (reading := value_read(program)) is not None:
         raise UnsupportedError(
             f"{source}: the values of its inputs become sizes, plain numbers or branches ({reading}), which Keras layers "
@@ -48,6 +48,7 @@ def export_model(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
     os.environ["KERAS_BACKEND"] = "tensorflow"  # whatever the user's keras.json says
     import keras
 
+    from converter.torch.exact_program import exact_program
     from converter.torch_to_keras import build_keras_model
     from converter.torch_to_keras.save import save
 
@@ -55,7 +56,7 @@ def export_model(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
     keras.config.set_floatx("float32")
     inputs, outputs = _layer_names(hub)
     conversion = build_keras_model(
-        program,
+        exact_program(program),
         inputs,
         outputs,
         channels_last=job.input_layout == "nhwc",
@@ -115,4 +116,4 @@ def _runner(file: KerasModel, conversion: object, inputs: list[str], outputs: li
 
 
 if __name__ == "__main__":
-    sys.exit(run_export("export_keras", export_model))
+    sys.exit(run_export("export_keras", export_model, explain=first_divergence))

@@ -12,13 +12,12 @@ from converter.step import ImportSpec, run_import
 def import_model(spec: ImportSpec, out: Path) -> Hub:
     from converter.tf.graph_file import refuse_recursion
     from converter.tf.saved_model_file import choices, choose_signature, meta_graph_of, read_saved_model
-    from converter.tf.saved_model_trust import refuse_links, refuse_untrusted
+    from converter.tf.saved_model_trust import refuse_untrusted
 
     saved_model = read_saved_model(spec.source)
     meta = meta_graph_of(spec.source, saved_model, spec.savedmodel_tag)
     refuse_recursion(spec.source, meta.graph_def)
     if not spec.trusted:
-        refuse_links(spec.source)
         refuse_untrusted(spec.source, meta, alone=len(saved_model.meta_graphs) == 1)
     if spec.toolchain != "default":
         from converter.legacy import import_tensorflow

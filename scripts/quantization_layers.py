@@ -7,6 +7,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "workflow"))
 
 from converter import report  # noqa: E402
 from converter.analysis import run_analysis  # noqa: E402
+from converter.escape import printable  # noqa: E402
 from converter.hub import Hub  # noqa: E402
 from converter.step import ExportJob, measure  # noqa: E402
 from converter.versions import export_entries, step_versions  # noqa: E402
@@ -23,7 +24,7 @@ def analyse(hub: Hub, job: ExportJob, output: Path) -> None:
     versions = step_versions(*export_entries("export_tflite", hub.framework))
     ranking |= {"steps": [measure("quantization_layers")], "versions": versions}
     report.write(output, ranking)
-    print(f"{output}  {ranking['proposal']['reason']}", flush=True)
+    print(printable(f"{output}  {ranking['proposal']['reason']}"), flush=True)
 
 
 if __name__ == "__main__":

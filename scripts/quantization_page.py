@@ -8,6 +8,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "workflow"))
 
 from converter.analysis import run_analysis  # noqa: E402
+from converter.escape import printable  # noqa: E402
 from converter.hub import Hub  # noqa: E402
 from converter.step import ExportJob  # noqa: E402
 
@@ -25,7 +26,7 @@ def analyse(hub: Hub, job: ExportJob, output: Path, blocks: str) -> None:
         variants = compare(hub, job, json.loads(blocks), export, Path(folder))
     name = output.name.removesuffix(".quantization.html")
     write(output, quantization_page(name, hub, variants))
-    print(f"{output}  " + ", ".join(f"{variant.name} {variant.status}" for variant in variants), flush=True)
+    print(printable(f"{output}  " + ", ".join(f"{variant.name} {variant.status}" for variant in variants)), flush=True)
 
 
 if __name__ == "__main__":

@@ -187,6 +187,6 @@ def test_programs_of_other_operators_are_loaded(tmp_path: Path) -> None:
     torch.export.save(program, tmp_path / "model.pt2")
     from converter.torch.archives import load_program
 
-    loaded = load_program(tmp_path / "model.pt2", trusted=False)
+    _, module = load_program(tmp_path / "model.pt2", trusted=False)
     x = torch.randn(3, 4)
-    assert torch.equal(loaded.module()(x), Model()(x))
+    assert torch.equal(module(x), Model()(x))

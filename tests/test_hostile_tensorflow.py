@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -246,6 +247,38 @@ def test_saved_model_links(tmp_path: Path) -> None:
     (source / "variables" / "within").symlink_to("variables.index")
     outside.rename(data)
     assert run_step("import_savedmodel", source, tmp_path / "within").error is None
+
+
+@pytest.mark.parametrize("part", [".data-00000-of-00001", ".index"])
+def test_checkpoint_links(part: str, tmp_path: Path) -> None:
+    """A stranger's part may not lead to a file of the user's; all of them together may be links, as a user makes them."""
+    folder = tmp_path / "models"
+    folder.mkdir()
+    _checkpoint(tmp_path / "stored")
+    for path in (tmp_path / "stored").iterdir():
+        shutil.copy(path, folder)
+    source, moved = folder / "model.meta", folder / f"model{part}"
+    assert run_step("import_checkpoint", source, tmp_path / "plain").error is None
+    moved.unlink()
+    moved.symlink_to(tmp_path / "stored" / moved.name)
+    hub = run_step("import_checkpoint", source, tmp_path / "hub")
+    assert hub.error is not None and hub.error["kind"] == "UntrustedError", hub.error
+    assert f"{moved} is a symbolic link" in hub.error["message"] and "trusted: true" in hub.error["message"]
+    assert run_step("import_checkpoint", source, tmp_path / "trusting", trusted=True).error is None
+    for path in (tmp_path / "stored").iterdir():
+        (folder / path.name).unlink()
+        (folder / path.name).symlink_to(path)
+    assert run_step("import_checkpoint", source, tmp_path / "linked").error is None
+
+
+def _checkpoint(folder: Path) -> None:
+    folder.mkdir()
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        x = tf.compat.v1.placeholder(tf.float32, (None, 4), name="x")
+        weight = tf.compat.v1.get_variable("weight", initializer=tf.random.normal((4, 3), seed=1), use_resource=False)
+        tf.nn.softmax(x @ weight, name="y")
+        session.run(tf.compat.v1.global_variables_initializer())
+        tf.compat.v1.train.Saver().save(session, str(folder / "model"), write_state=False)
 
 
 def test_saved_model_assets(tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def test_other_inputs_keep_ordinary_values():
     x, mask = make_inputs([FLOATS, MASK], batch=2, sizes=(4, 4), seed=3, kind="all false")
     same, _ = make_inputs([FLOATS, MASK], batch=2, sizes=(4, 4), seed=3)
     assert (x == same).all() and not mask.any()
-    assert special_kinds([FLOATS], {}, "signed")[:4] == ["zeros", "halves", "negative", "large"]
+    assert special_kinds([FLOATS], {}, "signed")[:5] == ["zeros", "halves", "positive", "negative", "large"]
     assert special_kinds([COUNTS], {"n": 5}, "counting") == ["ends of the range"]
 
 
@@ -101,7 +101,7 @@ def test_kinds_that_the_source_refuses_or_that_depend_on_the_last_digit_are_left
         return np.sin(x.astype(np.float32) * np.float32(1000))
 
     runs, left_out = reference(FLOATS, model)
-    assert {run.kind for run in runs} == {"typical", "halves", "negative"}
+    assert {run.kind for run in runs} == {"typical", "halves", "positive", "negative"}
     assert left_out["zeros"] == "the source does not take them: all zeros"
     assert "last digits" in left_out["large"]
 

@@ -16,9 +16,9 @@ NAMES = [
     'with space', ' before', "quo'te", 'dou"ble', 'semi;colon', '$(touch pwned)', '`touch pwned`', '$HOME', 'a|b', 'a&b',
     '<a b>', 'ünïcode-模型-🙂', 'e\u0301', '-leading', '--help', '-', 'star*', 'quest?ion', '[a-z]', 'back\\slash',
     '#hash', 'per%cent', '%s%n', '~tilde', '!bang', 'tab\tname', '..dots', 'a..b', '.hidden', 'dot.dot.dot',
-    'a=b', 'a:b', 'a,b', '\'"\'"\'', "x" * 120, 'con', 'None', '1e5', '\u202eabc',
+    'a=b', 'a:b', 'a,b', '\'"\'"\'', "x" * 120, 'con', 'None', '1e5', '\u202eabc', '<in>out', '<results>',
 ]  # fmt: skip
-RESERVED = ["new\nline", "return\rhere", "{brace}", "{wildcards.name}", "{", "a}b", "{{}}", "<in>out"]
+RESERVED = ["new\nline", "return\rhere", "{brace}", "{wildcards.name}", "{", "a}b", "{{}}"]
 SUFFIXES = (".pb", ".pbtxt", ".h5", ".keras", ".meta", ".pt", ".pt2")
 
 

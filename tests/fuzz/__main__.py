@@ -1,4 +1,4 @@
-"""python -m fuzz [--seed 1] [--cases 2500] [--seconds 0] [--workers 2] [--kinds keras,pytorch] [--export]: see runner.py.
+"""python -m fuzz [--seed 1] [--cases 2500] [--seconds 0] [--workers 2] [--kinds keras,pytorch] [--ways name] [--export]
 
 Prints how many distinct files of each kind ended how, and how many different places of the loaders they reached. Exit
 status 1 where one ended as none may: a traceback or nothing in place of a sentence, a hang, a file outside its folder.
@@ -22,7 +22,7 @@ from fuzz.runner import Case, Result, preload, run_cases
 _TENSORFLOW = ("protobuf", "checkpoint", "savedmodel")
 
 
-def streams(kind: str, seed_file: Path, seed: int) -> Iterator[Case]:
+def streams(kind: str, seed_file: Path, seed: int, only: str = "") -> Iterator[Case]:
     """Cases of one kind, by turns of every way to spoil it; the same for the same seed."""
     from fuzz.bytes_cases import byte_cases
 
@@ -36,9 +36,15 @@ def streams(kind: str, seed_file: Path, seed: int) -> Iterator[Case]:
 
         ways.append(keras_cases)
     elif kind in ("pytorch module", "pytorch old format"):
+        from fuzz.name_cases import name_cases
         from fuzz.pytorch_cases import pytorch_cases
 
-        ways.append(pytorch_cases)
+        ways += [pytorch_cases, name_cases]
+    elif kind == "pytorch program":
+        from fuzz.name_cases import name_cases
+
+        ways.append(name_cases)
+    ways = [way for way in ways if way.__name__.startswith(only)]
     made = [way(seed_file, random.Random(f"{seed} {kind} {way.__name__}")) for way in ways]
     for index, stream in enumerate(itertools.cycle(made)):
         words, build = next(stream)
@@ -52,6 +58,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=0, help="no new case after so many; 0: no limit")
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--kinds", default="", help="only kinds that begin so, separated by commas")
+    parser.add_argument("--ways", default="", help="only one: byte, graph, keras, pytorch or name")
     parser.add_argument("--export", action="store_true", help="convert to ONNX what can be read")
     parser.add_argument("--only", type=int, help="run one case of the one kind, by its number, and print its end")
     args = parser.parse_args()
@@ -69,7 +76,7 @@ def main() -> int:
         wanted = tuple(filter(None, args.kinds.split(",")))
         kinds = [kind for kind in seeds if not wanted or kind.startswith(wanted)]
         preload(kinds)
-        cases = [streams(kind, Path(seeds[kind]), args.seed) for kind in kinds]
+        cases = [streams(kind, Path(seeds[kind]), args.seed, args.ways) for kind in kinds]
         if args.only is not None:
             turns = itertools.islice(cases[0], args.only, args.only + 1)
         else:

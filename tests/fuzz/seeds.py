@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
-__all__ = ["write_seeds"]
+__all__ = ["pytorch_seeds", "write_seeds"]
 
 
 def write_seeds(folder: Path) -> dict[str, Path]:
     """Source by kind; the kind's first word is the import script's."""
     folder.mkdir(parents=True, exist_ok=True)
-    return {**_keras(folder), **_tensorflow(folder), **_pytorch(folder)}
+    return {**_keras(folder), **_tensorflow(folder), **pytorch_seeds(folder)}
 
 
 def _keras(folder: Path) -> dict[str, Path]:
@@ -83,7 +83,7 @@ def _tensorflow(folder: Path) -> dict[str, Path]:
     }
 
 
-def _pytorch(folder: Path) -> dict[str, Path]:
+def pytorch_seeds(folder: Path) -> dict[str, Path]:
     import torch
 
     torch.manual_seed(1)

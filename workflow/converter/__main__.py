@@ -8,7 +8,8 @@ import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 
-from converter.errors import ConverterError, printable
+from converter.errors import ConverterError
+from converter.escape import printable
 from converter.parameters import IMPORT_PARAMETERS, PARAMETERS, normalize
 from converter.verify import Tolerance
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from converter import failures
+from converter.access import export_access
 from converter.errors import ConverterError
 from converter.hub import Hub
 from converter.parameters import EXPORT_PARAMETERS
@@ -18,7 +19,7 @@ from converter.run_lock import end_with_run, in_run
 from converter.sandbox import OWN_PROGRAMS, limits_for
 from converter.source_files import source_bytes
 from converter.start_up import load
-from converter.step import add_parameters, confinement, export_access, export_job, given_parameters, sentence
+from converter.step import add_parameters, confinement, export_job, given_parameters, sentence
 from converter.user_code import Record, recorded
 
 __all__ = ["run_analysis"]

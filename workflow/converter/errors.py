@@ -13,7 +13,6 @@ __all__ = [
     "UntrustedError",
     "VerificationError",
     "nearest",
-    "printable",
 ]
 
 
@@ -39,11 +38,6 @@ class VerificationError(ConverterError):
 
 class UntrustedError(ConverterError):
     """The source would run code that it carries, and ``trusted`` is not set."""
-
-
-def printable(text: str) -> str:
-    """The text without characters that a terminal obeys or that turn its direction: names in a file are the file's choice."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def nearest(word: str, candidates: Iterable[str], n: int = 3) -> list[str]:

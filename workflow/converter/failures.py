@@ -6,7 +6,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from converter.errors import printable
+from converter.escape import printable
 from converter.run_lock import in_run
 
 __all__ = ["NO_MEMORY", "folders", "remember", "take"]

@@ -32,8 +32,8 @@ _DTYPES = (
     *("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "complex64", "complex128"),
 )
 _MAX_ELEMENTS = 2**31
-# What Snakemake (9.27) takes for wildcards and path variables; it ends at one that it does not know.
-RESERVED = re.compile(r"[{}\n\r]|<[a-z][a-z0-9_]*>")
+# What Snakemake (9.27) takes for wildcards, or warns of; it ends at a wildcard that it does not know.
+RESERVED = re.compile(r"[{}\n\r]")
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def _path(name: str, value: object) -> str:
     if not isinstance(value, str) or not value.strip() or "\0" in value:
         raise _error(name, value, "a path")
     if RESERVED.search(value):
-        raise _error(name, value, "a path without braces, <name> and line breaks, which Snakemake reserves")
+        raise _error(name, value, "a path without braces and line breaks, which Snakemake reserves")
     return value
 
 

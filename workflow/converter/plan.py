@@ -126,6 +126,8 @@ class Planner:
         return self._plan(target, name, _extension(target))
 
     def _plan(self, target: str, name: str, extension: str) -> Plan:
+        if re.search(r"[\x00-\x1f\x7f]", target):
+            raise ParameterError("its name has a line break or another control character: ask for it without")
         if extension not in _FROM:
             known = ", ".join(f".{known}" for known in _FROM)
             close = nearest(extension, _FROM, 1)

@@ -9,6 +9,7 @@ import re
 import shlex
 from collections.abc import Callable, Collection
 from pathlib import Path
+from urllib.parse import unquote
 
 from converter.code_version import code_version
 from converter.errors import ConverterError
@@ -27,6 +28,8 @@ __all__ = ["RuleInputs"]
 
 # Interpreter with TensorFlow or torch, before any model is loaded.
 _BASE_MB = 900
+# Braces in what an input function answers are wildcards to Snakemake (9.27).
+_UNUSABLE = re.compile(r"[%{}\x00-\x1f]")
 # Steps that are for sources of one framework.
 _FRAMEWORKS = {
     **dict.fromkeys(["import_keras", "import_savedmodel", "import_checkpoint", "import_protobuf"], "tensorflow"),
@@ -147,7 +150,7 @@ class RuleInputs(OverviewInputs, RemoteInputs):
         """The hub that a target starts from; a plan with an error has a hub that holds the error."""
         plan = self._plan(wildcards)
         if plan.error is not None:
-            return f"intermediate/refused/{plan.name}"
+            return f"intermediate/refused/{_UNUSABLE.sub(lambda match: f'%{ord(match[0]):02X}', plan.name)}"
         return f"intermediate/{plan.source.key}"
 
     def backend_environment(self, wildcards: object) -> list[str]:
@@ -156,7 +159,7 @@ class RuleInputs(OverviewInputs, RemoteInputs):
         return _environment(backend_toolchain(plan.source, plan.parameters)) if plan.source else []
 
     def refusal(self, wildcards: object) -> str:
-        return shlex.quote(self.planner.plan(wildcards.target).error or "")
+        return shlex.quote(self.planner.plan(unquote(wildcards.target)).error or "")
 
     @staticmethod
     def keys_of(source_format: str) -> str:

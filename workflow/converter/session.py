@@ -9,12 +9,14 @@ import sys
 import time
 from pathlib import Path
 
+from snakemake.pathvars import Pathvars
 from snakemake.shell import shell
 
 from converter import events, failures, preloading, report
 from converter.config import read_config
 from converter.console import quieten
 from converter.errors import ConverterError
+from converter.escape import printable
 from converter.plan import Planner, toolchains
 from converter.rule_inputs import RuleInputs
 from converter.run_lock import mark_run
@@ -87,7 +89,7 @@ class Session:
             path = Path("reports", f"{plan.name}.json")
             if not path.exists():
                 report.write(path, report.unfinished(target, plan, reason))
-            sentences.append(f"{target}: {reason}")
+            sentences.append(f"{printable(target)}: {reason}")
         return sentences
 
     def _end_of_step(self, logs: list[Path]) -> str:
@@ -112,6 +114,13 @@ class Session:
         )
 
 
+class _NoPathvars(Pathvars):
+    """Snakemake (9.27) takes "<name>" in any file's name for a variable of its own. No rule here uses one."""
+
+    def apply(self, path: str) -> str:
+        return path
+
+
 def _existing(output: str) -> str:
     """The folder in which the first thing is made for `output`."""
     folder = os.path.dirname(output) or "."
@@ -129,7 +138,7 @@ def _targets(dag: object) -> list[str]:
 
 def _reason(target: str, sentences: list[str]) -> str:
     """Why `target` is not made, from the sentences "target: reason"."""
-    prefix = f"{target}: "
+    prefix = f"{printable(target)}: "
     return next((sentence[len(prefix) :] for sentence in sentences if sentence.startswith(prefix)), "")
 
 
@@ -145,11 +154,12 @@ def open_session(values: dict, workflow: object) -> Session:
     # Rules call `step`, which calls `python`: the interpreter that runs Snakemake, also when its environment was not activated.
     folders = [str(root / "workflow" / "bin"), str(Path(sys.executable).parent), os.environ.get("PATH", "")]
     os.environ["PATH"] = os.pathsep.join(folders)
+    workflow.modifier.pathvars = _NoPathvars.from_other(workflow.pathvars)
     # So that a step can tell whether its rule's shell is still there. Snakemake's own prefix is the first part.
     shell.prefix("set -euo pipefail; export CONVERTER_SHELL=$$; ")
     try:
         config = read_config(values, root / "configs" / "zoo.yaml")
     except ConverterError as error:
-        print(error, file=sys.stderr)
+        print(printable(str(error)), file=sys.stderr)
         sys.exit(1)
     return Session(Planner(config))

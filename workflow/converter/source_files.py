@@ -7,9 +7,9 @@ import hashlib
 import os
 from pathlib import Path
 
-from converter.errors import SourceError
+from converter.errors import SourceError, UntrustedError
 
-__all__ = ["file_sha256", "source_bytes", "source_files", "source_sha256", "source_stat", "unreadable"]
+__all__ = ["file_sha256", "refuse_links", "source_bytes", "source_files", "source_sha256", "source_stat", "unreadable"]
 
 # As for what is packed (containers.py): weights are no hundred times smaller without their zeros.
 _NEVER_HOLES, _MOST_TIMES = 1 << 30, 100
@@ -30,18 +30,39 @@ def source_files(source: Path) -> list[Path]:
         raise SourceError(f"{source} is neither a file nor a directory")
     if source.suffix != ".meta":
         return [source]
-    prefix = source.name.removesuffix(".meta")
-    return sorted(
-        file
-        for file in source.parent.iterdir()
-        if file.is_file()
-        and (
-            file.name in (source.name, f"{prefix}.index")
-            or file.name.startswith(f"{prefix}.data-")
-            # TF1's first checkpoint format keeps the values in one file named like the prefix.
-            or file.name == prefix
-        )
-    )
+    return sorted(file for file in _of_checkpoint(source) if file.is_file())
+
+
+def _of_checkpoint(meta: Path) -> list[Path]:
+    """What lies beside a checkpoint's .meta and belongs to it, whatever it is."""
+    prefix = meta.name.removesuffix(".meta")
+    # TF1's first checkpoint format keeps the values in one file named like the prefix.
+    names = (meta.name, f"{prefix}.index", prefix)
+    return [path for path in meta.parent.iterdir() if path.name in names or path.name.startswith(f"{prefix}.data-")]
+
+
+def refuse_links(source: Path) -> None:
+    """Raise UntrustedError where a part of the source is a symbolic link that leads out of it, or neither file nor directory.
+
+    The source itself may be a link, which is the user's; a checkpoint's parts may also lie beside what its .meta is a link to.
+    """
+    if source.is_dir():
+        parts = [Path(folder, name) for folder, folders, files in os.walk(source) for name in (*folders, *files)]
+        inside = [os.path.realpath(source)]
+    elif source.suffix == ".meta":
+        parts = [path for path in _of_checkpoint(source) if path.name != source.name]
+        inside = [os.path.realpath(source.parent), os.path.dirname(os.path.realpath(source))]
+    else:
+        return
+    for path in parts:
+        target = os.path.realpath(path)
+        if path.is_symlink() and not any(os.path.commonpath([folder, target]) == folder for folder in inside):
+            raise UntrustedError(
+                f"{path} is a symbolic link to {target}, outside of the model: copy the files it means (cp -rL), or write "
+                "`trusted: true` if you know where it comes from"
+            )
+        if not path.is_dir() and not path.is_file() and path.exists():
+            raise UntrustedError(f"{path} is neither a file nor a directory: take it out of the model")
 
 
 def _refuse(error: OSError) -> None:

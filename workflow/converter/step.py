@@ -21,7 +21,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from converter import failures
-from converter.errors import ConverterError, printable
+from converter.access import export_access, import_access
+from converter.errors import ConverterError
+from converter.escape import printable
 from converter.hub import Hub, TensorSpec
 from converter.parameters import (
     EXPORT_PARAMETERS,
@@ -40,7 +42,7 @@ from converter.versions import export_entries, step_versions
 
 __all__ = [
     *("ExportJob", "ExportResult", "ImportSpec", "add_parameters", "export_job", "given_parameters", "import_spec"),
-    *("confinement", "export_access", "measure", "run_export", "run_import", "sentence"),
+    *("confinement", "measure", "run_export", "run_import", "sentence"),
 ]
 
 _KEY_HELP = "what planning made of the source's bytes and the user's code; recorded with what is run of that"
@@ -189,37 +191,6 @@ def confinement(
     return confined(limits, lambda: _give_up(name, subject, timeout, limits), access)
 
 
-def _import_access(spec: ImportSpec, hub: Path) -> Access:
-    """What an import reads and writes. The user's own code, or the file's with the user's consent, may run in it."""
-    from converter.source_files import source_files
-
-    readable = [spec.source] if spec.source.is_dir() else source_files(spec.source)
-    return Access(
-        readable=readable if spec.reference_inputs is None else [*readable, spec.reference_inputs],
-        # TensorFlow, and the comparison afterwards, look for a checkpoint's files by the names beside it.
-        listed=[spec.source.parent] if spec.source.suffix == ".meta" else [],
-        writable=[hub],
-        user_code=spec.network_script is not None or spec.trusted,
-    )
-
-
-def export_access(hub: Hub, job: ExportJob, folders: Sequence[Path]) -> Access:
-    """What an export reads, and writes in `folders`. A script for representative data is the user's own code."""
-    load = job.quantization.get("load")
-    readable = [hub.path, *([job.reference_inputs] if job.reference_inputs else []), *([Path(load)] if load else [])]
-    if job.backend != "default":  # the original tool's libraries read the source itself
-        from converter.source_files import source_files
-
-        readable += source_files(Path(hub.source["path"]))
-    script = load is not None and Path(load).suffix != ".npz"
-    return Access(readable=readable, writable=folders, user_code=script or _runs_trusted_source(hub, job))
-
-
-def _runs_trusted_source(hub: Hub, job: ExportJob) -> bool:
-    """Whether the source itself is opened again, with the user's code or with code in it that the user trusts."""
-    return job.backend != "default" and bool(hub.parameters.get("network_script") or hub.parameters.get("trusted"))
-
-
 def _give_up(name: str, subject: Path | str, error: BaseException, limits: Limits) -> int:
     """Leave a sentence for the end of the run (session.py), where there is one. Returns the exit status."""
     traceback.print_exception(error)
@@ -262,7 +233,7 @@ def run_import(name: str, import_model: Callable[[ImportSpec, Path], Hub], argv:
     try:
         if args.error:
             raise ConverterError(args.error)
-        from converter.source_files import source_bytes, source_sha256, source_stat, unreadable
+        from converter.source_files import refuse_links, source_bytes, source_sha256, source_stat, unreadable
 
         parameters = given_parameters(args, IMPORT_PARAMETERS)
         path = Path(args.source)
@@ -272,8 +243,10 @@ def run_import(name: str, import_model: Callable[[ImportSpec, Path], Hub], argv:
         except PermissionError as error:
             raise unreadable(error) from error
         spec = import_spec(path, source["format"], parameters)
+        if not spec.trusted:
+            refuse_links(path)
         limits = limits_for(source["bytes"])
-        confined_step = confinement(name, args.hub, limits, _import_access(spec, args.hub), spec.toolchain)
+        confined_step = confinement(name, args.hub, limits, import_access(spec, args.hub), spec.toolchain)
         if spec.toolchain == "default":
             load("torch" if name == "import_pytorch" else "tensorflow")
         with confined_step if argv is None else nullcontext(), recorded(code):
@@ -313,11 +286,16 @@ def import_spec(source: Path, format: str, parameters: dict) -> ImportSpec:
 
 
 def run_export(
-    name: str, export_model: Callable[[Hub, ExportJob, Path], ExportResult], argv: Sequence[str] | None = None
+    name: str,
+    export_model: Callable[[Hub, ExportJob, Path], ExportResult],
+    argv: Sequence[str] | None = None,
+    *,
+    explain: Callable[[Hub, ExportJob, Path, ExportResult], dict] | None = None,
 ) -> int:
     """Run an export script: hub directory to a staged file, verified, and its report. Returns the exit status.
 
     With `argv` it runs inside another program, which is not confined.
+    explain: what the report says of where an inaccurate file goes wrong (divergence.first_divergence).
     """
     from converter import report
     from converter.informative import why_unproven
@@ -351,6 +329,9 @@ def run_export(
             with confined_step if argv is None else nullcontext(), recorded(code):
                 result = export_model(hub, job, args.staged)
                 hub.unproven = hub.unproven or why_unproven(hub, hub.reference())
+                inaccurate = result.verification is not None and not result.verification.passed
+                if explain is not None and inaccurate and args.staged.is_file():
+                    result.first_divergence = explain(hub, job, args.staged, result)
             if not args.staged.is_file():
                 raise RuntimeError(f"{name} wrote no file")
     except Exception as caught:

@@ -10,6 +10,8 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
+from converter.escape import printable
+
 __all__ = ["Figure", "Section", "Table", "cell", "render", "write"]
 
 
@@ -61,11 +63,19 @@ def render(title: str, sections: Sequence[Section], lead: str = "", template: st
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=_shown,
     )
     environment.filters["cell"] = cell
     environment.tests["numeric"] = lambda value: value is None or isinstance(value, int | float)
     environment.tests["table"] = lambda value: isinstance(value, Table)
     return environment.get_template(template).render(title=title, lead=lead, sections=sections)
+
+
+def _shown(value: object) -> object:
+    """Texts without control characters, but for the ends of lines: a page may quote what a terminal shows."""
+    if isinstance(value, str) and not isinstance(value, Markup):
+        return "\n".join(map(printable, value.split("\n")))
+    return value
 
 
 def write(path: Path, html: str) -> None:

@@ -13,26 +13,11 @@ from converter.errors import UntrustedError
 from converter.tf.graph import GraphDef, NodeDef, canonical, node_name, prune
 from converter.tf.refused_operators import function_calls, passed_on, refuse, refuse_restores
 
-__all__ = ["refuse_links", "refuse_untrusted"]
+__all__ = ["refuse_untrusted"]
 
 _TABLE_FILES = ("InitializeTableFromTextFile", "InitializeTableFromTextFileV2")
 _INITIALIZERS = ("saved_model_main_op", "legacy_init_op")
 _TRUST = "or write `trusted: true` if you know where it comes from"
-
-
-def refuse_links(directory: Path) -> None:
-    """Raise UntrustedError for a symbolic link that leads out of the directory, and for what is neither file nor directory."""
-    inside = os.path.realpath(directory)
-    for folder, folders, files in os.walk(directory):
-        for name in (*folders, *files):
-            path = Path(folder, name)
-            target = os.path.realpath(path)
-            if path.is_symlink() and os.path.commonpath([inside, target]) != inside:
-                raise UntrustedError(
-                    f"{path} is a symbolic link to {target}, outside of the model: copy the files it means (cp -rL), {_TRUST}"
-                )
-            if not path.is_dir() and not path.is_file() and path.exists():
-                raise UntrustedError(f"{path} is neither a file nor a directory: take it out of the SavedModel")
 
 
 def refuse_untrusted(directory: Path, meta: meta_graph_pb2.MetaGraphDef, alone: bool = True) -> None:

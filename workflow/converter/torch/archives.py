@@ -17,6 +17,7 @@ import torch
 
 from converter.containers import refuse_archive
 from converter.errors import ConverterError, SourceError, UntrustedError
+from converter.torch.names import check_parts
 from converter.torch.numpy_pickles import check_dtypes
 from converter.torch.pickles import globals_in_file, is_zip, pickle_streams, unsafe_globals
 from converter.torch.program_trust import TRUST, check_expression, inert_loading
@@ -75,6 +76,8 @@ def load_torchscript(path: Path, trusted: bool) -> torch.jit.ScriptModule:
     except Exception as error:  # whatever the bytes lead its unpickler to
         raise SourceError(f"{path} cannot be loaded as TorchScript: {_last_line(error)}") from error
     _refuse_operator(path, found)
+    for named in (script.named_modules(), script.named_parameters(), script.named_buffers()):
+        check_parts(path, (name for name, _ in named))
     return script
 
 
@@ -104,14 +107,16 @@ def _refuse_operator(path: Path, name: str | None) -> None:
         raise UntrustedError(f"{path} contains code that calls torch.{name}, which uses files; {TRUST}")
 
 
-def load_program(path: Path, trusted: bool) -> torch.export.ExportedProgram:
-    """Load an exported program. Raises UntrustedError when the archive holds pickled code, native code or Python."""
+def load_program(path: Path, trusted: bool) -> tuple[torch.export.ExportedProgram, torch.nn.Module]:
+    """An exported program and its module. Raises UntrustedError when the archive holds pickled code, native code or Python."""
     if not trusted:
         with _sound(path), Archive(path) as archive:
             _check_program(path, archive)
     try:
         with nullcontext() if trusted else inert_loading(path):
-            return torch.export.load(str(path))
+            program = torch.export.load(str(path))
+        program._guards_code = []  # Python as text: no part of the model (torch 2.13)
+        return program, program.module(check_guards=False)
     except ConverterError:
         raise
     except Exception as error:  # the deserializer raises whatever its parts raise

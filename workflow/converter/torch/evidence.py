@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ from converter.torch.flat import flat_outputs, to_arrays, to_tensors
 from converter.torch.inputs import Inputs
 from converter.torch.loading import Source
 from converter.torch.quantized_script import ROWS, is_quantized
-from converter.torch.variations import moved, other_batches, redrawn, unvaried, vary
+from converter.torch.variations import candidates, other_batches, unvaried, vary
 
 if TYPE_CHECKING:
     from converter.step import ImportSpec
@@ -42,8 +43,23 @@ class Reference:
 
 
 def run_source(source: Source, inputs: Inputs, arrays: Sequence[np.ndarray]) -> object:
-    with torch.no_grad():
+    with torch.no_grad(), _ordinary_attention():
         return inputs.call(source.module, to_tensors(arrays))
+
+
+@contextlib.contextmanager
+def _ordinary_attention() -> Iterator[None]:
+    """Without the fast path of nn.MultiheadAttention, which no exported program takes.
+
+    Where a mask hides a whole sequence it gives NaN (torch 2.13) and the ordinary path, which a model in training takes
+    too, 0. All else is the same.
+    """
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
 
 
 def make_runs(source: Source, inputs: Inputs, batch_dynamic: bool, spec: ImportSpec) -> Reference:
@@ -65,6 +81,7 @@ def make_runs(source: Source, inputs: Inputs, batch_dynamic: bool, spec: ImportS
     quantized = source.kind == "torchscript" and is_quantized(source.module)
     bounds = vocabulary(source, inputs)
     origin = "verify.inputs" if user_inputs is not None else "seeded"
+    example = to_arrays(inputs.example) if inputs.example is not None and user_inputs is None else None
     try:
         runs = make_reference(
             inputs.specs,
@@ -75,19 +92,33 @@ def make_runs(source: Source, inputs: Inputs, batch_dynamic: bool, spec: ImportS
             user_inputs=user_inputs,
             left_out=inputs.left_out,
         )
+        # A random mask may well hide everything, and NaN is an answer then; random offsets and lengths may be nonsense.
+        kinds = {array.dtype.kind for array in example or []}
+        counts = bool(kinds & {"i", "u"}) and "b" not in kinds
+        suits = not counts or _is_finite(typical(runs)) or not _is_finite([Run(example, call(example))])
     except Exception:
-        if inputs.example is None or user_inputs is not None:
+        if example is None:
             raise
+        suits = False
+    if not suits:
         # Random values need not suit the model (lengths, masks, positions): the script's own example does.
         origin = "example_inputs"
-        arrays = to_arrays(inputs.example)
-        runs = [Run(arrays, call(arrays))]
+        inputs.left_out.clear()
+        runs = [Run(example, call(example))]
         if batch_dynamic:
-            runs = sorted([*runs, _first(call, other_batches(arrays))], key=lambda run: len(run.inputs[0]))
+            runs = sorted([*runs, _first(call, other_batches(example))], key=lambda run: len(run.inputs[0]))
     if not runs[0].outputs:
         raise SourceError(f"{source.path}: forward of {source.name} returns no tensor")
     # Whatever graph is made is made from one of these samples: an input that never varies may be fixed in it.
-    made = vary(typical(runs)[-1].inputs, call) if unvaried(runs) else []
+    must_be_finite = _is_finite(typical(runs))
+
+    def call_within(arrays: list[np.ndarray]) -> list[np.ndarray]:
+        outputs = call(arrays)
+        if must_be_finite and not _is_finite([Run(arrays, outputs)]):
+            raise ValueError("no longer finite: the sample is outside of what the model is made for")
+        return outputs
+
+    made = vary(typical(runs)[-1].inputs, call_within) if unvaried(runs) else []
     runs = [*made, *runs]
     still = unvaried(runs)
     if still:  # a table of one row has one number only
@@ -99,6 +130,11 @@ def make_runs(source: Source, inputs: Inputs, batch_dynamic: bool, spec: ImportS
             "outputs on a grid are compared in steps of their scale, with the share of values that are off"
         )
     return Reference(runs, result, _unproven(source, still, origin) if still else None, evidence)
+
+
+def _is_finite(runs: Sequence[Run]) -> bool:
+    """Whether no output is NaN or infinite: empty segments, say, have no mean."""
+    return all(np.isfinite(output).all() for run in runs for output in run.outputs if output.dtype.kind in "fc")
 
 
 def _first(call: Callable[[list[np.ndarray]], list[np.ndarray]], samples: Sequence[list[np.ndarray]]) -> Run:
@@ -140,7 +176,7 @@ def check_steady(source: Source, inputs: Inputs, run: Run, when: str = "") -> No
 
 
 def fresh_runs(source: Source, inputs: Inputs, runs: Sequence[Run]) -> list[Run]:
-    """The source, run now, on samples that no trace has seen: one of each of two shapes that `runs` have."""
+    """The source, run now, on samples that no trace has seen: one of each of two shapes that `runs` have, if it takes any."""
 
     def call(arrays: list[np.ndarray]) -> list[np.ndarray]:
         return to_arrays(flat_outputs(run_source(source, inputs, arrays))[1])
@@ -148,12 +184,12 @@ def fresh_runs(source: Source, inputs: Inputs, runs: Sequence[Run]) -> list[Run]
     samples = {tuple(array.shape for array in run.inputs): run.inputs for run in typical(runs)}
     made = []
     for seed, arrays in enumerate(list(samples.values())[-2:], start=101):
-        try:
-            other = moved(arrays, seed)
-            made.append(Run(other, call(other)))
-        except Exception:  # whatever forward raises for whole numbers that do not fit each other
-            other = redrawn(arrays, seed)
-            made.append(Run(other, call(other)))
+        for other in candidates(arrays, seed):
+            try:
+                made.append(Run(other, call(other)))
+                break
+            except Exception:  # whatever forward raises for numbers that it does not take
+                continue
     return made
 
 
@@ -174,7 +210,8 @@ class FirstCalls:
 
         Once: the second time there is nothing left to check.
         """
-        run = typical(runs)[-1]
+        # A sample that the module has not seen: what its first call left behind is of another one.
+        run = (fresh_runs(self._source, inputs, runs) or typical(runs))[-1]
         path, name = self._source.path, self._source.name
         module, self._copy = self._copy, None
         after = _sums(self._source.module)
@@ -193,7 +230,7 @@ class FirstCalls:
             for _ in range(_MORE_CALLS):
                 check_steady(self._source, inputs, runs[0], f" within {_MORE_CALLS} calls")
         try:
-            with torch.no_grad():
+            with torch.no_grad(), _ordinary_attention():
                 outputs = to_arrays(flat_outputs(inputs.call(module, to_tensors(run.inputs)))[1])
         except Exception:  # a copy that lacks what hooks and closures hold of the module says nothing
             return

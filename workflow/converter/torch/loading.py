@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
 from converter.errors import ParameterError, SourceError
 from converter.network_script import NetworkScript, build, load_script
 from converter.torch.archives import checked_kind, load_program, load_torchscript
 from converter.torch.checkpoints import choose_module, choose_state, find_weights
+from converter.torch.names import check_module
 from converter.torch.pickles import load_pickled
 from converter.torch.quantized_script import refuse_unwritable
 
@@ -48,9 +51,8 @@ def load_source(spec: ImportSpec) -> Source:
         raise ParameterError(f"network_name is {spec.network_name!r}, but no network_script says where it is defined")
     kind = checked_kind(path, spec.trusted)
     if kind == "program":
-        program = load_program(path, spec.trusted)
-        # The guards of a program are Python text in the file: they are never run (torch 2.13 offers check_guards).
-        return Source(path, kind, program.module(check_guards=False), program, script)
+        program, module = load_program(path, spec.trusted)
+        return Source(path, kind, module, program, script)
     if kind == "torchscript":
         module = load_torchscript(path, spec.trusted).eval()
         refuse_unwritable(path, module)
@@ -77,6 +79,7 @@ def _from_module(path: Path, module: torch.nn.Module, script: NetworkScript | No
         notes.append("the wrapper for several GPUs was taken off")
     try:
         _check_is_whole(path, module)
+        check_module(path, module)
         check_is_model(path, module)
         complete_old_modules(module)
         module.eval()
@@ -88,12 +91,24 @@ def _from_module(path: Path, module: torch.nn.Module, script: NetworkScript | No
 def _check_is_whole(path: Path, module: torch.nn.Module) -> None:
     """A pickled module is any set of attributes; without these none of torch.nn's own functions works."""
     mappings = [name for name, value in vars(torch.nn.Module()).items() if isinstance(value, dict)]
-    for part in module.modules():
+    kinds = {"_modules": torch.nn.Module, "_parameters": torch.Tensor, "_buffers": torch.Tensor}
+    pending, seen = [module], set()
+    while pending:
+        part = pending.pop()
+        if id(part) in seen:
+            continue
+        seen.add(id(part))
         # Mappings that came after the file's release are added by torch itself as it loads (Module.__setstate__).
         wrong = [name for name in mappings if not isinstance(vars(part).get(name, {}), dict)]
-        wrong += [name for name in ("_parameters", "_buffers", "_modules") if name not in vars(part)]
+        wrong += [name for name in kinds if name not in vars(part)]
+        wrong += [
+            name
+            for name, kind in kinds.items()
+            if not wrong and not all(value is None or isinstance(value, kind) for value in vars(part)[name].values())
+        ]
         if wrong:
             raise SourceError(f"{path} is damaged: its {type(part).__name__} has no sound {wrong[0]}")
+        pending += [child for child in part._modules.values() if child is not None]
 
 
 def _from_state(path: Path, found: dict[str, dict], script: NetworkScript | None, spec: ImportSpec) -> Source:
@@ -158,10 +173,10 @@ def fold_parametrizations(module: torch.nn.Module) -> bool:
                 torch.nn.utils.parametrize.remove_parametrizations(part, name, leave_parametrized=True)
                 found = True
         for hook in list(part._forward_pre_hooks.values()):
-            if isinstance(hook, torch.nn.utils.weight_norm.WeightNorm):
+            if isinstance(hook, WeightNorm):
                 torch.nn.utils.remove_weight_norm(part, hook.name)
                 found = True
-            elif isinstance(hook, torch.nn.utils.spectral_norm.SpectralNorm):
+            elif isinstance(hook, SpectralNorm):
                 torch.nn.utils.remove_spectral_norm(part, hook.name)
                 found = True
     return found

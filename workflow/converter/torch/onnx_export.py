@@ -18,11 +18,14 @@ import torch
 from converter.errors import UnsupportedError
 from converter.hub import Hub, Run, TensorSpec
 from converter.informative import typical
-from converter.runtimes import OnnxModel
+from converter.runtimes import OnnxModel, check_interface
 from converter.step import ExportJob, ExportResult
 from converter.torch.eager_program import EagerProgram, value_read
+from converter.torch.exact_program import exact_program
 from converter.torch.flat import to_tensors
+from converter.torch.hub_program import read_program, read_script
 from converter.torch.onnx_model import dynamic_axes, finish_model, model_opset, save
+from converter.torch.script_symbolics import register
 from converter.torch.tracing import quiet, reason
 from converter.verify import Verification, verify
 from converter.versions import step_versions
@@ -71,9 +74,10 @@ class _Exporter:
         self._script: torch.jit.ScriptModule | None = None
         self._eager: torch.nn.Module | None = None
         if hub.extra["form"] == "exported":
-            self._program = torch.export.load(str(hub.path / "program.pt2"))
+            self._program = exact_program(read_program(hub), onnx=True)
         else:
-            self._script = torch.jit.load(hub.path / "module.pt", map_location="cpu").eval()
+            self._script = read_script(hub).eval()
+            register(_TORCHSCRIPT_OPSETS)
 
     def run(self) -> ExportResult:
         asked = self._job.onnx_opset
@@ -128,6 +132,8 @@ class _Exporter:
         del model
         try:
             target = OnnxModel(self._staged)
+            names = [spec.name for spec in self._hub.inputs], [spec.name for spec in self._hub.outputs]
+            check_interface(target, *names)
             verification = verify(self._hub.outputs, self._runs, self._runner(target), self._job.tolerance, target.name)
         except Exception as error:  # onnxruntime's exceptions have no common base class (1.32)
             raise _Failure(f"onnxruntime cannot run it: {_first_line(error)}") from error
@@ -176,10 +182,13 @@ class _Exporter:
         return onnx.load_model_from_string(buffer.getvalue())
 
     def _by_dynamo(self, opset: int) -> onnx.ModelProto:
+        program = self._program
+        if value_read(program) is not None:  # exported once, such a program cannot be again (torch 2.13)
+            program = torch.export.load(str(self._hub.path / "program.pt2"))
         try:
             with quiet():
-                program = torch.onnx.export(
-                    self._program,
+                exported = torch.onnx.export(
+                    program,
                     (),
                     dynamo=True,
                     opset_version=opset,
@@ -187,7 +196,7 @@ class _Exporter:
                     output_names=[spec.name for spec in self._hub.outputs],
                     verbose=False,
                 )
-                return program.model_proto
+                return exported.model_proto
         except Exception as error:  # the exporter wraps what its decompositions raise
             raise _Failure(f"it cannot be expressed: {_dynamo_reason(error)}") from error
 

@@ -19,6 +19,7 @@ from types import ModuleType, SimpleNamespace
 import torch
 
 from converter.errors import UntrustedError
+from converter.torch.names import check_parts, check_program
 
 __all__ = ["TRUST", "check_expression", "file_operator", "inert_loading"]
 
@@ -73,7 +74,8 @@ def file_operator(name: str) -> bool:
 @contextmanager
 def inert_loading(path: Path) -> Iterator[None]:
     """Inside, torch.export.load runs nothing that the file names. Raises UntrustedError, also where the loader swallowed it."""
-    from torch._export.serde.serialize import GraphModuleDeserializer
+    from torch._export.serde import serialize
+    from torch._export.serde.serialize import ExportedProgramDeserializer, GraphModuleDeserializer
     from torch.export.pt2_archive import _package
     from torch.utils import _pytree
 
@@ -99,11 +101,7 @@ def inert_loading(path: Path) -> Iterator[None]:
 
     def parse_expression(self: object, expression: object, *args: object) -> object:
         if isinstance(expression, str):
-            try:
-                check_expression(path, expression)
-            except UntrustedError as error:
-                refusals.append(error)
-                raise
+            noting(check_expression, expression)
         return parse(self, expression, *args)
 
     def find_operator(self: object, name: str) -> object:
@@ -117,6 +115,26 @@ def inert_loading(path: Path) -> Iterator[None]:
             refuse(f"names the module {name} in the structure of its inputs")
         return sys.modules[name]
 
+    read_program, read_artifact = ExportedProgramDeserializer.deserialize, serialize.deserialize_torch_artifact
+
+    def noting(check: Callable[..., None], *args: object) -> None:
+        try:
+            check(path, *args)
+        except UntrustedError as error:
+            refusals.append(error)
+            raise
+
+    def check_names(self: object, program: object, *args: object, **options: object) -> object:
+        noting(check_program, program)
+        return read_program(self, program, *args, **options)
+
+    def check_keys(serialized: object) -> object:
+        """Of the weights and the constants, which stand in files of their own."""
+        artifact = read_artifact(serialized)
+        if isinstance(artifact, dict):
+            noting(check_parts, artifact)
+        return artifact
+
     def never(what: str) -> Callable[..., None]:
         return lambda *args, **options: refuse(what)
 
@@ -128,6 +146,8 @@ def inert_loading(path: Path) -> Iterator[None]:
         (_pytree, "importlib", SimpleNamespace(import_module=import_module)),
         (GraphModuleDeserializer, "_parse_sym_expr", parse_expression),
         (GraphModuleDeserializer, "deserialize_operator", find_operator),
+        (ExportedProgramDeserializer, "deserialize", check_names),
+        (serialize, "deserialize_torch_artifact", check_keys),
     ]
     with ExitStack() as stack:
         for owner, name, replacement in replaced:

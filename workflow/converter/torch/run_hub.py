@@ -9,6 +9,7 @@ import torch
 
 from converter.hub import Hub
 from converter.torch.flat import flat_outputs, to_arrays, to_tensors
+from converter.torch.hub_program import read_program, read_script
 
 __all__ = ["runner"]
 
@@ -16,9 +17,9 @@ __all__ = ["runner"]
 def runner(hub: Hub) -> Callable[[Sequence[np.ndarray]], list[np.ndarray]]:
     """A function of arrays in the order of the hub's inputs."""
     if hub.extra["form"] == "exported":
-        module = torch.export.load(hub.path / "program.pt2").module(check_guards=False)
+        module = read_program(hub).module(check_guards=False)
     else:
-        module = torch.jit.load(hub.path / "module.pt")
+        module = read_script(hub)
 
     def run(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         with torch.no_grad():

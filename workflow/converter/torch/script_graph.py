@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from converter.errors import UnsupportedError
 
-__all__ = ["ScriptGraphModule", "all_nodes", "script_constants", "state_kept"]
+__all__ = ["ScriptGraphModule", "all_nodes", "location", "script_constants", "state_kept"]
 
 # Enumerations stand as numbers in TorchScript graphs (c10/core/ScalarType.h, MemoryFormat.h).
 _DTYPES = (
@@ -392,7 +392,12 @@ def _place(node: object) -> tuple[str, str]:
     return own[0] if own else ("", "")
 
 
+def location(node: object) -> str | None:
+    """ "net.py:12"; None where the graph records no line."""
+    file, line = _place(node)
+    return f"{file.rsplit('/', 1)[-1]}:{line}" if file else None
+
+
 def _location(node: object) -> str:
     """ "net.py, line 12"."""
-    file, line = _place(node)
-    return f"{file.rsplit('/', 1)[-1]}, line {line}" if file else "no source line recorded"
+    return (location(node) or "no source line recorded").replace(":", ", line ")

@@ -19,9 +19,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from converter.errors import UntrustedError
 from converter.hub import Run, TensorSpec
 from converter.informative import typical
 from converter.torch.flat import Call, flat_outputs, to_arrays, to_tensors
+from converter.torch.generated_code import refusals_raised
 from converter.torch.inputs import Inputs
 from converter.torch.loading import Source
 from converter.torch.script_graph import ScriptGraphModule, script_constants, state_kept
@@ -77,8 +79,10 @@ def export_program(
     problem: str | None = None
     for told in (True, False):
         try:
-            with quiet(), contextlib.nullcontext() if told else _unnoticed():
+            with quiet(), refusals_raised(), contextlib.nullcontext() if told else _unnoticed():
                 program = torch.export.export(target, example, dynamic_shapes=shapes, strict=False)
+        except UntrustedError:
+            raise
         except Exception as error:  # torch.export raises whatever stands in its way
             raise TraceError(problem or reason(error)) from error
         _check_dimensions(program, inputs.specs)

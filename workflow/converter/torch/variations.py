@@ -12,7 +12,7 @@ import numpy as np
 
 from converter.hub import Run
 
-__all__ = ["moved", "other_batches", "redrawn", "unvaried", "vary"]
+__all__ = ["candidates", "moved", "other_batches", "unvaried", "vary"]
 
 # Other values of each input that do not come from a distribution, and of each whole sample.
 _WANTED = 2
@@ -57,19 +57,23 @@ def vary(
     return runs
 
 
-def redrawn(example: Sequence[np.ndarray], seed: int) -> list[np.ndarray]:
-    """A sample with other floating values, and all else as it is: any model that takes the example takes it."""
-    return [
-        array if _is_discrete(array) else next(_other_floats(array, seed, position))
-        for position, array in enumerate(example)
-    ]
+def candidates(example: Sequence[np.ndarray], seed: int) -> Iterator[list[np.ndarray]]:
+    """Samples of the example's shapes, the one that differs most first: all values others, floats only, floats hardly moved."""
+    yield moved(example, seed)
+    for move in range(3):
+        yield [
+            array if _is_discrete(array) else list(_other_floats(array, seed, position))[move]
+            for position, array in enumerate(example)
+        ]
 
 
 def moved(example: Sequence[np.ndarray], seed: int) -> list[np.ndarray]:
     """A sample in which every input that can has other values, which need not fit each other."""
     return [
-        next(_other_values(array, seed, position), array) if _is_discrete(array) else floats
-        for position, (array, floats) in enumerate(zip(example, redrawn(example, seed), strict=True))
+        next(_other_values(array, seed, position), array)
+        if _is_discrete(array)
+        else next(_other_floats(array, seed, position))
+        for position, array in enumerate(example)
     ]
 
 
@@ -155,7 +159,11 @@ def _redrawn_in_order(array: np.ndarray, rng: np.random.Generator) -> np.ndarray
     """Other values between the first and the last of each row, in the same order."""
     rows = array.reshape(-1, array.shape[-1]).copy()
     for row in rows:
-        inner = rng.integers(min(row[0], row[-1]), max(row[0], row[-1]) + 1, len(row) - 2)
+        low, high = min(row[0], row[-1]), max(row[0], row[-1])
+        if len(set(row.tolist())) == len(row):  # all different, and so they stay
+            inner = rng.choice(np.arange(low + 1, high, dtype=row.dtype), len(row) - 2, replace=False)
+        else:
+            inner = rng.integers(low, high + 1, len(row) - 2)
         inner.sort()
         row[1:-1] = inner if row[0] <= row[-1] else inner[::-1]
     return rows.reshape(array.shape)
