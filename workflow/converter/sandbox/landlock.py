@@ -20,7 +20,7 @@ CHANGE = WRITE_FILE | _TRUNCATE | sum(1 << bit for bit in range(4, 14))
 _ALL = EXECUTE | READ | CHANGE
 # What a rule for a single file may grant.
 _OF_FILES = EXECUTE | WRITE_FILE | _READ_FILE | _TRUNCATE
-# Versions of Landlock: before the first, truncation could not be refused; signals and abstract sockets since the second.
+# Versions of Landlock: before 3 (Linux 6.2) truncation could not be refused, before 6 (6.12) signals and abstract sockets.
 _TRUNCATE_SINCE, _SCOPES_SINCE = 3, 6
 _SCOPES = 0b11
 
