@@ -58,6 +58,8 @@ def confined(limits: Limits, on_timeout: Callable[[], None], access: Access) -> 
         limit_memory(limits)
         libc().prctl(_NO_NEW_PRIVS, 1, 0, 0, 0)
         starts_programs = access.user_code or access.network or bool(access.programs)
+        if not starts_programs:
+            os.environ["JOBLIB_MULTIPROCESSING"] = "0"  # else it warns that it cannot have processes
         # These bind the thread that asks for them and those that it starts afterwards.
         with unwatched():
             if not access.user_code and not access.network:

@@ -26,6 +26,10 @@ _SYSTEM = (
     *("/usr/share/zoneinfo", "/usr/share/locale", "/usr/share/i18n"),
     *("/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/proc/version", "/proc/filesystems", "/proc/sys/vm"),
     *("/sys/devices/system", "/sys/fs/cgroup", "/sys/kernel/mm/transparent_hugepage"),
+    *(
+        "/sys/bus/pci/devices",
+        "/sys/class/drm",
+    ),  # where onnxruntime looks for graphics processors, and warns if it may not
     *("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom"),
 )
 # /proc: programs look at themselves there. What it tells of other processes is what Landlock lets everybody see.
@@ -37,6 +41,7 @@ _held: list[int] = []
 def system_paths() -> Iterator[Path]:
     for text in (*_LIBRARIES, *_SYSTEM, sys.prefix, sys.base_prefix, *sysconfig.get_paths().values()):
         yield Path(text)
+    yield from Path("/sys/devices").glob("pci*")
     yield _CODE
     yield from (_CODE.parent / part for part in _PARTS)
     yield from _search_paths()
