@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,13 +28,16 @@ def import_access(spec: ImportSpec, hub: Path) -> Access:
     )
 
 
-def export_access(hub: Hub, job: ExportJob, folders: Sequence[Path]) -> Access:
-    """What an export reads, and writes in `folders`. A script for representative data is the user's own code."""
-    load = job.quantization.get("load")
-    readable = [hub.path, *([job.reference_inputs] if job.reference_inputs else []), *([Path(load)] if load else [])]
+def export_access(hub: Hub, job: ExportJob, folders: Sequence[Path], blocks: Sequence[Mapping] = ()) -> Access:
+    """What an export reads, and writes in `folders`. A script for representative data is the user's own code.
+
+    blocks: quantization blocks of further files that are made.
+    """
+    loads = [Path(block["load"]) for block in (job.quantization, *blocks) if block.get("load")]
+    readable = [hub.path, *loads, *([job.reference_inputs] if job.reference_inputs else [])]
     if job.backend != "default":  # the original tool's libraries read the source itself
         readable += source_files(Path(hub.source["path"]))
-    script = load is not None and Path(load).suffix != ".npz"
+    script = any(load.suffix != ".npz" for load in loads)
     return Access(readable=readable, writable=folders, user_code=script or _runs_trusted_source(hub, job))
 
 

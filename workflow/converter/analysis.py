@@ -31,13 +31,15 @@ def run_analysis(
     argv: Sequence[str] | None = None,
     options: Mapping[str, str] | None = None,
     modules: Sequence[str] = (),
+    blocks: Callable[[Mapping[str, str]], Sequence[Mapping]] = lambda _: (),
     measures: bool = False,
 ) -> int:
     """Run `analyse(hub, job, output)`, which writes `output`. Returns the exit status.
 
     `options`: names and help of further flags, whose texts `analyse` takes by keyword. `modules`: what it
-    needs besides the framework and would look for in folders that a confined step may not read. `measures`: it starts
-    programs of this package's, for latencies.
+    needs besides the framework and would look for in folders that a confined step may not read. `blocks`: of the
+    further options, the quantization blocks of the files that it makes, whose data it reads. `measures`: it starts programs of
+    this package's, for latencies.
     Why it failed becomes the sentence that ends the run; the traceback of what was not foreseen goes to stderr.
     """
     parser = argparse.ArgumentParser(prog=name, description=sys.modules[analyse.__module__].__doc__)
@@ -55,7 +57,8 @@ def run_analysis(
             raise ConverterError(hub.error["message"])
         job = export_job(args.target, given_parameters(args, EXPORT_PARAMETERS))
         load("torch" if hub.framework == "pytorch" else "tensorflow", *modules)
-        access = export_access(hub, job, [args.output.parent])
+        given = {option: getattr(args, option) for option in options or {}}
+        access = export_access(hub, job, [args.output.parent], blocks(given))
         if measures:
             access = replace(access, programs=OWN_PROGRAMS)
         # Inside another program, with `argv`, it is not confined.
@@ -65,7 +68,7 @@ def run_analysis(
             else confinement(name, args.output, limits_for(source_bytes(args.hub)), access)
         )
         with confined, recorded(Record()):  # a script for representative data imports what it needs as in an export
-            analyse(hub, job, args.output, **{option: getattr(args, option) for option in options or {}})
+            analyse(hub, job, args.output, **given)
     except Exception as error:
         if isinstance(error, ConverterError):
             text = sentence(str(error))
