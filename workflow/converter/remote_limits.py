@@ -25,7 +25,7 @@ __all__ = ["FETCH", "refuse_size", "with_limits"]
 FETCH = "fetch"
 # To connect, and between two answers.
 _SECONDS = (30, 60)
-# As long as a step may take (confinement.py); a server that gives a byte now and then answers all the time.
+# As long as a step may take; a server that gives a byte now and then answers all the time.
 _WHOLE_SECONDS, _SECONDS_PER_MB = 1800, 10
 _UNSTATED = 1 << 30
 _MOST_FILES = 100_000

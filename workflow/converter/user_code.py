@@ -32,7 +32,7 @@ _OURS = [os.path.dirname(_HERE), os.path.join(os.path.dirname(os.path.dirname(_H
 _INSTALLED = {"site-packages", "dist-packages"}
 _SUFFIXES = ("py", "pyc", "so", "pyd")
 _SAVED_MODEL = ("saved_model.pb", "saved_model.pbtxt")
-# A step's own temporary directory (confinement.py): what is written there is a product of the step.
+# A step's own temporary directory (sandbox/directory.py): what is written there is a product of the step.
 _TEMPORARY = "converter-step-"
 
 

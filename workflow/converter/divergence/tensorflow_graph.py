@@ -25,7 +25,7 @@ class TensorFlowComputation(Computation):
 
     def __init__(self, hub: Hub) -> None:
         """Raises UnsupportedError where the graph refers to tables."""
-        self._session, self._weights = open_session(hub)
+        self._session, self._weights = open_session(hub, rewritten=False)
         graph = self._session.graph
         self.inputs = [spec.tensor for spec in hub.inputs]
         self.outputs = [spec.tensor for spec in hub.outputs]

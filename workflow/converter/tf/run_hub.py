@@ -14,9 +14,10 @@ from converter.weights import Weights
 __all__ = ["open_session", "runner"]
 
 
-def open_session(hub: Hub) -> tuple[tf.compat.v1.Session, Weights]:
+def open_session(hub: Hub, *, rewritten: bool = True) -> tuple[tf.compat.v1.Session, Weights]:
     """A session of the hub's graph, and the values of its weights by node name, to be fed in every call.
 
+    `rewritten`: TensorFlow may fuse operators; tensors within such are not there to be fetched then (TensorFlow 2.21).
     Inside the graph they would meet protobuf's 2 GB limit. Raises UnsupportedError where the graph refers to resources.
     """
     if hub.extra.get("resources"):
@@ -29,7 +30,9 @@ def open_session(hub: Hub) -> tuple[tf.compat.v1.Session, Weights]:
     graph = tf.Graph()
     with graph.as_default():
         tf.import_graph_def(graph_def, name="")
-    return tf.compat.v1.Session(graph=graph), hub.weights()
+    config = tf.compat.v1.ConfigProto()
+    config.graph_options.rewrite_options.disable_meta_optimizer = not rewritten
+    return tf.compat.v1.Session(graph=graph, config=config), hub.weights()
 
 
 def runner(hub: Hub) -> Callable[[Sequence[np.ndarray]], list[np.ndarray]]:
