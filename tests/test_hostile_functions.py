@@ -273,3 +273,23 @@ def test_gradients_that_a_file_names_are_not_taken(gradient: str, loop: bool, tm
     assert subprocess.run(step, capture_output=True).returncode == 0
     coverage = json.loads((tmp_path / "hub" / "hub.json").read_text())["coverage"]
     assert coverage["method"].startswith("gradients") and coverage["weights"] == 1.0, coverage["reason"]
+
+
+def test_functions_that_fill_a_table(tmp_path: Path) -> None:
+    """What fills the tables of a frozen graph is run for the reference, beside what the outputs need."""
+    pwned = tmp_path / "pwned"
+
+    @tf.function(autograph=False)
+    def keys(path):
+        tf.io.write_file(path, "x")
+        return tf.constant([1, 2, 3], tf.int64)
+
+    with tf.Graph().as_default() as graph:
+        x = v1.placeholder(tf.int64, [None], name="x")
+        table = tf.raw_ops.HashTableV2(key_dtype=tf.int64, value_dtype=tf.int64, shared_name="t")
+        values = tf.constant([4, 5, 6], tf.int64)
+        tf.raw_ops.InitializeTableV2(table_handle=table, keys=keys(tf.constant(str(pwned))), values=values)
+        tf.raw_ops.LookupTableFindV2(table_handle=table, keys=x, default_value=tf.constant(0, tf.int64), name="y")
+    source = tmp_path / "model.pb"
+    source.write_bytes(graph.as_graph_def().SerializeToString())
+    _refused(run_step("import_protobuf", source, tmp_path / "hub", output_nodes="y:0"), "WriteFile", pwned)

@@ -12,7 +12,7 @@ import tensorflow as tf
 from converter.errors import SourceError, UnsupportedError
 from converter.hub import TensorSpec
 from converter.tf.graph import GraphDef, NodeDef, node_name, prune
-from converter.tf.refused_operators import refuse
+from converter.tf.refused_operators import refuse_needed
 from converter.tf.resources import TABLE, Bound
 from converter.tf.rewrite import Emitter, replace_operators
 from converter.tf.search import emit_index, is_searchable
@@ -85,7 +85,7 @@ def initialize_tables(
         node.name for node in graph_def.node if node.op.startswith(_INITIALIZERS) and node_name(node.input[0]) in used
     ]
     if fills and not trusted:
-        refuse(source, prune(graph_def, fills).node)
+        refuse_needed(source, graph_def, (), fills)
     session.run(fills)
 
 
