@@ -20,6 +20,7 @@ import torch
 
 from converter.errors import UntrustedError
 from converter.torch.names import check_parts, check_program
+from converter.torch.size_expressions import is_size_expression
 
 __all__ = ["TRUST", "check_expression", "file_operator", "inert_loading"]
 
@@ -32,38 +33,11 @@ _FUNCTIONS = re.compile(
     r"torch\.(_?sym_\w+|_functorch\.predispatch\.\w+|_C\._set_grad_enabled|amp\.autocast_mode\._(enter|exit)_autocast)"
 )
 
-# What the expressions for symbolic sizes consist of.
-_EXPRESSION_FUNCTIONS = {
-    *("FloorDiv", "CleanDiv", "CeilDiv", "IntTrueDiv", "FloatTrueDiv", "Mod", "PythonMod", "ModularIndexing", "Where"),
-    *("Max", "Min", "Abs", "Pow", "PowByNatural", "FloatPow", "ToFloat", "TruncToInt", "TruncToFloat", "FloorToInt"),
-    *(
-        "CeilToInt",
-        "RoundToInt",
-        "Eq",
-        "Ne",
-        "Lt",
-        "Le",
-        "Gt",
-        "Ge",
-        "And",
-        "Or",
-        "Not",
-        "Identity",
-        "floor",
-        "ceiling",
-    ),
-}
-_SYMBOL = re.compile(r"Symbol\('(\w+)'(?:, \w+=(?:True|False))*\)")
-_EXPRESSION = re.compile(r"[\w\s+\-*/%(),.<>=!&|~]*")
-
 
 def check_expression(path: Path, text: str) -> None:
-    """Raise UntrustedError unless it consists of numbers, names, operators and sympy's size functions: sympy evaluates it."""
-    value = _SYMBOL.sub(r"\1", text)
-    calls = set(re.findall(r"([A-Za-z_]\w*)\s*\(", value))
-    attribute = re.search(r"[A-Za-z_)]\s*\.", value)
-    if not _EXPRESSION.fullmatch(value) or "__" in value or attribute or not calls <= _EXPRESSION_FUNCTIONS:
-        raise UntrustedError(f"{path} contains Python in place of a size ({value[:80]!r}); {TRUST}")
+    """Raise UntrustedError unless it is an expression of sizes: sympy evaluates it as Python."""
+    if not is_size_expression(text):
+        raise UntrustedError(f"{path} contains Python in place of a size ({text[:80]!r}); {TRUST}")
 
 
 def file_operator(name: str) -> bool:
