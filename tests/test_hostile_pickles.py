@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import io
+import json
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
@@ -83,6 +85,27 @@ def test_values_that_are_not_in_the_file(kind: str, old: bool, tmp_path: Path) -
     source = tmp_path / "model.pt"
     torch.save(_NEW[kind](), source, _use_new_zipfile_serialization=not old)
     error = run_step("import_pytorch", source, tmp_path / "hub", input_shape="1,4").error
+    assert error is not None and error["kind"] == "UntrustedError", error
+    assert "not in the file" in error["message"] and str(source) in error["message"]
+
+
+@pytest.mark.parametrize("kind", ["tensor", "tensor by its class", "storage", "tensor by another function"])
+def test_values_that_are_not_in_a_program(kind: str, tmp_path: Path) -> None:
+    """A program's weights may be pickles within the archive."""
+    plain, source, weight = tmp_path / "plain.pt2", tmp_path / "model.pt2", io.BytesIO()
+    torch.export.save(torch.export.export(torch.nn.Linear(4, 3), (torch.ones(2, 4),)), plain)
+    torch.save(_NEW[kind]()[0]._parameters["weight"], weight)
+    with zipfile.ZipFile(plain) as archive:
+        entries = {name: archive.read(name) for name in archive.namelist()}
+    (name,) = (name for name in entries if name.endswith("/model_weights_config.json"))
+    config = json.loads(entries[name])
+    config["config"]["weight"] |= {"use_pickle": True, "tensor_meta": None}
+    entries[name] = json.dumps(config).encode()
+    entries[name.replace("model_weights_config.json", config["config"]["weight"]["path_name"])] = weight.getvalue()
+    with zipfile.ZipFile(source, "w") as archive:
+        for entry, content in entries.items():
+            archive.writestr(entry, content)
+    error = run_step("import_pytorch", source, tmp_path / "hub").error
     assert error is not None and error["kind"] == "UntrustedError", error
     assert "not in the file" in error["message"] and str(source) in error["message"]
 

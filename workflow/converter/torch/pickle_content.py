@@ -22,16 +22,17 @@ _VALUES = re.compile(r"torch(\.cuda|\.sparse|\.storage)*\.\w*(Tensor|Storage)")
 _PARAMETERS = "torch.nn.parameter."
 
 
-def check_pickle_content(path: Path, is_archive: bool, trusted: bool) -> None:
+def check_pickle_content(path: Path, is_archive: bool, trusted: bool, called: Path | None = None) -> None:
     """Raise UntrustedError where the file makes tensors or modules anew, SourceError where a record is too short.
 
-    With `trusted` the former may be.
+    With `trusted` the former may be. `called`: the file that the messages name, where the pickle was taken out of one.
     """
+    shown = path if called is None else called
     try:
         if not is_archive:
             with open(path, "rb") as stream:
                 for _ in range(5):  # the old format is a row of pickles (pickles.py), whose sizes torch compares itself
-                    _Content(path, stream, None, trusted).load()
+                    _Content(shown, stream, None, trusted).load()
                     if not stream.peek(1):
                         break
             return
@@ -39,7 +40,7 @@ def check_pickle_content(path: Path, is_archive: bool, trusted: bool) -> None:
             for name in archive.namelist():
                 if name.lower().rpartition("/")[2] == "data.pkl":
                     with archive.open(name) as stream:
-                        _Content(path, stream, record_sizes(archive, name), trusted).load()
+                        _Content(shown, stream, record_sizes(archive, name), trusted).load()
     except (MemoryError, UntrustedError):
         raise
     except Exception as error:  # whatever the bytes lead the machine to

@@ -11,15 +11,18 @@ from __future__ import annotations
 import operator
 import re
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
+from typing import BinaryIO
 
 import torch
 
 from converter.errors import UntrustedError
 from converter.torch.names import check_parts, check_program
+from converter.torch.pickle_content import check_pickle_content
 from converter.torch.size_expressions import is_size_expression
 
 __all__ = ["TRUST", "check_expression", "file_operator", "inert_loading"]
@@ -65,9 +68,10 @@ def inert_loading(path: Path) -> Iterator[None]:
         GraphModuleDeserializer.deserialize_operator,
     )
 
-    def load_weights(*args: object, **options: object) -> object:
+    def load_weights(stream: BinaryIO, *args: object, **options: object) -> object:
+        noting(_check_content, stream)
         try:
-            return load(*args, **{**options, "weights_only": True})
+            return load(stream, *args, **{**options, "weights_only": True})
         except Exception as error:
             if "weights_only" in str(error).lower() or "Weights only" in str(error):
                 refuse(f"contains a pickle of more than tensors ({_reason(error)})")
@@ -135,6 +139,16 @@ def inert_loading(path: Path) -> Iterator[None]:
             raise
     if refusals:
         raise refusals[0]
+
+
+def _check_content(path: Path, stream: BinaryIO) -> None:
+    """Raise UntrustedError where a pickle in the archive makes tensors anew, whose values are not in the file."""
+    content = stream.read()
+    stream.seek(0)
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(content)
+        file.flush()
+        check_pickle_content(Path(file.name), content.startswith(b"PK\x03\x04"), trusted=False, called=path)
 
 
 def _is_operator(target: object, name: str) -> bool:
