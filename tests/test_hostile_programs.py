@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import io
 import json
 import os
@@ -200,6 +201,35 @@ def test_modules_in_the_structure_of_inputs(tmp_path: Path) -> None:
     assert "this" not in sys.modules
     assert "module this" in refused(_changed(tmp_path, change), tmp_path)
     assert "this" not in sys.modules
+
+
+@pytest.mark.parametrize("name", ["os:environ", "sys:modules", "torch:nn.Linear", "json:decoder.JSONDecoder"])
+def test_keys_of_outputs_that_are_no_members_of_enumerations(name: str, tmp_path: Path) -> None:
+    """The value of an environment variable would be the name of an output."""
+
+    def change(program: dict) -> None:
+        call = program["graph_module"]["module_call_graph"][0]["signature"]
+        version, leaf = json.loads(call["out_spec"])
+        key = json.dumps([{"__enum__": True, "fqn": name, "name": "HOME"}])
+        call["out_spec"] = json.dumps([version, {"type": "builtins.dict", "context": key, "children_spec": [leaf]}])
+
+    assert name in refused(_changed(tmp_path, change), tmp_path)
+
+
+class _Key(enum.Enum):
+    SCORE = 1
+
+
+def test_keys_of_outputs_that_are_members_of_enumerations(tmp_path: Path) -> None:
+    class Model(torch.nn.Module):
+        def forward(self, x):
+            return {_Key.SCORE: x + 1}
+
+    torch.export.save(torch.export.export(Model(), (torch.ones(2, 4),)), tmp_path / "model.pt2")
+    from converter.torch.archives import load_program
+
+    _, module = load_program(tmp_path / "model.pt2", trusted=False)
+    assert torch.equal(module(torch.ones(2, 4))[_Key.SCORE], torch.full((2, 4), 2.0))
 
 
 def _hidden_names(folder: Path) -> bytes:

@@ -8,6 +8,7 @@ its own. So the loader's own functions are replaced while it works.
 
 from __future__ import annotations
 
+import enum
 import operator
 import re
 import sys
@@ -88,10 +89,25 @@ def inert_loading(path: Path) -> Iterator[None]:
             refuse(f"calls {name}, which is no operator of tensors")
         return target
 
-    def import_module(name: str) -> ModuleType:
-        if name not in sys.modules:
-            refuse(f"names the module {name} in the structure of its inputs")
-        return sys.modules[name]
+    def import_module(name: str) -> object:
+        """Of the function that makes a defaultdict's new values."""
+        if name != "builtins":
+            refuse(f"names the module {name} in the structure of its inputs or outputs")
+        return SimpleNamespace(**{kind.__name__: kind for kind in (list, dict, set, tuple, int, float, str, bool)})
+
+    def find_member(item: dict) -> object:
+        """Of an enumeration, as a key; torch looks for it in any object of any module, such as os.environ."""
+        if "__enum__" not in item:
+            return item
+        module, _, names = str(item["fqn"]).partition(":")
+        if module not in sys.modules:
+            refuse(f"names the module {module} in the structure of its inputs or outputs")
+        found = sys.modules[module]
+        for name in names.split("."):
+            found = vars(found).get(name) if isinstance(found, type | ModuleType) else None
+        if not (isinstance(found, type) and issubclass(found, enum.Enum)):
+            refuse(f"names {item['fqn']}, which is no enumeration, in the structure of its inputs or outputs")
+        return found[item["name"]]
 
     read_program, read_artifact = ExportedProgramDeserializer.deserialize, serialize.deserialize_torch_artifact
 
@@ -122,6 +138,7 @@ def inert_loading(path: Path) -> Iterator[None]:
         (torch._C, "_pickle_load_obj", never("contains pickled objects")),
         (_package, "_load_aoti", never("contains compiled code")),
         (_pytree, "importlib", SimpleNamespace(import_module=import_module)),
+        (_pytree, "enum_object_hook", find_member),
         (GraphModuleDeserializer, "_parse_sym_expr", parse_expression),
         (GraphModuleDeserializer, "deserialize_operator", find_operator),
         (ExportedProgramDeserializer, "deserialize", check_names),
