@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 FILES := $(filter converted/% reports/% benchmarks/%.json zoo/%,$(MAKECMDGOALS))
 
-.PHONY: help bench convert lint test test-all test-legacy test-slurm format test-faults fuzz lock locked audit licences $(FILES)
+.PHONY: help bench convert lint test test-all test-legacy test-slurm format test-faults fuzz mutation lock locked audit licences $(FILES)
 .DEFAULT_GOAL := help
 
 help:
@@ -70,6 +70,10 @@ test-faults: $(VENV)/.all
 
 fuzz: $(VENV)/.all
 	cd tests && PYTHONPATH=../workflow ../$(BIN)/python -m fuzz --cases 2600 --export
+
+# Seeded faults in exported files: which of them would be published. Writes the table into docs/reliability.md.
+mutation: $(VENV)/.all
+	cd tests && PYTHONPATH=../workflow OMP_NUM_THREADS=1 ../$(BIN)/python -m mutation --write $(MUTATION)
 
 # Hashes of the pinned packages, PyTorch's apart: its builds for CPU and GPU share a version and differ in their bytes.
 TOOLS := .venv-tools

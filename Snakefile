@@ -3,6 +3,8 @@
 #   converted/{model}[.{variant}].{ext}     what you ask for: onnx, tflite (float16, dynamic, int8, uint8), pb, h5, keras
 #   reports/{model}[.{variant}].{ext}.json  how it was made and verified, whether it succeeded or not
 #   reports/{model}.inspect.json            what the source holds, and what it can become
+#   reports/{model}.{ext}.layers.json       how a float onnx or tflite file differs from the source, layer by layer
+#   reports/{model}.int8.layers.json        what quantization costs each layer, and which to keep in float
 #   reports/{model}.quantization.html       size, latency and accuracy of all quantized files of a model, on one page
 #   intermediate/{model}-{key}/             the source, read once for all its targets
 #   benchmarks/{target}.json                how fast it runs; reports/profile.html compares them
@@ -47,7 +49,7 @@ rule all:
 
 for topic in (
     *("publish", "storage", "keras", "savedmodel", "checkpoint", "protobuf", "pytorch", "onnx", "tflite"),
-    *("quantization", "report", "coverage", "benchmark", "zoo", "toolchains"),
+    *("quantization", "layers", "report", "coverage", "benchmark", "zoo", "toolchains"),
 ):
 
     include: f"rules/{topic}.smk"

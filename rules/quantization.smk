@@ -9,6 +9,8 @@ rule quantization_layers:
         "reports/{name}.layers.json",
     log:
         "logs/{name}.layers.log",
+    wildcard_constraints:
+        name=r".+(?<!\.onnx)(?<!\.tflite)(?<!\.pb)(?<!\.h5)(?<!\.hdf5)(?<!\.keras)",
     conda:
         "../environment.yml"
     resources:

@@ -16,8 +16,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow"))
 
+from converter import failures
 from converter.errors import ConverterError
 from converter.escape import printable
+from converter.reader import confined_reader
+from converter.run_lock import in_run
 from converter.source_files import file_sha256
 
 
@@ -36,7 +39,8 @@ def measure(args: argparse.Namespace) -> dict:
 
         found = latency(args.file, runs=args.runs, warmup=args.warmup, threads=args.threads)
         figures = {"device": {"kind": "local", "name": _processor()}, **found.to_json()}
-        operators, method = operator_times(args.file, threads=args.threads), METHODS[args.file.suffix]
+        with confined_reader(args.file, [args.output.parent, *failures.folders()]):
+            operators, method = operator_times(args.file, threads=args.threads), METHODS[args.file.suffix]
     return {
         "target": str(args.file),
         "file": {"sha256": file_sha256(args.file), "bytes": args.file.stat().st_size},
@@ -69,15 +73,14 @@ def main() -> int:
     parser.add_argument("file", type=Path)
     parser.add_argument("output", type=Path)
     args = parser.parse_args()
+    args.output.parent.mkdir(parents=True, exist_ok=True)
     try:
         figures = measure(args)
     except ConverterError as error:
-        from converter import failures
-
-        failures.remember(str(args.output), f"{args.output}: {error}")
+        if in_run():
+            failures.remember(str(args.output), f"{args.output}: {error}")
         print(printable(str(error)), file=sys.stderr)
         return 1
-    args.output.parent.mkdir(parents=True, exist_ok=True)
     args.output.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     return 0
 

@@ -10,6 +10,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow"))
 
 import numpy as np
 
+from converter.divergence import first_divergence
 from converter.errors import UnsupportedError
 from converter.hub import Hub
 from converter.runtimes import KerasModel
@@ -47,6 +48,7 @@ def export_model(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
     os.environ["KERAS_BACKEND"] = "tensorflow"  # whatever the user's keras.json says
     import keras
 
+    from converter.torch.exact_program import exact_program
     from converter.torch_to_keras import build_keras_model
     from converter.torch_to_keras.save import save
 
@@ -54,7 +56,7 @@ def export_model(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
     keras.config.set_floatx("float32")
     inputs, outputs = _layer_names(hub)
     conversion = build_keras_model(
-        program,
+        exact_program(program),
         inputs,
         outputs,
         channels_last=job.input_layout == "nhwc",
@@ -114,4 +116,4 @@ def _runner(file: KerasModel, conversion: object, inputs: list[str], outputs: li
 
 
 if __name__ == "__main__":
-    sys.exit(run_export("export_keras", export_model))
+    sys.exit(run_export("export_keras", export_model, explain=first_divergence))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow"))
 
+from converter.divergence import first_divergence
 from converter.hub import Hub
 from converter.step import ExportJob, ExportResult, run_export
 
@@ -20,4 +21,4 @@ def export_model(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
 
 
 if __name__ == "__main__":
-    sys.exit(run_export("export_onnx", export_model))
+    sys.exit(run_export("export_onnx", export_model, explain=first_divergence))

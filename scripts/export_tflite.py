@@ -5,6 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "workflow"))
 
+from converter.divergence import first_divergence  # noqa: E402
 from converter.hub import Hub  # noqa: E402
 from converter.step import ExportJob, ExportResult, run_export  # noqa: E402
 
@@ -28,4 +29,4 @@ def export_model(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
 
 
 if __name__ == "__main__":
-    sys.exit(run_export("export_tflite", export_model))
+    sys.exit(run_export("export_tflite", export_model, explain=first_divergence))

@@ -23,14 +23,15 @@ def import_model(spec: ImportSpec, out: Path) -> Hub:
     from converter.tf.checkpoint import checkpoint_values, moving_averages, read_meta_graph
     from converter.tf.checkpoint_session import restored_session
     from converter.tf.graph_source import open_graph
+    from converter.tf.lookup_tables import session_tables
 
     meta, prefix = read_meta_graph(spec.source)
     source = open_graph(spec, meta.graph_def)
     graph_def = source.inference_graph()
     scope = meta.saver_def.restore_op_name.rpartition("/")[0] or "save"
     values = checkpoint_values(meta.graph_def, prefix, source.variables(graph_def), scope)
-    frozen = source.freeze(graph_def, values, out)
     with restored_session(meta, prefix, source, values, spec.trusted) as (session, restore):
+        frozen = source.freeze(graph_def, values, out, session_tables(session))
 
         def run(arrays: list) -> list:
             if frozen.assigned:

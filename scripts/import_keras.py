@@ -39,8 +39,8 @@ def import_model(spec: ImportSpec, out: Path) -> Hub:
             refuse_trace(spec.source, function.graph.as_graph_def())
         frozen = freeze_function(function, inputs, outputs, out)
         direct = None
-        if frozen.resources or has_fused_lstm(function.graph.as_graph_def()):
-            owner = model if frozen.resources else list(function.graph.variables)
+        if has_fused_lstm(function.graph.as_graph_def()):
+            owner = list(function.graph.variables)
             direct = save_direct(out, _by_name(function, inputs, outputs), frozen.inputs, owner)
         run = stateless(
             lambda arrays: [output.numpy() for output in function(*arrays)], function.graph.variables, frozen

@@ -25,6 +25,7 @@ def import_model(spec: ImportSpec, out: Path) -> Hub:
     from converter.tf.graph import clean
     from converter.tf.graph_file import read_graph_file, refuse_unfrozen
     from converter.tf.graph_source import import_graph, known_part, open_graph
+    from converter.tf.lookup_tables import initialize_tables, session_tables
     from converter.tf.refused_operators import disarm
 
     graph_def = read_graph_file(spec.source)
@@ -38,8 +39,10 @@ def import_model(spec: ImportSpec, out: Path) -> Hub:
     source = open_graph(spec, graph_def, weights=weights)
     inference = source.inference_graph()
     refuse_unfrozen(spec.source, source.variables(inference))
-    frozen = source.freeze(inference, {}, out)
     with session:
+        outputs = [entry.tensor for entry in source.outputs]
+        initialize_tables(session, spec.source, graph_def, outputs, spec.trusted)
+        frozen = source.freeze(inference, {}, out, session_tables(session))
         loaded = Source(
             lambda arrays: source.run(session, arrays),
             source.notes,

@@ -3,6 +3,7 @@
 import json
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "workflow"))
@@ -29,6 +30,20 @@ def analyse(hub: Hub, job: ExportJob, output: Path, blocks: str) -> None:
     print(printable(f"{output}  " + ", ".join(f"{variant.name} {variant.status}" for variant in variants)), flush=True)
 
 
+def blocks_of(options: Mapping[str, str]) -> list[dict]:
+    """The blocks among `blocks`; the others are sentences."""
+    return [block for block in json.loads(options["blocks"]).values() if isinstance(block, dict)]
+
+
 if __name__ == "__main__":
     blocks_help = "by kind of file, as JSON, its quantization block, or why there is none"
-    sys.exit(run_analysis("quantization_page", analyse, options={"blocks": blocks_help}))
+    sys.exit(
+        run_analysis(
+            "quantization_page",
+            analyse,
+            options={"blocks": blocks_help},
+            modules=["matplotlib.font_manager"],
+            blocks=blocks_of,
+            measures=True,
+        )
+    )

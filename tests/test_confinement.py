@@ -15,16 +15,19 @@ import pytest
 from conftest import ROOT, Project
 from small_models import write_graph
 
-from converter.confinement import limits_for, own_directory
+from converter.sandbox import limits_for, own_directory
 
 
-def run_confined(code: str, folder: Path, **environment: str) -> subprocess.CompletedProcess:
-    """Run `code` in a program of its own within the context `confined`, allowed to write below folder/out."""
+def run_confined(code: str, folder: Path, access: str = "", **environment: str) -> subprocess.CompletedProcess:
+    """Run `code` in a program of its own within the context `confined`, allowed to write below folder/out.
+
+    `access`: further arguments of Access, as code.
+    """
     (folder / "out").mkdir(exist_ok=True)
     program = f"""
 import os, sys, time, socket, subprocess, tempfile
 from pathlib import Path
-from converter.confinement import confined, limits_for
+from converter.sandbox import Access, confined, limits_for
 
 def attempt(action):
     try:
@@ -32,7 +35,8 @@ def attempt(action):
     except Exception as error:
         return type(error).__name__
 
-with confined(limits_for(0), lambda: print("out of time", flush=True), [Path({str(folder / "out")!r})]):
+access = Access(writable=[Path({str(folder / "out")!r})], {access})
+with confined(limits_for(0), lambda: print("out of time", flush=True), access):
 {textwrap.indent(textwrap.dedent(code), "    ")}
 """
     environ = {**os.environ, "PYTHONPATH": str(ROOT / "workflow"), "TMPDIR": str(folder / "tmp"), **environment}
@@ -54,6 +58,7 @@ def test_no_network(tmp_path: Path) -> None:
             print(subprocess.run([sys.executable, "-c", child], stderr=subprocess.DEVNULL).returncode)
             """,
             tmp_path,
+            access="user_code=True",  # which may start programs
         )
         assert run.stdout.split() == ["PermissionError"] * 3 + ["1"], run.stderr
         with pytest.raises(TimeoutError):
@@ -73,21 +78,60 @@ def test_writes_in_its_own_folders_only(tmp_path: Path) -> None:
         print(attempt(lambda: theirs.with_name("new").mkdir()))
         print(attempt(lambda: os.rename(theirs, out / "taken")))
         print(attempt(lambda: os.symlink("/", theirs.with_name("link"))))
-        print(attempt(lambda: theirs.read_text()))
         print(attempt(lambda: (out / "new").write_text("1")))
         print(attempt(lambda: Path(tempfile.mkdtemp(), "t").write_text("1")))
         print(attempt(lambda: subprocess.run(["sh", "-c", "echo x > {theirs}"], stderr=-3).returncode))
         """,
         tmp_path,
+        access="programs=[Path('/bin')]",
     )
     if "Landlock" in run.stderr:
         pytest.skip("this kernel has no Landlock")
     refused = ["PermissionError"] * 4 + ["OSError"] + ["PermissionError"]
     found = run.stdout.splitlines()
     found[4] = "OSError" if found[4] in ("OSError", "PermissionError") else found[4]  # EXDEV or EACCES
-    assert found == [*refused, "did theirs", "did 1", "did 1", "did 2"], run.stderr
+    assert found == [*refused, "did 1", "did 1", "did 2"], run.stderr
     assert theirs.read_text() == "theirs"
     assert os.listdir(tmp_path / "tmp") == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="seccomp and Landlock are Linux's")
+def test_a_program_that_a_step_starts_is_bound_too(tmp_path: Path) -> None:
+    """As a legacy environment's: it runs, reads what the step may read, and ends."""
+    (tmp_path / "theirs").write_text("theirs")
+    (tmp_path / "given").write_text("given")
+    child = f"""
+import os, socket
+from pathlib import Path
+def attempt(action):
+    try:
+        return f"did {{action()}}"
+    except OSError as error:
+        return type(error).__name__
+print(attempt(Path({str(tmp_path / "given")!r}).read_text))
+print(attempt(Path({str(tmp_path / "theirs")!r}).read_text))
+print(attempt(Path("/etc/passwd").read_text))
+print(attempt(lambda: Path({str(tmp_path / "new")!r}).write_text("")))
+print(attempt(lambda: os.kill({os.getpid()}, 0)))
+print(attempt(socket.socket))
+print(attempt(lambda: Path({str(tmp_path / "out" / "new")!r}).write_text("1")))
+"""
+    run = run_confined(
+        f"""
+        process = subprocess.Popen([sys.executable, "-c", {child!r}])
+        print(process.wait())
+        sleeping = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+        sleeping.kill()
+        print(sleeping.wait())
+        """,
+        tmp_path,
+        access=f"readable=[Path({str(tmp_path / 'given')!r})], programs=[Path(sys.prefix), Path(sys.base_prefix)]",
+    )
+    if "Landlock" in run.stderr:
+        pytest.skip("this kernel has no Landlock")
+    assert sorted(run.stdout.splitlines()) == sorted(["did given", *["PermissionError"] * 5, "did 1", "0", "-9"]), (
+        run.stderr
+    )
 
 
 def test_killed_steps_leave_nothing_for_long(tmp_path: Path) -> None:
@@ -101,7 +145,7 @@ def test_a_temporary_directory_in_use_stays(tmp_path: Path, monkeypatch: pytest.
     """Another step comes and goes meanwhile."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     with own_directory() as kept:
-        code = "from converter.confinement import own_directory\nwith own_directory() as d: print(d)"
+        code = "from converter.sandbox import own_directory\nwith own_directory() as d: print(d)"
         environ = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": str(ROOT / "workflow")}
         run = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True)
         assert run.returncode == 0 and run.stdout.strip() != kept

@@ -22,13 +22,14 @@ def write_report(folder: Path, target: str, source: str, **values) -> None:
         {"name": "near", "max_abs_diff": 5e-6, "tolerance": 1e-5},
         {"name": "far", "max_abs_diff": 2e-5, "tolerance": 1e-3},
     ]
+    coverage = {"method": "gradients", "weights": 0.9999, "rows": 0.5, "branches": None, "stuck": 0.0}
     entry = {
         "target": target,
         "status": "verified",
         "reason": None,
         "source": {"path": source, "format": "keras"},
         "file": {"bytes": 12_345},
-        "verification": {"outputs": outputs, "weak_evidence": False},
+        "verification": {"outputs": outputs, "weak_evidence": False, "coverage": coverage},
         "steps": [{"cpu_seconds": 1.25}, {"cpu_seconds": 2.5}],
         **values,
     }
@@ -70,14 +71,14 @@ def test_rows_say_what_became_of_each_target(tmp_path: Path):
     lines = text.splitlines()
     assert "2 targets: 1 verified, 1 inaccurate." in lines and "2 targets: 1 verified, 1 failed." in lines
     assert (
-        "| protobuf_to_onnx 10 | net | keras, rebuilt architecture | onnx | verified | 5.0e-06 | 1.0e-05 | 12.3 KB | 3.8 |  |"
-        in lines
+        "| protobuf_to_onnx 10 | net | keras, rebuilt architecture | onnx | verified | 5.0e-06 | 1.0e-05 "
+        "| 99.99 % | 50 % | – | 0 % | 12.3 KB | 3.8 |  |" in lines
     )
-    assert "| a.b | keras, file | int8.tflite | failed | – | – | – | – | why |" in lines
+    assert "| a.b | keras, file | int8.tflite | failed | – | – | – | – | – | – | – | – | why |" in lines
     assert "does \\| not" in text and "verified (weak evidence)" in text
     assert table(rows).splitlines()[:2] == [
-        "model,target,status,difference",
-        "protobuf_to_onnx 9: net,onnx,inaccurate,5.0e-06",
+        "model,target,status,difference,weights,rows,branches,stuck",
+        "protobuf_to_onnx 9: net,onnx,inaccurate,5.0e-06,99.99 %,50 %,–,0 %",
     ]
     text = page(rows, "Made today.")
     assert text.count("<table>") == 2 and "protobuf_to_onnx 9" in text and "http" not in text

@@ -48,7 +48,7 @@ def test_names_order_and_values_survive(library, suffix, tmp_path):
     assert [spec.dtype for spec in hub.inputs] == ["int32", "float32"]
     assert hub.batch_dynamic
     assert hub.parameters_count == model.count_params()
-    assert sorted({len(run.inputs[0]) for run in hub.reference()}) == [1, 3]
+    assert sorted({len(run.inputs[0]) for run in hub.reference()[:2]}) == [1, 3]
     rng = np.random.default_rng(0)
     arrays = [rng.integers(0, 40, (5, 6)).astype(np.int32), rng.standard_normal((5, 8, 8, 3)).astype(np.float32)]
     for actual, expected in zip(run_graph(hub, arrays), model(arrays), strict=True):

@@ -153,30 +153,6 @@ def test_keras_exports(library, tmp_path):
         np.testing.assert_allclose(results["zeta"], model(arrays)[0], rtol=1e-5, atol=1e-6)
 
 
-def test_a_lookup_table_takes_the_direct_route(tmp_path):
-    class Words(tf.Module):
-        def __init__(self):
-            super().__init__()
-            pairs = tf.lookup.KeyValueTensorInitializer(tf.constant(["alpha", "beta"]), tf.constant([1, 2], tf.int64))
-            self.index = tf.lookup.StaticHashTable(pairs, 0)
-            self.vectors = tf.Variable(np.eye(3, dtype=np.float32))
-
-        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="word")])
-        def embed(self, word):
-            return tf.gather(self.vectors, self.index.lookup(word))
-
-    module = Words()
-    tf.saved_model.save(module, str(tmp_path / "m"), signatures=module.embed)
-    from imports import run_step
-
-    hub = run_step(SCRIPT, tmp_path / "m", tmp_path / "hub")
-    assert hub.error is None
-    assert hub.inputs[0].dtype == "string"
-    assert hub.direct == "saved_model"
-    assert len(hub.extra["resources"]) == 1
-    assert hub.reference()[1].outputs[0].shape == (3, 3)
-
-
 def test_no_signature_and_no_model(tmp_path):
     module = tf.Module()
     module.w = tf.Variable([1.0])

@@ -22,7 +22,7 @@ def assert_is_net(hub):
     """The reference is what the network computes in eval mode, and the stored program computes the same."""
     module = network("Net")
     program = torch.export.load(str(hub.path / "program.pt2")).module(check_guards=False)
-    assert [run.inputs[0].shape[0] for run in typical(hub.reference())] == [1, 3]
+    assert [run.inputs[0].shape[0] for run in typical(hub.reference())[:2]] == [1, 3]
     for run in hub.reference():
         with torch.no_grad():
             expected = module(torch.from_numpy(run.inputs[0])).numpy()

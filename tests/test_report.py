@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from converter import report
 from converter.config import read_config
+from converter.evidence.bounds import below
 from converter.hub import Hub, Run, TensorSpec
 from converter.inspection import inspect_hub
 from converter.plan import Planner
@@ -37,10 +38,13 @@ def verified(error: float = 0.0):
     return verify([Y], [Run([arrays], [arrays])], lambda _: [arrays + np.float32(error)], Tolerance(), "onnxruntime 1")
 
 
-def compose(tmp_path: Path, result: ExportResult | None, error: dict | None = None, **parameters) -> dict:
+def compose(
+    tmp_path: Path, result: ExportResult | None, error: dict | None = None, coverage: dict | None = None, **parameters
+) -> dict:
     staged = tmp_path / "staged"
     staged.write_bytes(b"model" if error is None else b"")
     hub = Hub(tmp_path, "tensorflow", [X], [Y], notes=["from the import"], source=SOURCE, parameters={"trusted": True})
+    hub.coverage = coverage or {}
     return valid(
         report.compose(
             "converted/a.onnx", hub, parameters, "export_onnx", result, error, staged, [STEP, STEP], {"onnx": "1"}
@@ -65,6 +69,18 @@ def test_verified(tmp_path):
     assert (
         report.line(made) == "converted/a.onnx  verified  5 bytes  opset 13  max difference 0.0e+00 (allowed 4.0e-04)"
     )
+
+
+@pytest.mark.parametrize(
+    ("rows", "looked_at", "weak"), [(0.3, 4, True), (0.6, 4, False), (0.3, 2, False), (0.1, 2, True)]
+)
+def test_evidence_is_weak_where_the_samples_exercise_too_little(rows, looked_at, weak, tmp_path):
+    coverage = {"method": "gradients", "reason": None, "samples": 4, "samples_looked_at": looked_at, "samples_added": 0}
+    coverage |= {"weights": 1.0, "rows": rows, "branches": None, "stuck": 0.25, "without_influence": []}
+    coverage["below"] = below(coverage)
+    made = compose(tmp_path, result(verified()), coverage=coverage)
+    assert made["status"] == "verified" and made["verification"]["coverage"]["rows"] == rows
+    assert made["verification"]["weak_evidence"] is weak
 
 
 def test_agreement_that_proves_nothing_is_no_proof(tmp_path):

@@ -49,7 +49,7 @@ def test_other_inputs_keep_ordinary_values():
     x, mask = make_inputs([FLOATS, MASK], batch=2, sizes=(4, 4), seed=3, kind="all false")
     same, _ = make_inputs([FLOATS, MASK], batch=2, sizes=(4, 4), seed=3)
     assert (x == same).all() and not mask.any()
-    assert special_kinds([FLOATS], {}, "signed")[:4] == ["zeros", "halves", "negative", "large"]
+    assert special_kinds([FLOATS], {}, "signed")[:5] == ["zeros", "halves", "positive", "negative", "large"]
     assert special_kinds([COUNTS], {"n": 5}, "counting") == ["ends of the range"]
 
 
@@ -101,9 +101,24 @@ def test_kinds_that_the_source_refuses_or_that_depend_on_the_last_digit_are_left
         return np.sin(x.astype(np.float32) * np.float32(1000))
 
     runs, left_out = reference(FLOATS, model)
-    assert {run.kind for run in runs} == {"typical", "halves", "negative"}
+    assert {run.kind for run in runs} == {"typical", "halves", "positive", "negative"}
     assert left_out["zeros"] == "the source does not take them: all zeros"
-    assert "last digits" in left_out["large"]
+    assert "rounding errors show" in left_out["large"]
+
+
+def test_zeros_on_which_the_sources_own_rounding_shows_are_left_out_and_steps_are_not():
+    def normalized(x: np.ndarray) -> np.ndarray:
+        """What a sum of equal numbers loses, divided by a deviation that is next to nothing."""
+        values = (x + np.float32(0.1)).reshape(-1)
+        mean = np.cumsum(values, dtype=np.float32)[-1] / np.float32(values.size)  # one after the other
+        return ((values - mean) / np.sqrt(np.square(values - mean).mean() + np.float32(1e-5)) + 1).reshape(x.shape)
+
+    wide = TensorSpec("x", (None, 20000), "float32")
+    left_out: dict[str, str] = {}
+    make_reference([wide], True, lambda arrays: [normalized(arrays[0])], left_out=left_out)
+    assert "rounding errors show" in left_out["zeros"]
+    runs, left_out = reference(FLOATS, lambda x: (x > 0).astype(np.float32))
+    assert "zeros" not in left_out and any(run.kind == "zeros" for run in runs)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 from converter.errors import ConverterError
 from converter.escape import printable
@@ -34,11 +35,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         group.add_argument(f"--{name}", metavar="VALUE", help=PARAMETERS[name].help)
     args = parser.parse_args(argv)
     from converter.check import check, sentence
+    from converter.model_files import install, is_source
+    from converter.reader import confined_check
+    from converter.sources import source_format
 
     try:
         given = {name: getattr(args, name) for name in _FLAGS}
         parameters = {name: normalize(name, value) for name, value in given.items() if value is not None}
-        result = check(args.first, args.second, parameters, tolerance=Tolerance(args.rtol, args.atol))
+        paths = (args.first, args.second)
+        for path in filter(is_source, paths):
+            if source_format(path) == "pytorch":
+                install(path)
+        # Inside another program, with `argv`, nothing is given up.
+        with confined_check(paths, parameters) if argv is None else nullcontext():
+            result = check(*paths, parameters, tolerance=Tolerance(args.rtol, args.atol))
     except ConverterError as error:
         print(printable(str(error)), file=sys.stderr)
         return 1

@@ -24,7 +24,8 @@ __all__ = ["Row", "collect", "markdown", "page", "table"]
 _TESTED = re.compile(r"converted/tested_models/(?P<list>[^/]+)/(?P<position>\d+)_(?P<name>.+)")
 # One word each, in the order of the summary.
 STATUSES = ("verified", "inaccurate", "unverified", "failed")
-_COLUMNS = ("model", "source", "target", "status", "difference", "allowed", "size", "CPU s", "reason")
+_SHARES = ("weights", "rows", "branches", "stuck")
+_COLUMNS = ("model", "source", "target", "status", "difference", "allowed", *_SHARES, "size", "CPU s", "reason")
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Row:
     """One target. `listed`: (list, position) of one of the original's jobs; `kind`: where the source comes from.
 
     difference and allowed: of the output nearest to its tolerance. bytes: of the file. seconds: CPU seconds of its steps.
+    shares: of weights, rows, branches and stuck activations, as in the report's verification.coverage.
     """
 
     target: str
@@ -46,6 +48,7 @@ class Row:
     bytes: int | None = None
     seconds: float | None = None
     weak: bool = False
+    shares: tuple[float | None, ...] = (None,) * len(_SHARES)
 
 
 def collect(folder: Path, recipes: dict[str, dict]) -> list[Row]:
@@ -74,6 +77,7 @@ def _row(entry: dict, recipes: dict[str, dict]) -> Row:
         bytes=entry["file"]["bytes"] if entry["file"] else None,
         seconds=round(sum(step["cpu_seconds"] for step in entry["steps"]), 1) if entry["steps"] else None,
         weak=bool((entry["verification"] or {}).get("weak_evidence")),
+        shares=tuple((entry["verification"] or {}).get("coverage", {}).get(name) for name in _SHARES),
     )
 
 
@@ -107,13 +111,19 @@ def _number(value: float | None) -> str:
     return "–" if value is None else "0" if value == 0 else f"{value:.1e}"
 
 
+def _share(value: float | None) -> str:
+    """In percent, without rounding a part up to all of it or down to nothing."""
+    return "–" if value is None else f"{100 * value:.4g} %"
+
+
 def _cells(row: Row) -> list[str]:
     status = row.status + (" (weak evidence)" if row.weak else "")
     size = "–" if row.bytes is None else report.size_text(row.bytes)
     seconds = "–" if row.seconds is None else f"{row.seconds:.1f}"
     source = f"{row.source_format or 'unknown'}, {row.kind}"
     difference, allowed = _number(row.difference), _number(row.allowed)
-    return [row.model, source, _target(row), status, difference, allowed, size, seconds, row.reason or ""]
+    shares = map(_share, row.shares)
+    return [row.model, source, _target(row), status, difference, allowed, *shares, size, seconds, row.reason or ""]
 
 
 def _tables(rows: Sequence[Row]) -> Iterable[tuple[str, str, tuple[str, ...], list[list[str]]]]:
@@ -130,7 +140,9 @@ def _tables(rows: Sequence[Row]) -> Iterable[tuple[str, str, tuple[str, ...], li
 def _legend() -> str:
     return (
         "A file is verified when it computes what its source computes: per output, the largest difference over the samples is "
-        "at most the allowed one. Shown is the output nearest to its limit. CPU s: of the file's steps, the import of its source "
+        "at most the allowed one. Shown is the output nearest to its limit. Weights, rows, branches: the shares of weights that "
+        "influence an output on the samples, of tables' rows that were read, and of sides of branches that were taken; stuck: "
+        "of activations that never moved. CPU s: of the file's steps, the import of its source "
         "included."
     )
 
@@ -149,10 +161,11 @@ def table(rows: Sequence[Row]) -> str:
     """The narrow table that opens Snakemake's report, as CSV with reStructuredText in it."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("model", "target", "status", "difference"))
+    writer.writerow(("model", "target", "status", "difference", *_SHARES))
     for row in rows:
         model = f"{row.listed[0]} {row.listed[1]}: {row.model}" if row.listed else row.model
-        writer.writerow(map(escape.rest, (model, _target(row), row.status, _number(row.difference))))
+        cells = (model, _target(row), row.status, _number(row.difference), *map(_share, row.shares))
+        writer.writerow(map(escape.rest, cells))
     return text.getvalue()
 
 

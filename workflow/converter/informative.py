@@ -8,7 +8,7 @@ import numpy as np
 
 from converter.hub import Hub, Run
 
-__all__ = ["reference_is_weak", "typical", "vacuous_outputs", "write_evidence"]
+__all__ = ["reference_is_weak", "typical", "vacuous_outputs", "why_unproven", "write_evidence"]
 
 # Two outputs of a model that works differ by far more than this share of their size; a constant output proves nothing.
 _WEAK_VARIATION = 1e-3
@@ -20,22 +20,38 @@ def write_evidence(hub: Hub, runs: Sequence[Run], left_out: Mapping[str, str]) -
     Where every output is vacuous the hub is `unproven`; where some are, a decision names them.
     """
     hub.write_reference(list(runs))
-    vacuous = {hub.outputs[i].name: _vacuous_text(runs, i) for i in vacuous_outputs(runs)}
+    vacuous = _vacuous(hub, runs)
     hub.evidence = {
         "kinds": list(dict.fromkeys(run.kind for run in runs)),
         "left_out": dict(left_out),
         "range": [_range(spec.name, [run.inputs[i] for run in runs]) for i, spec in enumerate(hub.inputs)],
         "vacuous_outputs": vacuous,
     }
-    if len(vacuous) == len(hub.outputs):
-        what = "; ".join(f"output {name} is {text}" for name, text in vacuous.items())
-        hub.unproven = hub.unproven or (
-            f"nothing could be compared, since on these inputs {what}: give verify.inputs, an .npz file with inputs for "
-            "which that is not so"
-        )
-    else:
+    hub.unproven = hub.unproven or why_unproven(hub, runs)
+    if len(vacuous) < len(hub.outputs):
         lines = [f"output {name} is {text} in the source too" for name, text in vacuous.items()]
         hub.decisions += [line for line in lines if line not in hub.decisions]
+
+
+def why_unproven(hub: Hub, runs: Sequence[Run]) -> str | None:
+    """The sentence for a reference in which every output is vacuous; None for one that can prove something.
+
+    An export asks again: it does not take the word of the process that loaded the source.
+    """
+    vacuous = _vacuous(hub, runs)
+    if len(vacuous) < len(hub.outputs):
+        return None
+    what = "; ".join(f"output {name} is {text}" for name, text in vacuous.items())
+    return (
+        f"nothing could be compared, since on these inputs {what}: give verify.inputs, an .npz file with inputs for "
+        "which that is not so"
+    )
+
+
+def _vacuous(hub: Hub, runs: Sequence[Run]) -> dict[str, str]:
+    """By name, what the outputs are that prove nothing."""
+    texts = ((spec.name, _vacuous_text(runs, i)) for i, spec in enumerate(hub.outputs))
+    return {name: text for name, text in texts if text is not None}
 
 
 def typical(runs: Sequence[Run]) -> list[Run]:
@@ -50,7 +66,8 @@ def vacuous_outputs(runs: Sequence[Run]) -> list[int]:
 
 def _vacuous_text(runs: Sequence[Run], position: int) -> str | None:
     """What such an output is, as in "output mask is ..."; None for an output that says something."""
-    values = np.concatenate([np.asarray(run.outputs[position]).reshape(-1) for run in typical(runs)])
+    arrays = [np.asarray(run.outputs[position]).reshape(-1) for run in typical(runs)]
+    values = np.concatenate(arrays) if arrays else np.empty(0)
     if not values.size:
         return "empty"
     if values.dtype.kind == "V":  # bfloat16

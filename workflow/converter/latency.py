@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -22,6 +23,7 @@ import numpy as np
 
 from converter.errors import UnsupportedError
 from converter.hub import TensorSpec
+from converter.reader import confined_reader
 
 __all__ = ["Latency", "Timings", "latencies", "latency", "random_inputs", "time_file"]
 
@@ -115,7 +117,9 @@ def _in_fresh_process(path: Path, runs: int, warmup: int, threads: int) -> Timin
     command = [sys.executable, "-P", "-m", "converter.latency", str(path)]
     command += [f"--runs={runs}", f"--warmup={warmup}", f"--threads={threads}"]
     packages = os.pathsep.join(filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")]))
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": packages})
+    # A thread of numpy's, begun with its import, would keep the rights that the process then gives up.
+    environ = {**os.environ, "PYTHONPATH": packages, "OPENBLAS_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environ)
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
         raise UnsupportedError(f"{path} cannot be run here: {lines[-1][:300]}")
@@ -220,7 +224,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--warmup", type=int, default=5, help="runs before them (default 5)")
     parser.add_argument("--threads", type=int, default=1, help="threads of the runtime (default 1)")
     args = parser.parse_args(argv)
-    print(json.dumps(asdict(time_file(args.file, runs=args.runs, warmup=args.warmup, threads=args.threads))))
+    with confined_reader(args.file) if argv is None else nullcontext():
+        timings = time_file(args.file, runs=args.runs, warmup=args.warmup, threads=args.threads)
+    print(json.dumps(asdict(timings)))
     return 0
 
 

@@ -22,7 +22,7 @@ from converter.plan import import_parameters_of
 from converter.runtimes import OnnxModel, TFLiteModel
 from converter.sources import source_format
 
-__all__ = ["ModelFile", "is_source", "open_model"]
+__all__ = ["ModelFile", "install", "is_source", "open_model"]
 
 _ROOT = Path(__file__).resolve().parents[2]
 _RUNTIMES = {".onnx": OnnxModel, ".tflite": TFLiteModel}
@@ -77,7 +77,7 @@ def _converted(path: str) -> ModelFile:
 def _source(path: str, parameters: Mapping[str, object], folder: Path) -> ModelFile:
     name = source_format(path)
     if name == "pytorch":
-        _install(path)
+        install(path)
     used = [key for key in IMPORT_PARAMETERS if key in parameters and key in import_parameters_of(name)]
     command = [sys.executable, str(_ROOT / "scripts" / f"import_{name}.py")]
     command += [f"--{key}={_text(parameters[key])}" for key in used]
@@ -112,8 +112,8 @@ class _Hub:
         return self._run(arrays)
 
 
-def _install(path: str) -> None:
-    """PyTorch is installed when a first source asks for it."""
+def install(path: str) -> None:
+    """PyTorch is installed when a first source asks for it. Raises ConverterError where it cannot be."""
     command = [sys.executable, str(_ROOT / "scripts" / "install_toolchain.py"), str(_ROOT)]
     run = subprocess.run(command, capture_output=True, text=True)
     if run.returncode:

@@ -16,6 +16,7 @@ from converter.quantization_rules import is_dynamic
 from converter.quantized_run import FloatRunner
 from converter.quantized_verify import Thresholds, thresholds_for, verify_quantized
 from converter.representative import RepresentativeData
+from converter.runtimes import TFLiteModel
 from converter.step import ExportJob, ExportResult
 from converter.tflite_check import runs_for
 from converter.tflite_compact import drop_unused
@@ -84,10 +85,10 @@ class FloatModel:
         self.data: RepresentativeData | None = None
         self.notes = list(result.notes)
         if kind.form == "integer":
-            if result.verification is None:
+            if result.verification is None or TFLiteModel.uses_flex(path):
+                why = result.unverified_reason or "LiteRT's calibrator does not run Select-TF operators"
                 raise UnsupportedError(
-                    f"the float model cannot be run for calibration, {result.unverified_reason}: "
-                    "ask for a .float16.tflite or .dynamic.tflite file"
+                    f"the float model cannot be run for calibration, {why}: ask for a .float16.tflite or .dynamic.tflite file"
                 )
             self.data = RepresentativeData(Path(block["load"]), hub.inputs, by_row=hub.batch_dynamic)
             self.notes += self.data.notes
@@ -212,7 +213,7 @@ class FloatModel:
 def _file_axes(hub: Hub, job: ExportJob) -> list[Sequence[int]]:
     """For each input the source's axes in the order of the file's."""
     if hub.framework == "pytorch" and job.input_layout == "nhwc":
-        from converter.torch.tflite_export import channels_last_order
+        from converter.torch.file_layout import channels_last_order
 
         return [channels_last_order(len(spec.shape or ())) for spec in hub.inputs]
     return [range(len(spec.shape or ())) for spec in hub.inputs]

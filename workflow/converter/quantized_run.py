@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from converter.hub import TensorSpec
-from converter.runtimes import TFLiteModel
+from converter.runtimes import open_tflite
 
 __all__ = ["FloatRunner", "dequantize", "quantize"]
 
@@ -33,7 +33,7 @@ class FloatRunner:
     def __init__(
         self, path: Path, inputs: Sequence[str], outputs: Sequence[str], float_inputs: set[str], float_outputs: set[str]
     ) -> None:
-        self._model = TFLiteModel(path)
+        self._model = open_tflite(path)
         self.name = self._model.name
         by_input = {spec.name: i for i, spec in enumerate(self._model.inputs)}
         by_output = {spec.name: i for i, spec in enumerate(self._model.outputs)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -35,6 +36,13 @@ _IMAGE_SIZES = [
     (2, 3),
     (1, 1),
 ]
+# Steps (roundings, comparisons, the largest of several) are crossed by few rows of a special kind: where a row is no larger
+# than a small grey image, several of them cost nothing. Kinds of which all rows are alike need one.
+_CHEAP_ROW, _CHEAP_ROWS = 1024, 8
+_UNIFORM = ("zeros", "all true", "all false")
+# Shares of an output's largest value by which it may change with its input's last digits, half of what a target's may
+# differ by; and by which it changes at least where the model takes a step.
+_WELL_CONDITIONED, _STEP = 5e-5, 1e-2
 # A second of sound, or a stretch of a genome, of which models cut off thousands at the ends.
 _RECORDINGS = (16000, 24000)
 
@@ -72,6 +80,7 @@ def make_reference(
     *,
     samples: int = 4,
     vocabulary: Mapping[str, int] | None = None,
+    keys: Mapping[str, np.ndarray] | None = None,
     user_inputs: Mapping[str, np.ndarray] | None = None,
     left_out: dict[str, str] | None = None,
 ) -> list[Run]:
@@ -79,7 +88,8 @@ def make_reference(
 
     Unknown dimensions are tried in several sizes until the source accepts one, and differ from run to run and, where the
     source takes that, from each other; values are drawn in several ways (samples.DRAWS) until the source's answers say
-    something. Runs on special values follow; `left_out` is filled with the kinds for which there is none, and the reason.
+    something, those of inputs in `keys` from there (samples.make_inputs). Runs on special values follow; `left_out` is
+    filled with the kinds for which there is none, and the reason.
 
     Raises ParameterError when the source accepts no size, or when the user's arrays do not fit the inputs; for inputs of
     known shape, what the source raises passes through.
@@ -92,7 +102,7 @@ def make_reference(
     failure: Exception | None = None
     weaker: list[tuple[list[Run], _Drawn, tuple[int, int]]] = []
     for draw in draws_for(inputs, vocabulary):
-        drawn = _Drawn(inputs, vocabulary, draw)
+        drawn = _Drawn(inputs, vocabulary, draw, keys)
         runs, sizes, raised = _typical_runs(drawn, batch_dynamic, run_source, samples)
         failure = failure or raised
         if runs is None:
@@ -119,11 +129,11 @@ class _Drawn:
     inputs: Sequence[TensorSpec]
     vocabulary: Mapping[str, int]
     draw: str
+    keys: Mapping[str, np.ndarray] | None = None
 
     def arrays(self, batch: int | None, sizes: tuple[int, int], seed: int, kind: str = "typical") -> list[np.ndarray]:
-        return make_inputs(
-            self.inputs, batch=batch, sizes=sizes, seed=seed, vocabulary=self.vocabulary, draw=self.draw, kind=kind
-        )
+        ways = {"vocabulary": self.vocabulary, "draw": self.draw, "kind": kind, "keys": self.keys}
+        return make_inputs(self.inputs, batch=batch, sizes=sizes, seed=seed, **ways)
 
 
 def _typical_runs(
@@ -160,15 +170,19 @@ def _special_runs(
     """One run for each kind of special values; `left_out` gets the kinds that prove nothing here, with the reason.
 
     Large values: where the source's own answers change by more than a target's may when they change in their last
-    digits, another library's rounding does so too.
+    digits, another library's rounding does so too. Zeros: equal numbers are all rounded to the same side as they are added
+    up, by 1e-4 of a sum of ten thousand (TensorFlow 2.21), which a normalization makes much larger. Then the answer is not
+    the mean of those on both sides of it, by a little; after a step (a comparison, a sign) it is, or by far not.
     """
     runs = []
     for kind in special_kinds(drawn.inputs, drawn.vocabulary, drawn.draw):
         arrays = drawn.arrays(1 if batch_dynamic else None, sizes, 100, kind)
+        if batch_dynamic and kind not in _UNIFORM and sum(array.size for array in arrays) <= _CHEAP_ROW:
+            arrays = drawn.arrays(_CHEAP_ROWS, sizes, 100, kind)
         try:
             outputs = _outputs(run_source, arrays)
-            if kind == "large" and not _agree(outputs, _outputs(run_source, _nudged(arrays))):
-                left_out[kind] = "the source's answers depend on the last digits of such inputs"
+            if kind in ("zeros", "large") and _shows_rounding(run_source, kind, arrays, outputs):
+                left_out[kind] = "the source's own rounding errors show on such inputs"
                 continue
         except Exception as error:  # whatever the source raises for values it does not take
             left_out[kind] = f"the source does not take them: {_first_line(error)}"
@@ -177,32 +191,38 @@ def _special_runs(
     return runs
 
 
-def _nudged(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Floats changed in the last two or three of float32's binary digits."""
+def _shows_rounding(run_source: Model, kind: str, arrays: Sequence[np.ndarray], outputs: Sequence[np.ndarray]) -> bool:
     rng = np.random.default_rng(0)
-    return [
-        (array * (1 + rng.choice([-1, 1], array.shape) * 2.0**-21)).astype(array.dtype)
-        if array.dtype.kind in "fc"
-        else array
-        for array in arrays
-    ]
+    nudges = [rng.choice([-1.0, 1.0], array.shape) if array.dtype.kind in "fc" else None for array in arrays]
+
+    def run(moved: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> list[np.ndarray]:
+        pairs = zip(arrays, nudges, strict=True)
+        return _outputs(run_source, [a if by is None else moved(a, by).astype(a.dtype) for a, by in pairs])
+
+    if kind == "large":
+        return _change(outputs, run(lambda array, by: array * (1 + by * 2.0**-21))) > _WELL_CONDITIONED
+    sides = run(lambda array, by: array + by * 1e-3), run(lambda array, by: array - by * 1e-3)
+    if not all(a.dtype.kind in "fc" for a in outputs):
+        return False
+    middle = [(a.astype(np.complex128) + b) / 2 for a, b in zip(*sides, strict=True)]
+    return _WELL_CONDITIONED < _change([a.astype(np.complex128) for a in outputs], middle) < _STEP
 
 
-def _agree(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> bool:
+def _change(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> float:
+    """The largest difference between answers, as a share of each output's largest value; infinite for another kind."""
+    worst = 0.0
     for a, b in zip(first, second, strict=True):
-        if a.shape != b.shape:
-            return False
-        if a.dtype.kind not in "fc":
-            if (a != b).any():
-                return False
-            continue
-        if not np.array_equal(np.isfinite(a), np.isfinite(b)):
-            return False
-        finite = np.isfinite(a)
-        largest = np.abs(a[finite]).max(initial=0)
-        if np.abs(a[finite].astype(np.float64) - b[finite]).max(initial=0) > 5e-5 * largest:
-            return False
-    return True
+        if a.shape != b.shape or (a.dtype.kind not in "fcV" and (a != b).any()):
+            return math.inf
+        if a.dtype.kind in "fcV":
+            a, b = a.astype(np.complex128), b.astype(np.complex128)
+            finite = np.isfinite(a)
+            if not np.array_equal(finite, np.isfinite(b)):
+                return math.inf
+            largest = float(np.abs(a[finite]).max(initial=0.0))
+            difference = float(np.abs(a[finite] - b[finite]).max(initial=0.0))
+            worst = max(worst, difference / largest if largest else (math.inf if difference else 0.0))
+    return worst
 
 
 def _outputs(run_source: Model, arrays: list[np.ndarray]) -> list[np.ndarray]:

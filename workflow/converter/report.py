@@ -72,16 +72,27 @@ def compose(
         report |= {"status": "unverified", "reason": result.unverified_reason or "nothing here can run the file"}
         return report
     report["verification"] = result.verification.to_json()
+    report["verification"]["weak_evidence"] |= bool(hub.coverage.get("below"))
     report["verification"] |= {"evidence": hub.evidence, "coverage": hub.coverage, "weakest": hub.weakest}
     report["first_divergence"] = result.first_divergence
     if not result.verification.passed:
         report["status"] = "inaccurate"
-        report["reason"] = f"the file does not compute what the source computes: {result.verification.message}"
+        where = _place(result.first_divergence)
+        report["reason"] = f"the file does not compute what the source computes: {result.verification.message}{where}"
     elif hub.unproven is not None:
         report |= {"status": "unverified", "reason": hub.unproven}
     else:
         report["status"] = "verified"
     return report
+
+
+def _place(divergence: dict | None) -> str:
+    """ "; it goes wrong at Conv2D of conv1", with the line of the source where that is known; "" where nothing is."""
+    if divergence is None or divergence["operator"] is None:
+        return ""
+    layer = f" of {divergence['layer']}" if divergence["layer"] else ""
+    line = ":".join(divergence["source_line"].split(":")[:2]) if divergence["source_line"] else ""
+    return f"; it goes wrong at {divergence['operator']}{layer}{f' ({line})' if line else ''}"
 
 
 def _seen_decisions(hub: Hub, result: ExportResult) -> list[str]:

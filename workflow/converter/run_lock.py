@@ -10,14 +10,16 @@ import _thread
 import contextlib
 import fcntl
 import os
-import time
+import select
+from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["end_with_run", "in_run", "mark_run"]
+__all__ = ["end_with_run", "in_run", "mark_run", "unwatched"]
 
 _RUN = "CONVERTER_RUN"
 _SECONDS = 0.5
 _held = []
+_watches: list[_Watch] = []
 
 
 def mark_run(alone: bool, temporary: Path) -> None:
@@ -54,8 +56,19 @@ def mark_run(alone: bool, temporary: Path) -> None:
 def end_with_run() -> None:
     """End this step when its run is gone, before the next run can start the same step. Alone at a shell it goes on."""
     if run := os.environ.get(_RUN):
-        # Not threading.Thread, which waits without end for a thread that dies of too little memory at once (Python 3.11).
-        _thread.start_new_thread(_watch, (int(run),))
+        _watches.append(_Watch(int(run)))
+
+
+@contextlib.contextmanager
+def unwatched() -> Iterator[None]:
+    """No thread of this module's runs in between: one that is there already would keep the rights that the step gives up."""
+    for watch in _watches:
+        watch.stop()
+    try:
+        yield
+    finally:
+        for watch in _watches:
+            watch.start()
 
 
 def in_run() -> bool:
@@ -63,17 +76,46 @@ def in_run() -> bool:
     return _RUN in os.environ
 
 
-def _watch(run: int) -> None:
-    while _is_alive(run):
-        time.sleep(_SECONDS)
-    os._exit(1)
+class _Watch:
+    """A thread that ends this process when another one has ended."""
 
+    def __init__(self, process: int) -> None:
+        self._process, self._descriptor = process, None
+        # Asked for now: a confined step may not send signals, not even the one that only asks.
+        if hasattr(os, "pidfd_open"):
+            try:
+                self._descriptor = os.pidfd_open(process)
+            except ProcessLookupError:
+                os._exit(1)
+            except OSError:  # before Linux 5.3
+                pass
+        self.start()
 
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass  # alive, and somebody else's
-    return True
+    def start(self) -> None:
+        self._stopping, self._stopped = _thread.allocate_lock(), _thread.allocate_lock()
+        self._stopping.acquire()
+        self._stopped.acquire()
+        # Not threading.Thread, which waits without end for a thread that dies of too little memory at once (Python 3.11).
+        _thread.start_new_thread(self._watch, ())
+
+    def stop(self) -> None:
+        self._stopping.release()
+        self._stopped.acquire()
+
+    def _watch(self) -> None:
+        while self._is_alive():
+            if self._stopping.acquire(timeout=_SECONDS):
+                self._stopped.release()
+                return
+        os._exit(1)
+
+    def _is_alive(self) -> bool:
+        if self._descriptor is not None:
+            return not select.select([self._descriptor], [], [], 0)[0]
+        try:
+            os.kill(self._process, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            pass  # alive, and somebody else's
+        return True

@@ -7,18 +7,35 @@ runtime and its version, for the report.
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from converter.hub import TensorSpec
 
-__all__ = ["GraphDefModel", "KerasModel", "OnnxModel", "TFLiteModel"]
+__all__ = ["GraphDefModel", "KerasModel", "OnnxModel", "TFLiteModel", "check_interface", "open_tflite"]
 
 
 def _name(package: str) -> str:
     return f"{package} {importlib.metadata.version(package)}"
+
+
+def check_interface(model: OnnxModel | TFLiteModel, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+    """Raises ValueError where the file's inputs or outputs have other names, or another order, than these.
+
+    Positions and names must say the same: some programs feed by the one, some by the other. An input that nothing uses may
+    be missing.
+    """
+    _check_names("inputs", model.input_places, [name for name in inputs if name in model.input_places])
+    _check_names("outputs", model.output_places, outputs)
+
+
+def _check_names(what: str, places: Mapping[str, int], names: Sequence[str]) -> None:
+    found = list(dict.fromkeys(places.get(name, -1) for name in names))  # two names may stand for one tensor
+    if set(names) != set(places) or found != sorted(found):
+        there = ", ".join(sorted(places, key=places.get))
+        raise ValueError(f"the file's {what} are {there}, and should be {', '.join(names)}")
 
 
 _ONNX_DTYPES = {
@@ -42,6 +59,8 @@ class OnnxModel:
         self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         self.inputs = [self._spec(value) for value in self._session.get_inputs()]
         self.outputs = [self._spec(value) for value in self._session.get_outputs()]
+        self.input_places = {spec.name: place for place, spec in enumerate(self.inputs)}
+        self.output_places = {spec.name: place for place, spec in enumerate(self.outputs)}
         self.name = _name("onnxruntime")
 
     @staticmethod
@@ -69,12 +88,20 @@ class TFLiteModel:
 
     `quantization[i]` of an input or output is (scale, zero_point), scale 0 where it is not quantized. Inputs are resized
     to the arrays, and state variables reset before each run, so that runs do not depend on each other.
+    keep_values: let `value` give every tensor of the main subgraph, at the cost of their memory.
     """
 
-    def __init__(self, path: Path, threads: int = 1, *, reset_state: bool = True) -> None:
-        from ai_edge_litert.interpreter import Interpreter
+    def __init__(self, path: Path, threads: int = 1, *, reset_state: bool = True, keep_values: bool = False) -> None:
+        from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-        self._interpreter = Interpreter(model_path=str(path), num_threads=threads)
+        # A delegate keeps the values between its operators to itself.
+        kernels = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES if keep_values else OpResolverType.AUTO
+        self._interpreter = Interpreter(
+            model_path=str(path),
+            num_threads=threads,
+            experimental_preserve_all_tensors=keep_values,
+            experimental_op_resolver_type=kernels,
+        )
         self._reset_state = reset_state
         self.name = _name("ai-edge-litert")
         inputs = {entry["index"]: entry for entry in self._interpreter.get_input_details()}
@@ -92,6 +119,8 @@ class TFLiteModel:
         self._outputs = self._ordered(signature["outputs"], outputs)
         self.inputs = [self.spec(name, entry) for name, entry in self._inputs]
         self.outputs = [self.spec(name, entry) for name, entry in self._outputs]
+        self.input_places = {name: list(inputs).index(entry["index"]) for name, entry in self._inputs}
+        self.output_places = {name: list(outputs).index(entry["index"]) for name, entry in self._outputs}
         self.input_quantization = [entry["quantization"] for _, entry in self._inputs]
         self.output_quantization = [entry["quantization"] for _, entry in self._outputs]
 
@@ -120,6 +149,21 @@ class TFLiteModel:
         interpreter.invoke()
         return [interpreter.get_tensor(entry["index"]) for _, entry in self._outputs]
 
+    def value(self, index: int) -> np.ndarray | None:
+        """A tensor of the last run; None for one that has no value, such as that of a branch not taken."""
+        try:
+            return self._interpreter.get_tensor(index)
+        except ValueError:  # "Tensor data is null", "Invalid tensor size" (LiteRT 2.3)
+            return None
+
+    def input_indices(self, names: Sequence[str]) -> list[int]:
+        indices = {name: entry["index"] for name, entry in self._inputs}
+        return [indices[name] for name in names]
+
+    def output_indices(self, names: Sequence[str]) -> list[int]:
+        indices = {name: entry["index"] for name, entry in self._outputs}
+        return [indices[name] for name in names]
+
     @staticmethod
     def uses_flex(path: Path) -> bool:
         """Whether the file holds Select-TF operators: their custom codes start with "Flex", as flatbuffer strings."""
@@ -135,6 +179,15 @@ class TFLiteModel:
                     return True
                 position = data.find(b"Flex", position + 1)
         return False
+
+
+def open_tflite(path: Path) -> TFLiteModel:
+    """The file in LiteRT, or, where it holds Select-TF operators, in LiteRT and TensorFlow."""
+    if not TFLiteModel.uses_flex(path):
+        return TFLiteModel(path)
+    from converter.tf.flex_model import FlexModel
+
+    return FlexModel(path)
 
 
 class GraphDefModel:

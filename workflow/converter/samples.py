@@ -1,8 +1,8 @@
 """Values for a model's inputs, the same on any machine: ordinary ones, and those on which conversions go wrong.
 
 Ordinary values are drawn in several ways, since a model may take only some: see DRAWS. Special values come in kinds, one run
-each: zeros, ties of rounding (halves), negative and large floats, the ends of an integer's range, masks that hide all or
-nothing. Where the source itself raises for a kind, that kind is left out.
+each: zeros, ties of rounding (halves), floats from 0 to 1, negative and large ones, the ends of an integer's range, masks
+that hide all or nothing. Where the source itself raises for a kind, that kind is left out.
 """
 
 from __future__ import annotations
@@ -40,13 +40,15 @@ def make_inputs(
     vocabulary: Mapping[str, int] | None = None,
     draw: str = "signed",
     kind: str = "typical",
+    keys: Mapping[str, np.ndarray] | None = None,
 ) -> list[np.ndarray]:
     """One array per input, the same for the same arguments on any machine.
 
     `batch` stands for an unknown leading dimension (None: that one is like the others), `sizes` for the other unknown
     ones, by turns: axes 1, 3 and axes 2, 4. An input whose name is in `vocabulary` holds whole numbers from 0 to below
     that bound, whatever its dtype; uint8 and int8 use their whole range; strings are short words; for all else see DRAWS.
-    `kind`: "typical", or one of `special_kinds`, for the inputs that have such values.
+    `kind`: "typical", or one of `special_kinds`, for the inputs that have such values. An input whose name is in `keys`
+    holds those values (one axis, at least one) instead of typical ones, in their order, from any of them on.
     """
     arrays = []
     for position, spec in enumerate(inputs):
@@ -58,6 +60,9 @@ def make_inputs(
         rng = np.random.default_rng([seed, position, zlib.crc32(spec.name.encode())])
         bound = (vocabulary or {}).get(spec.name)
         values = _special(rng, dims, spec.dtype, bound, draw, kind) if kind != "typical" else None
+        if values is None and keys and spec.name in keys:
+            start, count = rng.integers(len(keys[spec.name])), int(np.prod(dims))
+            values = np.resize(np.roll(keys[spec.name], -start), count).reshape(dims)
         arrays.append(_typical(rng, dims, spec.dtype, bound, draw) if values is None else values)
     return arrays
 
@@ -80,7 +85,7 @@ def special_kinds(inputs: Sequence[TensorSpec], vocabulary: Mapping[str, int], d
     free = [spec.dtype for spec in inputs if spec.name not in vocabulary]
     kinds = []
     if any(map(_is_float, free)):
-        kinds += ["zeros", "halves", "negative", "large"]
+        kinds += ["zeros", "halves", "positive", "negative", "large"]
     elif any(_is_integer(dtype) for dtype in free):
         kinds += ["zeros"]
     if "bool" in free or any(map(_is_integer, free)):
@@ -129,10 +134,12 @@ def _special(
         return _integers(rng, dims, dtype, draw, kind)
     if kind == "zeros":
         return np.zeros(dims, as_dtype(dtype))
-    if kind not in ("halves", "negative", "large") or dtype.startswith("complex"):
+    if kind not in ("halves", "positive", "negative", "large") or dtype.startswith("complex"):
         return None
     if kind == "halves":
         return rng.choice(_HALVES, dims).astype(as_dtype(dtype))
+    if kind == "positive":
+        return rng.random(dims).astype(as_dtype(dtype))
     if kind == "negative":
         return (-10 * np.abs(rng.standard_normal(dims))).astype(as_dtype(dtype))
     largest = _LARGE.get(dtype, _LARGEST)

@@ -3,7 +3,7 @@
 A user's mistake or a model's limit (ConverterError) is a verdict: it is written to hub.json or to the report, and the
 step succeeds, so that Snakemake keeps what was written; `publish` then fails with the sentence. So is any unexpected
 exception, since the same source would raise it again, with its traceback in the log. Only what another try may cure (no
-memory, no time, a full disk) ends the step with exit status 1. While a step works it is confined (confinement.py).
+memory, no time, a full disk) ends the step with exit status 1. While a step works it is confined (sandbox/).
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from converter import failures
-from converter.confinement import Limits, confined, limits_for
+from converter.access import export_access, import_access
 from converter.errors import ConverterError
 from converter.escape import printable
 from converter.hub import Hub, TensorSpec
@@ -34,6 +34,7 @@ from converter.parameters import (
     parse_input_shape,
 )
 from converter.run_lock import end_with_run, in_run
+from converter.sandbox import Access, Limits, confined, limits_for
 from converter.start_up import load
 from converter.user_code import Record, recorded
 from converter.verify import Tolerance, Verification
@@ -41,7 +42,7 @@ from converter.versions import export_entries, step_versions
 
 __all__ = [
     *("ExportJob", "ExportResult", "ImportSpec", "add_parameters", "export_job", "given_parameters", "import_spec"),
-    *("measure", "run_export", "run_import", "sentence"),
+    *("confinement", "measure", "run_export", "run_import", "sentence"),
 ]
 
 _KEY_HELP = "what planning made of the source's bytes and the user's code; recorded with what is run of that"
@@ -174,18 +175,20 @@ def _lacks_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or any(words in str(error) for words in failures.NO_MEMORY)
 
 
-def _confined(
-    name: str, subject: Path | str, limits: Limits, folders: list[Path], runs_scripts: bool, toolchain: str
+def confinement(
+    name: str, subject: Path | str, limits: Limits, access: Access, toolchain: str = "default"
 ) -> AbstractContextManager[None]:
-    """`runs_scripts`: the user's own code, or the file's with the user's consent, runs in the step and may write files."""
-    builds = False
+    """`access`: of the step itself; the legacy environment `toolchain`, which it starts a program in, is added."""
     if toolchain != "default":
-        from converter.toolchains import is_built
+        from converter.toolchains import is_built, programs
 
-        builds = not is_built(toolchain)  # a step alone at a shell builds the environment it needs
+        if is_built(toolchain):
+            access = replace(access, programs=programs(toolchain))
+        else:  # a step alone at a shell builds the environment it needs
+            access = replace(access, network=True)
+    access = replace(access, writable=[*access.writable, *failures.folders()])
     timeout = TimeoutError(f"{limits.seconds} s have passed")
-    writable = None if runs_scripts or builds else [*folders, *failures.folders()]
-    return confined(limits, lambda: _give_up(name, subject, timeout, limits), writable, network=builds)
+    return confined(limits, lambda: _give_up(name, subject, timeout, limits), access)
 
 
 def _give_up(name: str, subject: Path | str, error: BaseException, limits: Limits) -> int:
@@ -242,12 +245,11 @@ def run_import(name: str, import_model: Callable[[ImportSpec, Path], Hub], argv:
         spec = import_spec(path, source["format"], parameters)
         if not spec.trusted:
             refuse_links(path)
-        runs_script = spec.network_script is not None or spec.trusted
         limits = limits_for(source["bytes"])
-        confinement = _confined(name, args.hub, limits, [args.hub], runs_script, spec.toolchain)
+        confined_step = confinement(name, args.hub, limits, import_access(spec, args.hub), spec.toolchain)
         if spec.toolchain == "default":
             load("torch" if name == "import_pytorch" else "tensorflow")
-        with confinement if argv is None else nullcontext(), recorded(code):
+        with confined_step if argv is None else nullcontext(), recorded(code):
             hub = import_model(spec, args.hub)
         if source_stat(path) != stat:
             raise OSError(errno.EIO, f"{path} changed while it was read")
@@ -284,13 +286,19 @@ def import_spec(source: Path, format: str, parameters: dict) -> ImportSpec:
 
 
 def run_export(
-    name: str, export_model: Callable[[Hub, ExportJob, Path], ExportResult], argv: Sequence[str] | None = None
+    name: str,
+    export_model: Callable[[Hub, ExportJob, Path], ExportResult],
+    argv: Sequence[str] | None = None,
+    *,
+    explain: Callable[[Hub, ExportJob, Path, ExportResult], dict] | None = None,
 ) -> int:
     """Run an export script: hub directory to a staged file, verified, and its report. Returns the exit status.
 
     With `argv` it runs inside another program, which is not confined.
+    explain: what the report says of where an inaccurate file goes wrong (divergence.first_divergence).
     """
     from converter import report
+    from converter.informative import why_unproven
     from converter.recorded_code import record_of, refuse_changed, write_record
     from converter.source_files import source_bytes
 
@@ -314,13 +322,16 @@ def run_export(
         if error is None:
             job = export_job(args.target, parameters)
             folders = [args.staged.parent, args.report.parent]
-            runs_script = bool(job.quantization.get("load"))
             toolchain = "default" if job.backend == "default" else hub.parameters.get("toolchain", "tf2.3")
-            confinement = _confined(name, args.target, limits, folders, runs_script, toolchain)
+            confined_step = confinement(name, args.target, limits, export_access(hub, job, folders), toolchain)
             load("torch" if hub.framework == "pytorch" else "tensorflow")
             refuse_changed(hub)
-            with confinement if argv is None else nullcontext(), recorded(code):
+            with confined_step if argv is None else nullcontext(), recorded(code):
                 result = export_model(hub, job, args.staged)
+                hub.unproven = hub.unproven or why_unproven(hub, hub.reference())
+                inaccurate = result.verification is not None and not result.verification.passed
+                if explain is not None and inaccurate and args.staged.is_file():
+                    result.first_divergence = explain(hub, job, args.staged, result)
             if not args.staged.is_file():
                 raise RuntimeError(f"{name} wrote no file")
     except Exception as caught:

@@ -10,7 +10,7 @@ import numpy as np
 from converter.errors import UnsupportedError
 from converter.hub import Run, TensorSpec
 from converter.reference import split_rows
-from converter.runtimes import TFLiteModel
+from converter.runtimes import TFLiteModel, check_interface, open_tflite
 from converter.verify import Tolerance, Verification, verify
 
 __all__ = ["RuntimeRefusal", "in_order", "runs_for", "verify_tflite"]
@@ -23,7 +23,11 @@ class RuntimeRefusal(Exception):
 def in_order(
     model: TFLiteModel, inputs: Sequence[str], outputs: Sequence[str]
 ) -> tuple[list[TensorSpec], list[TensorSpec], Callable[[Sequence[np.ndarray]], list[np.ndarray]]]:
-    """The file's inputs and outputs in the order of these names, and a function that runs it in that order."""
+    """The file's inputs and outputs in the order of these names, and a function that runs it in that order.
+
+    Raises ValueError where the file's own names or order are others.
+    """
+    check_interface(model, inputs, outputs)
     input_names = [spec.name for spec in model.inputs]
     output_names = [spec.name for spec in model.outputs]
     feed = [inputs.index(name) for name in input_names]
@@ -53,14 +57,18 @@ def runs_for(model_inputs: Sequence[TensorSpec], runs: Sequence[Run]) -> list[Ru
 
 
 def verify_tflite(
-    path: Path, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], runs: Sequence[Run], tolerance: Tolerance
+    path: Path,
+    inputs: Sequence[TensorSpec],
+    outputs: Sequence[TensorSpec],
+    runs: Sequence[Run],
+    tolerance: Tolerance,
 ) -> tuple[Verification, list[TensorSpec], list[TensorSpec]]:
     """Run the file on the reference; returns the verdict, and its inputs and outputs as the file has them.
 
-    Raises RuntimeRefusal where LiteRT does not run the file.
+    Raises RuntimeRefusal where LiteRT, with TensorFlow for operators of Select-TF, does not run the file.
     """
     try:
-        model = TFLiteModel(path)
+        model = open_tflite(path)
         file_inputs, file_outputs, run = in_order(model, [s.name for s in inputs], [s.name for s in outputs])
         verification = verify(outputs, runs_for(file_inputs, runs), run, tolerance, runtime=model.name)
     except (RuntimeError, ValueError) as error:  # what the interpreter raises for a node it cannot prepare or invoke

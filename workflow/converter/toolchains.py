@@ -27,6 +27,7 @@ __all__ = [
     "environment",
     "is_available",
     "is_built",
+    "programs",
     "python",
     "requirements",
     "toolchain_for_keras",
@@ -53,6 +54,11 @@ def environment(toolchain: str) -> Path:
 
 def python(toolchain: str) -> Path:
     return environment(toolchain) / "bin" / "python"
+
+
+def programs(toolchain: str) -> list[Path]:
+    """Where the interpreter of a built environment lies, and the Python that it was made from."""
+    return [environment(toolchain), python(toolchain).resolve().parents[1]]
 
 
 def is_built(toolchain: str) -> bool:

@@ -32,7 +32,7 @@ _HERE = os.path.dirname(os.path.realpath(__file__))
 _OURS = [os.path.dirname(_HERE), os.path.join(os.path.dirname(os.path.dirname(_HERE)), "scripts")]
 _INSTALLED = {"site-packages", "dist-packages"}
 _SUFFIXES = ("py", "pyc", "so", "pyd")
-# A step's own temporary directory (confinement.py): what is written there is a product of the step.
+# A step's own temporary directory (sandbox/directory.py): what is written there is a product of the step.
 _TEMPORARY = "converter-step-"
 _IMPORT_NAME = dis.opmap["IMPORT_NAME"]
 

@@ -27,6 +27,16 @@ STEP_PACKAGES = {
     "export_onnx_pytorch": (*_TORCH, "onnxscript", "onnx", "onnxruntime"),
     "export_tflite_pytorch": (*_TORCH, "litert-torch", "ai-edge-litert", "keras", "tensorflow"),
     "quantize_dynamic": ("ai-edge-quantizer",),
+    "layer_differences": ("tensorflow", "tf2onnx", "onnx", "onnxruntime", "ai-edge-litert", "numpy"),
+    "layer_differences_pytorch": (
+        *_TORCH,
+        "onnxscript",
+        "litert-torch",
+        "onnx",
+        "onnxruntime",
+        "ai-edge-litert",
+        "tensorflow",
+    ),
     "benchmark": ("onnxruntime", "ai-edge-litert", "numpy"),
     "export_keras": (*_TORCH, "keras", "tensorflow"),
 }

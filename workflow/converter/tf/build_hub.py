@@ -12,6 +12,8 @@ import tensorflow as tf
 
 from converter.arrays_file import read_arrays_file
 from converter.errors import ConverterError, ParameterError, SourceError
+from converter.evidence.coverage import assess
+from converter.evidence.tf_gradients import tensorflow_probe
 from converter.hub import Hub, Run, TensorSpec
 from converter.informative import write_evidence
 from converter.reference import make_reference
@@ -19,6 +21,7 @@ from converter.step import ImportSpec
 from converter.tf.errors import reason
 from converter.tf.freeze import Frozen
 from converter.tf.graph import GraphDef
+from converter.tf.keys import find_keys, key_runs
 from converter.tf.vocabulary import find_vocabulary
 
 __all__ = ["Source", "build_hub", "override_shapes"]
@@ -94,8 +97,8 @@ def build_hub(spec: ImportSpec, out: Path, frozen: Frozen, source: Source) -> Hu
             raise RuntimeError(reason(error)) from error  # the first line of TensorFlow's message says nothing
 
     left_out: dict[str, str] = {}
-    batch_dynamic, runs = _reference(spec, frozen, run, vocabulary, left_out)
-    notes = [*source.notes, *_state_notes(frozen)]
+    batch_dynamic, runs, notes = _with_keys(spec, frozen, run, vocabulary, left_out)
+    notes = [*source.notes, *_state_notes(frozen), *notes]
     hub = Hub(
         out,
         framework="tensorflow",
@@ -113,8 +116,67 @@ def build_hub(spec: ImportSpec, out: Path, frozen: Frozen, source: Source) -> Hu
         direct=source.direct,
         extra={"variables": frozen.variables, "vocabulary": vocabulary, "resources": frozen.resources},
     )
+    added = assess(
+        hub,
+        runs,
+        lambda: tensorflow_probe(out, frozen.graph_def, frozen.inputs, frozen.outputs, frozen.resources),
+        run,
+        vocabulary=vocabulary,
+        may_add=spec.reference_inputs is None,
+    )
+    runs = [*runs, *added]
     write_evidence(hub, runs, left_out)
+    hub.unproven = hub.unproven or _unread_tables(frozen, runs, spec.reference_inputs is not None)
     return hub
+
+
+def _with_keys(
+    spec: ImportSpec, frozen: Frozen, run: RunSource, vocabulary: dict[str, int], left_out: dict[str, str]
+) -> tuple[bool, list[Run], list[str]]:
+    """Whether the leading dimension is the batch, the runs, and notes on them.
+
+    What is looked up is looked up with values that the tables hold, by turns with others: as far as the source takes them.
+    """
+    keys = find_keys(frozen.graph_def, frozen.inputs, frozen.keys)
+    if spec.reference_inputs is not None or not keys.known:
+        return *_reference(spec, frozen, run, vocabulary, {}, left_out), []
+    tries = [(keys.mixed, None), (keys.known, _ONLY_KNOWN), ({}, _NONE_KNOWN)]
+    if not frozen.keys:
+        del tries[1]
+    while True:
+        values, note = tries.pop(0)
+        try:
+            batch_dynamic, runs = _reference(spec, frozen, run, vocabulary, values, left_out)
+            break
+        except ConverterError:
+            if not tries:
+                raise
+    typical = [entry for entry in runs if entry.kind == "typical"][-1]
+    for arrays in key_runs(frozen.inputs, values, typical, batch_dynamic):
+        try:
+            runs.append(Run(arrays, [np.asarray(output) for output in run(arrays)], "keys of tables"))
+        except RuntimeError as error:
+            left_out["keys of tables"] = f"the source does not take them: {error}"
+    return batch_dynamic, runs, [note] if note else []
+
+
+_ONLY_KNOWN = "the source fails on values that its lookup table does not hold: none were compared"
+_NONE_KNOWN = "the source fails on values drawn from its lookup tables and bins: others were compared"
+
+
+def _unread_tables(frozen: Frozen, runs: Sequence[Run], given: bool) -> str | None:
+    """Why the runs prove nothing of a table: no input that is looked up in it holds one of its keys."""
+    for position, spec in enumerate(frozen.inputs):
+        held = [set(table.tolist()) for table in frozen.keys.get(spec.name, [])]
+        drawn = (
+            {value for run in runs for value in np.asarray(run.inputs[position]).reshape(-1).tolist()} if held else ()
+        )
+        if any(table and table.isdisjoint(drawn) for table in held):
+            why = "" if given else ", since the source fails on those drawn here"
+            return (
+                f"no value of {spec.name} is one that its lookup table holds{why}: give verify.inputs with such values"
+            )
+    return None
 
 
 def _shapes(frozen: Frozen) -> str:
@@ -149,7 +211,12 @@ def _state_notes(frozen: Frozen) -> list[str]:
 
 
 def _reference(
-    spec: ImportSpec, frozen: Frozen, run: RunSource, vocabulary: dict[str, int], left_out: dict[str, str]
+    spec: ImportSpec,
+    frozen: Frozen,
+    run: RunSource,
+    vocabulary: dict[str, int],
+    keys: dict[str, np.ndarray],
+    left_out: dict[str, str],
 ) -> tuple[bool, list[Run]]:
     """Whether the leading dimension is the batch, and the runs.
 
@@ -159,7 +226,8 @@ def _reference(
     user_inputs = None
     if spec.reference_inputs is not None:
         user_inputs = read_arrays_file(spec.reference_inputs, "verify.inputs")
-    arguments = {"samples": spec.samples, "vocabulary": vocabulary, "user_inputs": user_inputs, "left_out": left_out}
+    arguments = {"samples": spec.samples, "vocabulary": vocabulary, "keys": keys}
+    arguments |= {"user_inputs": user_inputs, "left_out": left_out}
     failure = None
     try:
         if all(entry.shape and entry.shape[0] is None for entry in frozen.inputs):

@@ -28,6 +28,7 @@ from converter.tf.graph import (
     unique_name,
     valid_node_name,
 )
+from converter.tf.lookup_tables import TableReader, captured_table, table_nodes, tables_to_constants
 from converter.tf.resources import VARIABLE_OPS, Bound, variables_to_placeholders
 from converter.tf.values import Value
 from converter.weights import write_weights
@@ -47,7 +48,10 @@ class Frozen:
     values: dict[str, Value]
     variables: list[str]
     assigned: frozenset[str] = frozenset()
-    resources: list[str] = field(default_factory=list)  # lookup tables and the like, which no graph file can carry
+    resources: list[str] = field(
+        default_factory=list
+    )  # tables that could not become constants, which no file can carry
+    keys: dict[str, list[np.ndarray]] = field(default_factory=dict)  # of tables, by the input that is looked up in them
 
     @property
     def parameters_count(self) -> int:
@@ -69,6 +73,7 @@ def freeze_function(
     graph_def = graph.as_graph_def()
     values: dict[str, Value] = {}
     constants: dict[str, Value] = {}
+    tables: dict[str, TableReader] = {}
     handles = {id(variable.handle): variable for variable in graph.variables}
     for external, internal in graph.captures:
         name = node_name(internal.name)
@@ -79,7 +84,9 @@ def freeze_function(
             constants[name] = Value(
                 name, np.dtype(external.dtype.as_numpy_dtype), tuple(external.shape), external.numpy
             )
-    return _freeze(graph_def, values, constants, inputs, outputs, out)
+        else:
+            tables[name] = captured_table(external)
+    return _freeze(graph_def, values, constants, tables, inputs, outputs, out)
 
 
 def _value_of_variable(variable: tf.Variable) -> Value:
@@ -98,19 +105,22 @@ def freeze_graph(
     outputs: Sequence[TensorSpec],
     out: Path,
     constants: Mapping[str, Value] | None = None,
+    tables: Mapping[str, TableReader] | None = None,
 ) -> Frozen:
     """Write the hub's graph and weights of a GraphDef; `variables` are the values of its variable nodes, by node name.
 
     `inputs` and `outputs` as for `freeze_function`; an input need not be a Placeholder: the graph is cut there.
-    `constants` are values of Placeholders that are neither variables nor inputs (`extract_large_constants`).
+    `constants` are values of Placeholders that are neither variables nor inputs (`extract_large_constants`). `tables`
+    read the contents of its lookup tables, by node name.
     """
-    return _freeze(graph_def, dict(variables), dict(constants or {}), inputs, outputs, out)
+    return _freeze(graph_def, dict(variables), dict(constants or {}), tables or {}, inputs, outputs, out)
 
 
 def _freeze(
     graph_def: GraphDef,
     variables: dict[str, Value],
     constants: dict[str, Value],
+    tables: Mapping[str, TableReader],
     inputs: Sequence[TensorSpec],
     outputs: Sequence[TensorSpec],
     out: Path,
@@ -131,10 +141,13 @@ def _freeze(
         graph_def = inline_functions(graph_def, output_tensors, input_nodes)
         clean(graph_def)
     bound = {name: Bound(value.enum, value.shape, value.name, name in references) for name, value in variables.items()}
+    bound |= table_nodes(graph_def, tables)
     graph_def, assigned = variables_to_placeholders(graph_def, bound, output_tensors, input_nodes)
     values = {node.name: variables[node.name] for node in graph_def.node if node.name in variables}
     variable_nodes = list(values)
     _keep_small(graph_def, constants)
+    keys = tables_to_constants(graph_def, tables, inputs)
+    graph_def = prune(graph_def, output_tensors, input_nodes)
     values |= {node.name: constants[node.name] for node in graph_def.node if node.name in constants}
     values |= extract_large_constants(graph_def)
     resources = _unfrozen(graph_def)
@@ -150,7 +163,7 @@ def _freeze(
     out.mkdir(parents=True, exist_ok=True)
     (out / "graph.pb").write_bytes(graph_def.SerializeToString(deterministic=True))
     write_weights(out / "weights.safetensors", values)
-    return Frozen(graph_def, inputs, outputs, values, variable_nodes, assigned, resources)
+    return Frozen(graph_def, inputs, outputs, values, variable_nodes, assigned, resources, keys)
 
 
 def _keep_small(graph_def: GraphDef, constants: dict[str, Value]) -> None:

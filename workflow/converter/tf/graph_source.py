@@ -29,6 +29,7 @@ from converter.tf.errors import reason
 from converter.tf.freeze import Frozen, freeze_graph
 from converter.tf.graph import GraphDef, NodeDef, clean, inline_functions, node_name, prune
 from converter.tf.graph_file import refuse_recursion
+from converter.tf.lookup_tables import TableReader
 from converter.tf.refused_operators import disarm, refuse_needed
 from converter.tf.resources import VARIABLE_OPS
 from converter.tf.training_flags import PLACEHOLDERS, choose_constants, set_constants
@@ -75,8 +76,14 @@ class GraphSource:
     def variables(self, graph_def: GraphDef) -> list[str]:
         return [node.name for node in graph_def.node if node.op in VARIABLE_OPS]
 
-    def freeze(self, graph_def: GraphDef, values: Mapping[str, Value], out: Path) -> Frozen:
-        return freeze_graph(graph_def, values, self.inputs, self.outputs, out, self.weights)
+    def freeze(
+        self,
+        graph_def: GraphDef,
+        values: Mapping[str, Value],
+        out: Path,
+        tables: Mapping[str, TableReader] | None = None,
+    ) -> Frozen:
+        return freeze_graph(graph_def, values, self.inputs, self.outputs, out, self.weights, tables)
 
     def run(self, session: tf.compat.v1.Session, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         """The source's own outputs; the session's graph is the source's, with its flags and conditionals."""

@@ -65,16 +65,20 @@ def _symbolic_inputs(model: object) -> list:
 def _functional(spec: ImportSpec, model: object, keras: ModuleType, tree: object) -> KerasCall:
     tensors = _symbolic_inputs(model)
     names = _unique(getattr(model, "input_names", None) or [tensor.name for tensor in tensors])
+    layers = _layer_outputs(model)
+    is_cut = not set(spec.input_nodes) <= set(names)
+    if is_cut:
+        names = list(spec.input_nodes)
+        tensors = [_find_input(model, layers, name) for name in names]
     every_input = [
         TensorSpec(name, _shape(tensor.shape), dtype_name(tf.as_dtype(tensor.dtype)))
         for name, tensor in zip(names, tensors, strict=True)
     ]
     inputs = override_shapes(spec, _ordered(every_input, spec.input_nodes))
     positions = [next(place for place, entry in enumerate(inputs) if entry.name == name) for name in names]
-    layers = _layer_outputs(model)
     chosen = [_find_output(model, layers, name) for name in spec.output_nodes]
-    network = keras.Model(tensors, chosen) if chosen else model
-    structure = tensors if chosen else _input_structure(model, tensors)
+    network = _part(keras, tensors, chosen or list(model.outputs), names) if chosen or is_cut else model
+    structure = tensors if chosen or is_cut else _input_structure(model, tensors)
 
     def call(arrays: Sequence[tf.Tensor]) -> object:
         return network(tree.pack_sequence_as(structure, [arrays[place] for place in positions]), training=False)
@@ -146,6 +150,31 @@ def _layer_outputs(model: object) -> dict[str, object]:
         if hasattr(output, "shape") and hasattr(output, "dtype"):
             found[layer.name] = output
     return found | dict(zip(_unique(_output_names(model)), model.outputs, strict=True))
+
+
+def _find_input(model: object, layers: dict[str, object], name: str) -> object:
+    """The tensor that `input_nodes` names: an input, or the output of a layer, behind which the model is cut."""
+    tensors = _symbolic_inputs(model)
+    known = layers | dict(
+        zip(_unique(getattr(model, "input_names", None) or [t.name for t in tensors]), tensors, strict=True)
+    )
+    if name in known:
+        return known[name]
+    close = nearest(name, known) or list(known)[:8]
+    raise ParameterError(
+        f"input_nodes: the model has no input or layer {name}; it has {', '.join(close)} (a layer stands for its output)"
+    )
+
+
+def _part(keras: ModuleType, inputs: list, outputs: list, names: Sequence[str]) -> object:
+    """The model from `inputs` to `outputs`."""
+    try:
+        return keras.Model(inputs, outputs)
+    except ValueError as error:
+        raise ParameterError(
+            f"input_nodes: the model cannot be cut to {', '.join(names)}: name in input_nodes all that the outputs need, and "
+            "nothing that they do not need, or other output_nodes"
+        ) from error
 
 
 def _find_output(model: object, layers: dict[str, object], name: str) -> object:

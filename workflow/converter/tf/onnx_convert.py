@@ -34,7 +34,9 @@ def convert_graph(prepared: PreparedGraph, opset: int, tensors: DeferredTensors)
 
     Raises ConversionFailure.
     """
+    import converter.tf.onnx_handlers
     import converter.tf.onnx_optimizer  # noqa: F401  (tf2onnx, before its modules are patched)
+    import converter.tf.onnx_text_operator  # noqa: F401
     from converter.tf.onnx_subgraph import sharing_walks
 
     with deterministic_tf2onnx(tensors) as messages, sharing_walks():
@@ -78,7 +80,7 @@ def _process(prepared: PreparedGraph, opset: int, tensors: DeferredTensors) -> G
             node.set_attr("value", tensor)
     for graph in [main, *subgraphs]:
         graph.set_config(None, opset, None)
-    return tfonnx.process_graphs(main, subgraphs, None, [], [], False, None, {}, None)
+    return tfonnx.process_graphs(main, subgraphs, None, [], [], False, None, prepared.tables, None)
 
 
 def _optimize(prepared: PreparedGraph, opset: int, tensors: DeferredTensors) -> Graph:

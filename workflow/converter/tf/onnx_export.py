@@ -10,7 +10,7 @@ import onnx
 
 from converter.errors import UnsupportedError
 from converter.hub import Hub, TensorSpec
-from converter.runtimes import OnnxModel
+from converter.runtimes import OnnxModel, check_interface
 from converter.step import ExportJob, ExportResult
 from converter.tf.onnx_convert import ConversionFailure, convert_graph
 from converter.tf.onnx_deferred import DeferredTensors
@@ -18,6 +18,7 @@ from converter.tf.onnx_file import write_model
 from converter.tf.onnx_graph import PreparedGraph, prepare_graph
 from converter.tf.onnx_model import check_model, finish_model, output_specs
 from converter.tf.onnx_opset import DEFAULT_OPSET, HIGHEST_OPSET, LOWEST_OPSET, lowest_opset
+from converter.tf.places import cut_advice, places_of
 from converter.verify import Verification, verify
 from converter.versions import step_versions
 
@@ -31,8 +32,8 @@ def export(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
     """
     if resources := hub.extra.get("resources"):
         raise UnsupportedError(
-            f"the model reads {', '.join(resources)}, a lookup table or another resource whose contents are not in its "
-            "graph, so that ONNX cannot hold them: cut the model behind it with input_nodes"
+            f"the model reads {', '.join(resources)}, a resource whose contents are not in its graph, so that ONNX cannot "
+            "hold them: cut the model behind it with input_nodes"
         )
     exporter = _Exporter(hub, job, staged)
     return exporter.exact(job.onnx_opset) if job.onnx_opset is not None else exporter.lowest()
@@ -140,9 +141,11 @@ class _Exporter:
             check_model(model, tensors)
         except ConversionFailure as error:
             if error.unknown:
+                places = places_of(self._hub, error.unknown)
+                where = f" (in {', '.join(places[:4])}{', ...' if len(places) > 4 else ''})" if places else ""
                 raise UnsupportedError(
                     f"there is no way to write the TensorFlow operator{'s' * (len(error.unknown) > 1)} "
-                    f"{', '.join(error.unknown)} in ONNX: cut the model before with output_nodes, or change the layer"
+                    f"{', '.join(error.unknown)}{where} in ONNX: {cut_advice(self._hub, places)}, or change the layer"
                 ) from error
             return _Attempt(opset, f"it cannot be expressed: {error}")
         except onnx.checker.ValidationError as error:
@@ -156,6 +159,7 @@ class _Exporter:
 
         try:
             target = OnnxModel(self._staged)
+            check_interface(target, [spec.name for spec in self._hub.inputs], [spec.name for spec in self._outputs])
             verification = verify(self._outputs, self._runs, target.run, self._job.tolerance, target.name)
         except failures.NotImplemented as error:
             return _Attempt(opset, f"onnxruntime cannot run it: {_first_line(error)}", written=True)

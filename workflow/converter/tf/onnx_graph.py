@@ -3,29 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import tensorflow as tf
 
 from converter.errors import UnsupportedError
 from converter.hub import Hub, TensorSpec
+from converter.tf.bicubic import expand_bicubic
+from converter.tf.bins import expand_bins
+from converter.tf.composites import FOR_ONNX, expand_composites
 from converter.tf.graph import GraphDef, NodeDef, prune, split_tensor, tensor_name, unique_name
-from converter.tf.onnx_composites import expand_composites
 from converter.tf.onnx_deferred import INLINE_BYTES
 from converter.tf.onnx_fold import fold_weights
+from converter.tf.onnx_text import TextTables, map_texts
+from converter.tf.spectra import without_complex
 
 __all__ = ["PreparedGraph", "prepare_graph"]
 
 
 @dataclass(frozen=True)
 class PreparedGraph:
-    """inputs, outputs: one tensor ("x:0") for each of the hub's, all different. weights: by name of their Placeholder."""
+    """inputs, outputs: one tensor ("x:0") for each of the hub's, all different. weights: by name of their Placeholder.
+
+    tables: of the texts that it looks up.
+    """
 
     graph_def: GraphDef
     inputs: list[str]
     outputs: list[str]
     weights: dict[str, np.ndarray]
+    tables: TextTables = field(default_factory=dict)
 
     def operators(self) -> set[str]:
         bodies = [self.graph_def.node, *(function.node_def for function in self.graph_def.library.function)]
@@ -38,8 +46,12 @@ def prepare_graph(hub: Hub) -> PreparedGraph:
     Raises UnsupportedError for a graph that computes in bfloat16.
     """
     graph_def = GraphDef.FromString(hub.graph_path.read_bytes())
+    graph_def = without_complex(graph_def) or graph_def
     _refuse_bfloat16(graph_def)
-    expand_composites(graph_def)
+    expand_composites(graph_def, FOR_ONNX)
+    expand_bins(graph_def)
+    expand_bicubic(graph_def)
+    tables = map_texts(graph_def)
     inputs = _input_placeholders(graph_def, hub.inputs)
     outputs = _output_nodes(graph_def, hub.outputs)
     graph_def = prune(graph_def, outputs, inputs)
@@ -52,9 +64,8 @@ def prepare_graph(hub: Hub) -> PreparedGraph:
     # Grappler's order of nodes changes from run to run.
     graph_def = prune(graph_def, outputs, inputs)
     present = {node.name for node in graph_def.node}
-    return PreparedGraph(
-        graph_def, tensors_in, tensors_out, {name: array for name, array in weights.items() if name in present}
-    )
+    weights = {name: array for name, array in weights.items() if name in present}
+    return PreparedGraph(graph_def, tensors_in, tensors_out, weights, tables)
 
 
 def _refuse_bfloat16(graph_def: GraphDef) -> None:

@@ -33,8 +33,9 @@ def has_handler(operator: str) -> bool:
 
 
 def _first_opsets() -> dict[str, int]:
-    import tf2onnx.tfonnx  # noqa: F401  (registers the handlers)
     from tf2onnx.handler import tf_op
+
+    import converter.tf.onnx_handlers  # noqa: F401  (registers tf2onnx's handlers and ours)
 
     first: dict[str, int] = {}
     for opset, handlers in enumerate(tf_op.get_opsets()[""]):

@@ -20,11 +20,11 @@ __all__ = ["export", "with_variables"]
 
 
 def export(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
-    """Stream the graph to `staged`. Raises UnsupportedError above protobuf's 2 GB, and for lookup tables."""
+    """Stream the graph to `staged`. Raises UnsupportedError above protobuf's 2 GB, and for resources."""
     if resources := hub.extra.get("resources"):
         raise UnsupportedError(
-            f"the model reads lookup tables ({', '.join(resources)}), whose contents no graph file holds: "
-            "keep the SavedModel, or export the part of the model behind the tables"
+            f"the model reads {', '.join(resources)}, resources whose contents no graph file holds: "
+            "keep the SavedModel, or export the part of the model behind them"
         )
     graph_def = read_graph(hub.graph_path)
     weights = hub.weights()

@@ -17,7 +17,10 @@ from tensorflow.python.framework import op_def_registry
 from converter.errors import UnsupportedError
 from converter.tf.graph import GraphDef, NodeDef, canonical, function_names, node_name, prune, topological, unique_name
 
-__all__ = ["VARIABLE_OPS", "Bound", "variables_to_placeholders"]
+__all__ = ["TABLE", "VARIABLE_OPS", "Bound", "variables_to_placeholders"]
+
+TABLE = "_converter_table"
+"""Attribute of operators that read a lookup table: the name of its node or placeholder, which they then do not lead to."""
 
 VARIABLE_OPS = frozenset({"VarHandleOp", "VariableV2", "Variable", "TemporaryVariable"})
 
@@ -94,7 +97,8 @@ def variables_to_placeholders(
 ) -> tuple[GraphDef, frozenset[str]]:
     """The graph that `outputs` need, each node of `bound` (a variable, or the placeholder of a captured one) a Placeholder.
 
-    Assignments and assertions are dropped. Returns the graph, and the variables that it assigned.
+    Lookup tables may be among them; what reads one says so in its attribute TABLE. Assignments and assertions are dropped.
+    Returns the graph, and the variables that it assigned.
     Raises UnsupportedError where an output depends on a value that the graph itself assigns.
     """
     result = prune(graph_def, outputs, keep)
@@ -155,7 +159,10 @@ def _convert_node(body: _Body, node: NodeDef, inputs: dict[int, Bound]) -> None:
     """One node that consumes a variable: a read becomes a plain op, whatever changes the variable is dropped."""
     position, value = next(iter(inputs.items()))
     variables = frozenset(bound.variable for bound in inputs.values())
-    if node.op in _PASS_THROUGH:
+    if node.op.startswith("LookupTable"):
+        node.attr[TABLE].s = value.variable.encode()
+        body.reads.append((node, variables))
+    elif node.op in _PASS_THROUGH:
         node.op = node.op.removeprefix("Ref")
         node.attr["T"].type = value.dtype
         for index, port in enumerate(_PASS_THROUGH[node.op]):

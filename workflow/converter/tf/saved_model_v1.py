@@ -16,6 +16,7 @@ from converter.tf.checkpoint import checkpoint_values
 from converter.tf.errors import reason
 from converter.tf.graph import GraphDef, node_name
 from converter.tf.graph_source import GraphSource, open_graph
+from converter.tf.lookup_tables import session_tables
 from converter.tf.signature_function import choose
 
 __all__ = ["import_signature"]
@@ -35,11 +36,11 @@ def import_signature(
     prefix = str(spec.source / "variables" / "variables")
     variables = source.variables(graph_def)
     values = checkpoint_values(meta.graph_def, prefix, variables, scope) if variables else {}
-    frozen = source.freeze(graph_def, values, out)
     graph = tf.Graph()
     with graph.as_default(), tf.compat.v1.Session(graph=graph) as session:
         load = _loader(spec, session)
         load()
+        frozen = source.freeze(graph_def, values, out, session_tables(session))
 
         def run(arrays: list) -> list:
             if frozen.assigned:

@@ -49,7 +49,7 @@ def import_signature(spec: ImportSpec, meta: meta_graph_pb2.MetaGraphDef, out: P
         return {entry.name: results[entry.name] for entry in outputs}
 
     direct = None
-    if frozen.resources or has_fused_lstm(function.graph.as_graph_def()):
+    if has_fused_lstm(function.graph.as_graph_def()):
         direct = save_direct(out, call, frozen.inputs, loaded)
     run = stateless(lambda arrays: run_function(function, inputs, outputs, arrays), function.graph.variables, frozen)
     return build_hub(

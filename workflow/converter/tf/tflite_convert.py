@@ -165,17 +165,19 @@ def _unusual_dtypes(text: str) -> dict[str, str]:
     return found
 
 
-def unsupported(failure: ConversionFailure, opsset: str) -> UnsupportedError:
-    """The failure as a sentence that says what to change."""
+def unsupported(failure: ConversionFailure, opsset: str, places: Sequence[str] = ()) -> UnsupportedError:
+    """The failure as a sentence that says what to change. places: the layers or nodes that hold the operators in question."""
+    where = f" (in {', '.join(places[:4])}{', ...' if len(places) > 4 else ''})" if places else ""
+    others = "cut the model there with input_nodes or output_nodes, or ask for an .onnx file"
     if failure.custom:
         return UnsupportedError(
-            f"TensorFlow Lite has no kernel for {', '.join(failure.custom + failure.select)}"
-            f"{'' if opsset == 'tf' else f', Select-TF included for {chr(44).join(failure.custom)}'}: ask for an .onnx file"
+            f"TensorFlow Lite has no kernel for {', '.join(failure.custom + failure.select)}{where}"
+            f"{'' if opsset == 'tf' else f', Select-TF included for {chr(44).join(failure.custom)}'}: {others}"
         )
     if failure.select:
         return UnsupportedError(
-            f"TensorFlow Lite has no kernel for {', '.join(failure.select)}: write quantization.opsset tf to take "
-            "TensorFlow's own into the file (Select-TF), or ask for an .onnx file"
+            f"TensorFlow Lite has no kernel for {', '.join(failure.select)}{where}: write quantization.opsset tf to take "
+            f"TensorFlow's own into the file (Select-TF), {others}"
         )
     return UnsupportedError(
         f"TensorFlow's TFLite converter refuses the model ({failure.message}): ask for an .onnx file"

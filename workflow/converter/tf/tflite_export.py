@@ -11,9 +11,15 @@ import tensorflow as tf
 from converter.errors import UnsupportedError
 from converter.hub import Hub, TensorSpec
 from converter.step import ExportJob, ExportResult
+from converter.tf.bicubic import expand_bicubic
+from converter.tf.bins import expand_bins
+from converter.tf.composites import FOR_TFLITE, expand_composites
 from converter.tf.fold_scales import fold_scales
 from converter.tf.graph import node_name
 from converter.tf.graph_bytes import read_graph
+from converter.tf.new_axes import expand_new_axes
+from converter.tf.places import behind_texts, cut_advice, places_of
+from converter.tf.spectra import without_complex
 from converter.tf.tensor_arrays import has_tensor_arrays, without_tensor_arrays
 from converter.tf.tensor_lists import fix_element_shapes, has_tensor_lists, without_tensor_lists
 from converter.tf.tflite_convert import ConversionFailure, ConvertOptions, convert_graph, unsupported
@@ -64,9 +70,17 @@ def export(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
         outcome.result = result or outcome.result
     if outcome.result is not None:
         return outcome.result
+    if any("IsPowerOfTwo" in refusal for refusal in outcome.refusals):
+        places = ", ".join(places_of(hub, ("RFFT", "RFFT2D", "FFT")))
+        raise UnsupportedError(
+            f"TensorFlow Lite transforms lengths that are powers of two only, and others ({places}) where their lengths are "
+            "known: give input_shape, or ask for an .onnx file"
+        )
     if outcome.refusals:
         raise UnsupportedError(f"LiteRT cannot run the converted model ({outcome.refusals[0]}): ask for an .onnx file")
-    raise unsupported(outcome.failures[-1] if opsset == "tf" else _most_telling(outcome.failures), opsset)
+    failure = outcome.failures[-1] if opsset == "tf" else _most_telling(outcome.failures)
+    named = {name.partition(" ")[0] for name in failure.select + failure.custom}
+    raise unsupported(failure, opsset, places_of(hub, named))
 
 
 def _most_telling(failures: list[ConversionFailure]) -> ConversionFailure:
@@ -74,11 +88,18 @@ def _most_telling(failures: list[ConversionFailure]) -> ConversionFailure:
 
 
 def _check_signature(hub: Hub) -> None:
+    if resources := hub.extra.get("resources"):
+        raise UnsupportedError(
+            f"the model reads {', '.join(resources)}, a resource whose contents are not in its graph, so that TensorFlow Lite "
+            "cannot hold them: cut the model behind it with input_nodes"
+        )
     for spec in hub.inputs:
         if spec.dtype == "string":
+            places = behind_texts(hub)
+            where = f" (here {', '.join(places)})" if places else ""
             raise UnsupportedError(
-                f"input {spec.name} takes strings, and TensorFlow Lite has no operators to work on them: "
-                "name numeric inputs behind the text processing in input_nodes, or ask for a .pb file"
+                f"input {spec.name} takes strings, and TensorFlow Lite has no operators that make numbers of them{where}: "
+                f"{cut_advice(hub, places)}, or ask for an .onnx or .pb file"
             )
         if spec.shape is None:
             raise UnsupportedError(
@@ -95,6 +116,10 @@ def _is_dynamic_range(quantization: dict) -> bool:
 def _attempts(hub: Hub, opsset: str, *, fuse: bool) -> Iterator[Attempt]:
     """The ways in order of preference: fused LSTMs, the batch left free, a batch of 1; Select-TF only on request."""
     graph_def = _with_input_shapes(read_graph(hub.graph_path), hub.inputs)
+    expand_bins(graph_def)
+    expand_bicubic(graph_def)
+    expand_new_axes(graph_def)
+    expand_composites(graph_def, FOR_TFLITE)
     weights = hub.weights()
 
     def from_graph(graph: tf.compat.v1.GraphDef, options: ConvertOptions) -> schema.ModelT:
@@ -117,6 +142,9 @@ def _attempts(hub: Hub, opsset: str, *, fuse: bool) -> Iterator[Attempt]:
         note = "TensorFlow Lite cannot express this model with a free batch: the file takes a batch of 1"
         single = fix_element_shapes(free if has_tensor_arrays(graph_def) else graph_def)
         yield Attempt("export_tflite", lambda: from_graph(single, ConvertOptions(batch_of_one=True)), note)
+    if (real := without_complex(free)) is not None:
+        note = "Fourier transforms are written as products with matrices"
+        yield Attempt("export_tflite", lambda: from_graph(real, ConvertOptions()), note)
     if opsset == "tf":
         yield Attempt("export_tflite", lambda: from_graph(graph_def, ConvertOptions(opsset="tf")))
 
@@ -181,33 +209,18 @@ def _finish(
     write(staged, model)
     notes, decisions = [attempt.note] if attempt.note else [], []
     flex = sorted({name for _, _, name in operators(model) if name.startswith("Flex")})
-    if flex:
-        reason = f"it holds Select-TF operators ({', '.join(flex)}), which no interpreter installed here runs"
-        return ExportResult([attempt.step], *_signature(hub, model), None, unverified_reason=reason, notes=notes)
-    runs = hub.reference()
     try:
-        verification, inputs, outputs = verify_tflite(staged, hub.inputs, hub.outputs, runs, job.tolerance)
+        verification, inputs, outputs = verify_tflite(staged, hub.inputs, hub.outputs, hub.reference(), job.tolerance)
     except RuntimeRefusal as refusal:
         outcome.refusals.append(str(refusal))
         return None
+    if flex:
+        notes.append(
+            f"it holds Select-TF operators ({', '.join(flex)}): the program that runs it must link LiteRT's Flex delegate; "
+            "they were run one by one in TensorFlow here, whose kernels that delegate has"
+        )
+        decisions.append("needs the Flex delegate")
     if keeps_state(model):
         notes.append(STATE_NOTE)
         decisions.append("keeps state between calls")
     return ExportResult([attempt.step], inputs, outputs, verification, notes=notes, decisions=decisions)
-
-
-def _signature(hub: Hub, model: schema.ModelT) -> tuple[list[TensorSpec], list[TensorSpec]]:
-    """Inputs and outputs from the file itself, where no interpreter can load it."""
-    from converter.tflite_file import TENSOR_DTYPES
-
-    subgraph = model.subgraphs[0]
-
-    def specs(names: list[TensorSpec], indices: list[int]) -> list[TensorSpec]:
-        tensors = [subgraph.tensors[index] for index in indices]
-        shapes = [t.shape if t.shapeSignature is None else t.shapeSignature for t in tensors]
-        return [
-            TensorSpec(name.name, tuple(None if d == -1 else int(d) for d in shape), TENSOR_DTYPES[tensor.type])
-            for name, shape, tensor in zip(names, shapes, tensors, strict=True)
-        ]
-
-    return specs(hub.inputs, subgraph.inputs), specs(hub.outputs, subgraph.outputs)

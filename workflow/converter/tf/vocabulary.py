@@ -9,7 +9,7 @@ import tensorflow as tf
 from converter.hub import TensorSpec
 from converter.tf.graph import GraphDef, NodeDef, canonical, node_name
 
-__all__ = ["find_vocabulary"]
+__all__ = ["find_vocabulary", "inputs_behind"]
 
 # What may stand between an input and the indices of a gather without making new numbers of them: changes of shape and
 # type, and what Keras wraps around (negative indices counted from the end, masked entries).
@@ -60,7 +60,6 @@ def find_vocabulary(graph_def: GraphDef, inputs: Sequence[TensorSpec]) -> dict[s
     A depth of OneHot counts as a table's rows.
     """
     nodes = {node.name: node for node in graph_def.node}
-    by_node = {node_name(spec.tensor): spec.name for spec in inputs}
     bounds: dict[str, int] = {}
     with tf.Graph().as_default() as graph:
         tf.import_graph_def(graph_def, name="")
@@ -69,8 +68,7 @@ def find_vocabulary(graph_def: GraphDef, inputs: Sequence[TensorSpec]) -> dict[s
             if rows is None:
                 continue
             indices = node.input[0] if node.op == "OneHot" else node.input[1]
-            for source in _sources(nodes, indices, set(by_node)):
-                name = by_node[source]
+            for name in inputs_behind(nodes, indices, inputs):
                 bounds[name] = min(rows, bounds.get(name, rows))
     return bounds
 
@@ -97,16 +95,17 @@ def _is_table(nodes: dict[str, NodeDef], source: str) -> bool:
     return node.op in ("Placeholder", "Const")
 
 
-def _sources(nodes: dict[str, NodeDef], indices: str, inputs: set[str]) -> set[str]:
-    """The inputs that reach `indices` through ops that carry numbers on."""
+def inputs_behind(nodes: dict[str, NodeDef], indices: str, inputs: Sequence[TensorSpec]) -> list[str]:
+    """The names of the inputs that reach `indices` through ops that carry numbers on."""
+    by_node = {node_name(spec.tensor): spec.name for spec in inputs}
     found, seen, pending = set(), set(), [node_name(canonical(indices))]
     while pending:
         name = pending.pop()
         if name in seen or name not in nodes:
             continue
         seen.add(name)
-        if name in inputs:
-            found.add(name)
+        if name in by_node:
+            found.add(by_node[name])
         elif nodes[name].op in _CARRIES:
             pending += [node_name(source) for source in nodes[name].input if not source.startswith("^")]
-    return found
+    return sorted(found)

@@ -233,6 +233,11 @@ def _to(x: torch.Tensor, dtype: torch.dtype | None = None, **ignored: object) ->
     return x if dtype is None else x.to(dtype)
 
 
+def _floor_divide(a: torch.Tensor, b: object) -> torch.Tensor:
+    """torch.floor_divide becomes a division towards zero (torch 2.13), and this one does not."""
+    return torch.div(a, b, rounding_mode="floor")
+
+
 def _nothing(*args: object, **kwargs: object) -> None:
     """A check at run time, which the file need not repeat."""
 
@@ -243,6 +248,7 @@ _SPECIAL: dict[object, Callable] = {
     _aten.slice.Tensor: _slice,
     _aten.index.Tensor: _index,
     _aten.unflatten.int: _unflatten,
+    _aten.floor_divide.default: _floor_divide,
     _aten.scaled_dot_product_attention.default: _attention,
     _aten._to_copy.default: _to,
     _aten.to.dtype_layout: _to,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -42,8 +43,23 @@ class Reference:
 
 
 def run_source(source: Source, inputs: Inputs, arrays: Sequence[np.ndarray]) -> object:
-    with torch.no_grad():
+    with torch.no_grad(), _ordinary_attention():
         return inputs.call(source.module, to_tensors(arrays))
+
+
+@contextlib.contextmanager
+def _ordinary_attention() -> Iterator[None]:
+    """Without the fast path of nn.MultiheadAttention, which no exported program takes.
+
+    Where a mask hides a whole sequence it gives NaN (torch 2.13) and the ordinary path, which a model in training takes
+    too, 0. All else is the same.
+    """
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
 
 
 def make_runs(source: Source, inputs: Inputs, batch_dynamic: bool, spec: ImportSpec) -> Reference:
@@ -214,7 +230,7 @@ class FirstCalls:
             for _ in range(_MORE_CALLS):
                 check_steady(self._source, inputs, runs[0], f" within {_MORE_CALLS} calls")
         try:
-            with torch.no_grad():
+            with torch.no_grad(), _ordinary_attention():
                 outputs = to_arrays(flat_outputs(inputs.call(module, to_tensors(run.inputs)))[1])
         except Exception:  # a copy that lacks what hooks and closures hold of the module says nothing
             return

@@ -12,10 +12,21 @@ import torch
 from torch.utils._pytree import tree_leaves
 
 from converter.errors import ConverterError, ParameterError, SourceError, UnsupportedError
+from converter.evidence.coverage import assess
+from converter.evidence.torch_gradients import TorchProbe
 from converter.hub import Hub, TensorSpec
 from converter.informative import write_evidence
-from converter.torch.evidence import FirstCalls, Reference, check_steady, check_still, fresh_runs, make_runs
-from converter.torch.flat import flat_outputs
+from converter.torch.dtypes import vocabulary
+from converter.torch.evidence import (
+    FirstCalls,
+    Reference,
+    check_steady,
+    check_still,
+    fresh_runs,
+    make_runs,
+    run_source,
+)
+from converter.torch.flat import flat_outputs, to_arrays
 from converter.torch.inputs import Inputs
 from converter.torch.kept_state import kept_state
 from converter.torch.loading import Source, fold_parametrizations
@@ -79,7 +90,7 @@ def write_hub(source: Source, inputs: Inputs, first_calls: FirstCalls, spec: Imp
             notes.append(f"the batch is fixed at {size}: {first_failure}")
             decisions.append(f"batch fixed at {size}")
         torch.export.save(program, out / "program.pt2")
-        return _hub(source, attempt, outputs, reference, is_batch, (notes, decisions), out, "exported", program)
+        return _hub(source, attempt, outputs, reference, is_batch, (notes, decisions), spec, out, "exported", program)
     if obstacle is None:
         shapes = "; ".join(f"{s.name} {s.dtype} {list(s.shape)}" for s in inputs.specs)
         raise ParameterError(f"{source.path} does not run on inputs of the given shapes ({shapes}): {first_failure}")
@@ -108,7 +119,7 @@ def write_hub(source: Source, inputs: Inputs, first_calls: FirstCalls, spec: Imp
     notes = [*source.notes, f"kept as TorchScript, since torch.export cannot follow it: {failure}"]
     decisions = [*source.decisions, "kept as TorchScript"]
     is_batch = batch_dynamic and attempt is inputs
-    return _hub(source, attempt, outputs, reference, is_batch, (notes, decisions), out, "torchscript", script)
+    return _hub(source, attempt, outputs, reference, is_batch, (notes, decisions), spec, out, "torchscript", script)
 
 
 def _with_fixed_batch(inputs: Inputs) -> Inputs:
@@ -145,6 +156,7 @@ def _hub(
     reference: Reference,
     batch_dynamic: bool,
     said: tuple[list[str], list[str]],
+    spec: ImportSpec,
     out: Path,
     form: str,
     traced: torch.export.ExportedProgram | torch.jit.ScriptModule,
@@ -165,9 +177,26 @@ def _hub(
         candidates={"inputs": list(inputs.specs), "outputs": list(outputs)},
         extra={"form": form, "module": source.name, "kind": source.kind},
     )
-    write_evidence(hub, reference.runs, inputs.left_out)
+    added = assess(
+        hub,
+        reference.runs,
+        lambda: _probe(traced),
+        lambda arrays: to_arrays(flat_outputs(run_source(source, inputs, arrays))[1]),
+        vocabulary=vocabulary(source, inputs),
+        may_add=spec.reference_inputs is None,
+    )
+    write_evidence(hub, [*reference.runs, *added], inputs.left_out)
     hub.evidence |= reference.evidence
     return hub
+
+
+def _probe(traced: torch.export.ExportedProgram | torch.jit.ScriptModule) -> TorchProbe:
+    if isinstance(traced, torch.jit.ScriptModule):
+        return TorchProbe(traced)
+    prefix = "model." if all(name.startswith("model.") for name in traced.state_dict) else ""
+    return TorchProbe(
+        traced.module(check_guards=False), prefix, list(traced.graph_signature.buffers_to_mutate.values())
+    )
 
 
 def _operators(traced: torch.export.ExportedProgram | torch.jit.ScriptModule) -> dict[str, int]:

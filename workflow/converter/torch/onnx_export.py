@@ -18,12 +18,14 @@ import torch
 from converter.errors import UnsupportedError
 from converter.hub import Hub, Run, TensorSpec
 from converter.informative import typical
-from converter.runtimes import OnnxModel
+from converter.runtimes import OnnxModel, check_interface
 from converter.step import ExportJob, ExportResult
 from converter.torch.eager_program import EagerProgram, value_read
+from converter.torch.exact_program import exact_program
 from converter.torch.flat import to_tensors
 from converter.torch.hub_program import read_program, read_script
 from converter.torch.onnx_model import dynamic_axes, finish_model, model_opset, save
+from converter.torch.script_symbolics import register
 from converter.torch.tracing import quiet, reason
 from converter.verify import Verification, verify
 from converter.versions import step_versions
@@ -72,9 +74,10 @@ class _Exporter:
         self._script: torch.jit.ScriptModule | None = None
         self._eager: torch.nn.Module | None = None
         if hub.extra["form"] == "exported":
-            self._program = read_program(hub)
+            self._program = exact_program(read_program(hub), onnx=True)
         else:
             self._script = read_script(hub).eval()
+            register(_TORCHSCRIPT_OPSETS)
 
     def run(self) -> ExportResult:
         asked = self._job.onnx_opset
@@ -129,6 +132,8 @@ class _Exporter:
         del model
         try:
             target = OnnxModel(self._staged)
+            names = [spec.name for spec in self._hub.inputs], [spec.name for spec in self._hub.outputs]
+            check_interface(target, *names)
             verification = verify(self._hub.outputs, self._runs, self._runner(target), self._job.tolerance, target.name)
         except Exception as error:  # onnxruntime's exceptions have no common base class (1.32)
             raise _Failure(f"onnxruntime cannot run it: {_first_line(error)}") from error

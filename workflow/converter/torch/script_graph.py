@@ -18,7 +18,7 @@ from torch.nn import functional
 from converter.errors import UnsupportedError
 from converter.torch.kept_state import all_nodes, changed_container
 
-__all__ = ["ScriptGraphModule", "script_constants"]
+__all__ = ["ScriptGraphModule", "location", "script_constants"]
 
 # Enumerations stand as numbers in TorchScript graphs (c10/core/ScalarType.h, MemoryFormat.h).
 _DTYPES = (
@@ -382,7 +382,12 @@ def _place(node: object) -> tuple[str, str]:
     return own[0] if own else ("", "")
 
 
+def location(node: object) -> str | None:
+    """ "net.py:12"; None where the graph records no line."""
+    file, line = _place(node)
+    return f"{file.rsplit('/', 1)[-1]}:{line}" if file else None
+
+
 def _location(node: object) -> str:
     """ "net.py, line 12"."""
-    file, line = _place(node)
-    return f"{file.rsplit('/', 1)[-1]}, line {line}" if file else "no source line recorded"
+    return (location(node) or "no source line recorded").replace(":", ", line ")

@@ -20,20 +20,16 @@ from converter.step import ExportJob, ExportResult
 from converter.tflite_check import RuntimeRefusal, in_order, runs_for
 from converter.tflite_file import write
 from converter.torch.eager_program import value_read
+from converter.torch.exact_program import exact_program
+from converter.torch.file_layout import channels_last_order
 from converter.torch.flat import to_tensors
 from converter.torch.hub_program import read_program
-from converter.torch.integer_shifts import replace_shifts
 from converter.torch.litert import LitertFailure, convert_program
 from converter.torch.tflite_batch import with_free_batch
 from converter.torch.tracing import reason
 from converter.verify import Tolerance, Verification, verify
 
-__all__ = ["channels_last_order", "export"]
-
-
-def channels_last_order(rank: int) -> tuple[int, ...]:
-    """(0, 2, 3, 1) for rank 4, (0, 2, 3, 4, 1) for rank 5; other ranks keep their order."""
-    return (0, *range(2, rank), 1) if rank in (4, 5) else tuple(range(rank))
+__all__ = ["export"]
 
 
 def export(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
@@ -49,7 +45,7 @@ def export(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
             f"TensorFlow Lite cannot express the model: the values of its inputs become sizes, plain numbers or branches "
             f"({reading}): ask for an .onnx file, or keep them tensors"
         )
-    replace_shifts(program)
+    exact_program(program)
     failures: list[str] = []
     best: tuple[int, str, ExportResult] | None = None
     for route in _routes():

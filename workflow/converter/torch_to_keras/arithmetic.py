@@ -137,6 +137,8 @@ def negative(call: Call, value: Value) -> Value:
 
 @converts("mul.Tensor", "mul.Scalar")
 def multiply(call: Call, a: _Operand, b: _Operand) -> Value:
+    if call.dtype == "bool":
+        return _merge(call, None, keras.ops.logical_and, a, b)
     return _multiply(call, a, b)
 
 
@@ -167,7 +169,7 @@ def floor_divide(call: Call, a: _Operand, b: _Operand) -> Value:
     return _merge(call, None, keras.ops.floor_divide, a, b)
 
 
-@converts("remainder.Tensor", "remainder.Scalar")
+@converts("remainder.Tensor", "remainder.Scalar", "remainder.Scalar_Tensor")
 def remainder(call: Call, a: _Operand, b: _Operand) -> Value:
     return _merge(call, None, keras.ops.mod, a, b)
 

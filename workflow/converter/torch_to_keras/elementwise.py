@@ -72,7 +72,9 @@ _binary(["atan2.default"], keras.ops.arctan2)
 def _bitwise(name: str) -> None:
     def convert(call: Call, a: object, b: object) -> Value:
         function = getattr(keras.ops, ("logical_" if call.dtype == "bool" else "bitwise_") + name)
-        tensors, order = aligned(call, _promoted(call, [a, b]))
+        # Keras 3.15 takes no numbers here, nor arrays without axes from a file.
+        operands = [Constant(torch.tensor([x]), (1,)) if isinstance(x, bool | int) else x for x in (a, b)]
+        tensors, order = aligned(call, _promoted(call, operands))
         return Value(call.op(function, *tensors), call.shape, order)
 
     converts(f"bitwise_{name}.Tensor", f"bitwise_{name}.Scalar")(convert)

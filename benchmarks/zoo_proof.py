@@ -1,0 +1,100 @@
+"""How much of each zoo model its reference exercises, in one table: zoo_proof.py FOLDER [--only NAME,...] [--page FILE]
+
+Makes each model from its recipe below FOLDER, imports it (`snakemake reports/NAME.inspect.json`), notes what its hub says
+of the proof, and removes what was made, since the zoo is far larger than most disks. A run that was ended goes on where it
+was. `--page` writes docs/zoo-proof.md from what has been noted so far.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+_HEAD = """# Coverage of the proof over the zoo
+
+Made by `python benchmarks/zoo_proof.py FOLDER --page docs/zoo-proof.md`: {count} of the zoo's {all} models, each made from
+its recipe and imported once. What the columns mean: [design.md](design.md), "Coverage of the proof". Weights are random but
+for scale, so that shares below 1 say how many units of such a network are dead on noise, not that samples are missing;
+"looked at" counts the samples that the allowance sufficed for. {summary}
+
+| model | weights | rows | branches | stuck | samples looked at | hardest to notice | CPU s of the import |
+|---|---|---|---|---|---|---|---|
+"""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--only", default="")
+    parser.add_argument("--page", type=Path)
+    args = parser.parse_args()
+    args.folder.mkdir(parents=True, exist_ok=True)
+    notes = args.folder / "proof.jsonl"
+    known = {entry["model"]: entry for entry in _read(notes)}
+    recipes = list(yaml.safe_load((ROOT / "configs" / "zoo.yaml").read_text()))
+    for name in [n for n in recipes if not args.only or n in args.only.split(",")]:
+        if name not in known:
+            known[name] = _measure(args.folder, name)
+            with notes.open("a") as file:
+                file.write(json.dumps(known[name]) + "\n")
+    if args.page:
+        args.page.write_text(_page([known[name] for name in recipes if name in known], len(recipes)))
+    return 0
+
+
+def _read(notes: Path) -> list[dict]:
+    return [json.loads(line) for line in notes.read_text().splitlines()] if notes.exists() else []
+
+
+def _measure(folder: Path, name: str) -> dict:
+    """What the model's hub says; "error" where there is none."""
+    work = folder / "work"
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir()
+    command = [sys.executable, "-m", "snakemake", "-s", str(ROOT / "Snakefile"), f"reports/{name}.inspect.json"]
+    run = subprocess.run([*command, "--cores", "1"], cwd=work, capture_output=True, text=True)
+    hubs = [path for path in work.glob("intermediate/*/hub.json") if not json.loads(path.read_text()).get("error")]
+    if run.returncode or not hubs:
+        entry = {"model": name, "error": (run.stderr.strip().splitlines() or ["no hub"])[-1][:300]}
+    else:
+        hub = json.loads(hubs[0].read_text())
+        entry = {"model": name, **{key: hub[key] for key in ("coverage", "weakest", "step", "parameters_count")}}
+    shutil.rmtree(work, ignore_errors=True)
+    return entry
+
+
+def _page(entries: list[dict], count: int) -> str:
+    found = [entry for entry in entries if "error" not in entry]
+    shares = [entry["coverage"]["weights"] for entry in found if entry["coverage"].get("weights") is not None]
+    summary = (
+        f"All weights but 1 % influence an output in {sum(share >= 0.99 for share in shares)} of {len(shares)}, "
+        f"half of them at least in {sum(share >= 0.5 for share in shares)}."
+    )
+    lines = [_HEAD.format(count=len(found), all=count, summary=summary)]
+    for entry in entries:
+        if "error" in entry:
+            lines.append(f"| {entry['model']} | {entry['error']} | | | | | | |\n")
+            continue
+        coverage, weakest = entry["coverage"], entry["weakest"]
+        cells = [_share(coverage.get(key)) for key in ("weights", "rows", "branches", "stuck")]
+        looked = coverage.get("samples_looked_at", "")
+        hardest = f"`{weakest[0]['tensor']}` by {weakest[0]['smallest_change_noticed']:.1g}" if weakest else ""
+        lines.append(
+            f"| {' | '.join([entry['model'], *cells, str(looked), hardest])} | {entry['step']['cpu_seconds']} |\n"
+        )
+    return "".join(lines)
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2%}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,43 @@
+"""Compare a converted float file with its source tensor by tensor."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "workflow"))
+
+from converter import report  # noqa: E402
+from converter.analysis import run_analysis  # noqa: E402
+from converter.errors import ParameterError  # noqa: E402
+from converter.hub import Hub  # noqa: E402
+from converter.step import ExportJob, ExportResult, measure  # noqa: E402
+from converter.versions import export_entries, step_versions  # noqa: E402
+
+
+def analyse(hub: Hub, job: ExportJob, output: Path) -> None:
+    from converter.divergence.layers import layer_differences
+
+    table = layer_differences(hub, job, export, output.parent)
+    versions = step_versions(*export_entries("layer_differences", hub.framework))
+    table |= {"steps": [measure("layer_differences")], "versions": versions}
+    report.write(output, table)
+    print(f"{output}  {table['summary']}", flush=True)
+
+
+def export(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
+    """The file as its export step writes it: the same bytes."""
+    extension = Path(job.target).suffix
+    if job.backend != "default":
+        raise ParameterError(f"backend {job.backend}: the layers of its files are not compared; leave backend out")
+    if extension == ".onnx" and hub.framework == "tensorflow":
+        from converter.tf.onnx_export import export as export_file
+    elif extension == ".onnx":
+        from converter.torch.onnx_export import export as export_file
+    elif hub.framework == "tensorflow":
+        from converter.tf.tflite_export import export as export_file
+    else:
+        from converter.torch.tflite_export import export as export_file
+    return export_file(hub, job, staged)
+
+
+if __name__ == "__main__":
+    sys.exit(run_analysis("layer_differences", analyse))

@@ -1,0 +1,141 @@
+"""Operators that are written out as others before a graph reaches tf2onnx or the TFLite converter."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from export_tflite import export_model as to_tflite
+from tf_hub import make_hub
+
+from converter.errors import UnsupportedError
+from converter.runtimes import OnnxModel, TFLiteModel
+from converter.step import ExportJob
+from converter.tf.graph import GraphDef
+from converter.tf.new_axes import expand_new_axes
+from converter.tf.onnx_export import export as to_onnx
+
+
+@pytest.mark.parametrize("mode", ["plain", "half_pixel_centers", "align_corners"])
+def test_bicubic_resizing_of_free_sizes(mode, tmp_path):
+    """TensorFlow rounds distances to 1/1024, and only with half pixel centres gives none of the weight to the edge."""
+    flags = {} if mode == "plain" else {mode: True}
+
+    def resize(x):
+        size = tf.shape(x)[1:3]
+        fixed = tf.raw_ops.ResizeBicubic(images=x, size=[11, 1], **flags)
+        return fixed, tf.raw_ops.ResizeBicubic(images=x, size=size * 2 + 1, **flags)
+
+    hub = make_hub(
+        tmp_path / "hub", resize, [tf.TensorSpec([None, None, None, 2], tf.float32, "x")], ["fixed", "larger"]
+    )
+    assert to_onnx(hub, ExportJob("converted/x.onnx"), tmp_path / "x.onnx").verification.passed
+    assert to_tflite(hub, ExportJob("converted/x.tflite"), tmp_path / "x.tflite").verification.passed
+    rng = np.random.default_rng(1)
+    for shape in ((1, 5, 7, 2), (2, 8, 3, 2), (1, 1, 2, 2)):
+        image = rng.standard_normal(shape).astype(np.float32)
+        for model in (OnnxModel(tmp_path / "x.onnx"), TFLiteModel(tmp_path / "x.tflite")):
+            for actual, expected in zip(model.run([image]), resize(tf.constant(image)), strict=True):
+                np.testing.assert_allclose(actual, expected, atol=5e-6)
+
+
+SLICES = {
+    "in front": lambda x: x[None],
+    "several": lambda x: x[None, None, :, :],
+    "between": lambda x: x[:, None, 1:, None],
+    "behind an ellipsis": lambda x: x[..., None],
+    "around an ellipsis": lambda x: x[None, ..., None, 0, None],
+    "with a dropped axis": lambda x: x[1, None, ::2],
+    "at the end": lambda x: x[:, :, None],
+}
+
+
+@pytest.mark.parametrize("name", SLICES)
+def test_new_axes_of_a_slice(name, tmp_path):
+    function = tf.function(SLICES[name], input_signature=[tf.TensorSpec([None, None, 4], tf.float32, "x")])
+    graph = function.get_concrete_function().graph
+    graph_def = GraphDef()
+    graph_def.CopyFrom(graph.as_graph_def())
+    expand_new_axes(graph_def)
+    assert not any(node.op == "StridedSlice" and node.attr["new_axis_mask"].i for node in graph_def.node)
+    assert any(node.op == "ExpandDims" for node in graph_def.node)
+    x = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+    with tf.Graph().as_default() as changed:
+        tf.import_graph_def(graph_def, name="")
+    with tf.compat.v1.Session(graph=changed) as session:
+        actual = session.run(graph.outputs[0].name, {graph.inputs[0].name: x})
+    np.testing.assert_array_equal(actual, SLICES[name](x))
+
+
+def test_a_causal_mask_of_free_size_in_tensorflow_lite(tmp_path):
+    def attend(x):
+        length = tf.shape(x)[1]
+        mask = tf.linalg.band_part(tf.ones([length, length], tf.bool), -1, 0)[None, :, :]
+        scores = tf.where(mask, x @ tf.transpose(x, [0, 2, 1]), -1e9)
+        return tf.nn.softmax(scores) @ x
+
+    hub = make_hub(tmp_path / "hub", attend, [tf.TensorSpec([None, None, 4], tf.float32, "x")], ["y"])
+    assert to_tflite(hub, ExportJob("converted/x.tflite"), tmp_path / "x.tflite").verification.passed
+    model = TFLiteModel(tmp_path / "x.tflite")
+    for shape in ((1, 5, 4), (3, 9, 4)):
+        x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+        np.testing.assert_allclose(model.run([x])[0], attend(tf.constant(x)), atol=1e-5)
+
+
+def magnitudes(x):
+    return tf.abs(tf.signal.stft(x, 10, 5, fft_length=12))
+
+
+def parts(x):
+    spectrum = tf.signal.rfft(x, [10]) * tf.signal.rfft(tf.constant([0.1, 0.2, 0.3]), [10])
+    return tf.math.real(spectrum), tf.math.imag(tf.math.conj(spectrum) - 1.0), tf.signal.irfft(spectrum, [7])
+
+
+def mixed(x):
+    """The layer of FNet, and back."""
+    spectrum = tf.signal.fft2d(tf.cast(x, tf.complex64))
+    return tf.math.real(spectrum), tf.abs(tf.signal.ifft2d(tf.transpose(spectrum, [0, 2, 1])))
+
+
+def image(x):
+    spectrum = tf.signal.rfft2d(x, [5, 8])
+    return tf.abs(spectrum), tf.signal.irfft2d(spectrum[:, :, :4] * 2.0, [6, 6])
+
+
+@pytest.mark.parametrize(
+    ("function", "shape", "outputs"),
+    [
+        (magnitudes, [None, None], ["y"]),
+        (magnitudes, [None, 40], ["y"]),
+        (parts, [None, 6], ["re", "im", "signal"]),
+        (mixed, [None, 6, 5], ["re", "back"]),
+        (image, [None, 6, 5], ["size", "back"]),
+    ],
+)
+def test_fourier_transforms_of_any_length(function, shape, outputs, tmp_path):
+    hub = make_hub(tmp_path / "hub", function, [tf.TensorSpec(shape, tf.float32, "x")], outputs)
+    onnx = to_onnx(hub, ExportJob("converted/x.onnx"), tmp_path / "x.onnx")
+    lite = to_tflite(hub, ExportJob("converted/x.tflite"), tmp_path / "x.tflite")
+    for result in (onnx, lite):
+        assert result.verification.passed, result.verification.message
+        assert not result.verification.weak_evidence
+
+
+def test_a_length_that_is_a_power_of_two_keeps_its_operator(tmp_path):
+    hub = make_hub(
+        tmp_path / "hub", lambda x: tf.abs(tf.signal.rfft(x)), [tf.TensorSpec([None, 8], tf.float32, "x")], ["y"]
+    )
+    result = to_tflite(hub, ExportJob("converted/x.tflite"), tmp_path / "x.tflite")
+    assert result.verification.passed and result.notes == []
+
+
+def test_a_transform_of_free_length_is_refused_in_words(tmp_path):
+    hub = make_hub(
+        tmp_path / "hub",
+        lambda x: tf.abs(tf.signal.rfft(x)),
+        [tf.TensorSpec([None, None], tf.float32, "x")],
+        ["y"],
+        batch_dynamic=True,
+    )
+    with pytest.raises(UnsupportedError, match="powers of two only.*input_shape"):
+        to_tflite(hub, ExportJob("converted/x.tflite"), tmp_path / "x.tflite")
