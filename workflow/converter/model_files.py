@@ -46,6 +46,11 @@ class ModelFile:
     input_quantization: list[tuple[float, int]] | None = None
     output_quantization: list[tuple[float, int]] | None = None
 
+    @property
+    def quantizes(self) -> bool:
+        """Whether an input or output of the file is quantized."""
+        return any(scale for scale, _ in [*(self.input_quantization or []), *(self.output_quantization or [])])
+
 
 def is_source(path: str) -> bool:
     return Path(path).suffix not in _RUNTIMES
