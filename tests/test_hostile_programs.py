@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import io
 import json
 import os
@@ -15,6 +16,8 @@ import pytest
 from imports import run_step
 
 torch = pytest.importorskip("torch")
+
+from converter.torch.size_expressions import is_size_expression  # noqa: E402
 
 _MODEL, _SAMPLES = "model/models/model.json", "model/data/sample_inputs/model.pt"
 
@@ -76,6 +79,87 @@ def test_code_in_place_of_a_size(name: str, tmp_path: Path) -> None:
     assert "in place of a size" in refused(source, tmp_path)
 
 
+def _hidden_call(folder: Path) -> str:
+    """`exec` is in parentheses, and its text in numbers: sympy knows the names of all builtin functions."""
+    code = f"import os; os.mkdir({str(folder / 'pwned')!r})"
+    return f"(exec)({'+'.join(f'(chr)({ord(letter)})' for letter in code)})"
+
+
+@pytest.mark.parametrize("make", [_hidden_call, lambda folder: f"Max(Symbol('s0'), {_hidden_call(folder)})"])
+def test_code_in_place_of_a_size_without_a_call_by_name(make: Callable[[Path], str], tmp_path: Path) -> None:
+    source = _changed(tmp_path, lambda program: _with_expressions(program, make(tmp_path)))
+    assert "in place of a size" in refused(source, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("(exec)(1)", "exec(1)", "Max(exec, 1)", "s0.subs(1)", "s0(1)", "(s0)(1)", "Max(*s0)", "Max(s0, key=exec)"),
+        *(
+            "lambda: 1",
+            "[1]",
+            "s0 if s0 else s1",
+            "__import__",
+            "\uff45\uff58\uff45\uff43(1)",
+            "Max(1,\n2)",
+            "s0 # s1",
+            "0 .real",
+        ),
+        *("Symbol('s0', exec=True)('a')", "Symbol('s0', x=exec)", "'a'", "9!", "Integer(2)(3)", ""),
+        # what would take all time and memory
+        *(
+            "9**9**9",
+            "Pow(Integer(9), Integer(99999999))",
+            "Pow(Pow(Integer(9), Integer(60)), Integer(60))",
+            "1e9999999",
+        ),
+        *("LShift(Integer(1), Integer(99999999))", "Float('1e99999999', precision=53)", "-" * 100000 + "1", "9" * 5000),
+    ],
+)
+def test_texts_that_are_no_sizes(text: str) -> None:
+    assert not is_size_expression(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Add(FloorDiv(Symbol('s77', positive=True, integer=True), Integer(2)), Integer(1))",
+        "Max(Integer(1), TruncToInt(Mul(Float('1.5', precision=53), ToFloat(Symbol('s27', integer=True)))))",
+        "GreaterThan(Symbol('u0', integer=True), Integer(0))",
+        *(
+            "Pow(Symbol('s0'), Integer(-1))",
+            "Rational(1, 2)",
+            "s0",
+            "2*s0 + 1",
+            "s0 // 2",
+            "s0**2",
+            "-s0",
+            "s0 >= 2",
+            "True",
+            "oo",
+        ),
+    ],
+)
+def test_texts_that_are_sizes(text: str) -> None:
+    assert is_size_expression(text)
+
+
+def test_sizes_that_are_computed(tmp_path: Path) -> None:
+    class Model(torch.nn.Module):
+        def forward(self, x, y):
+            z = torch.cat([x, x, y])
+            return z.reshape(-1, z.shape[0]), x[: x.shape[0] // 2 + 1], torch.arange(x.shape[0] * x.shape[1] + 3)
+
+    dims = {0: torch.export.Dim.AUTO, 1: torch.export.Dim.AUTO}
+    example = (torch.ones(6, 8), torch.ones(4, 8))
+    torch.export.save(torch.export.export(Model(), example, dynamic_shapes=(dims, dims)), tmp_path / "model.pt2")
+    from converter.torch.archives import load_program
+
+    _, module = load_program(tmp_path / "model.pt2", trusted=False)
+    for actual, expected in zip(module(*example), Model()(*example), strict=True):
+        assert torch.equal(actual, expected)
+
+
 def _calls(target: str, **inputs: dict) -> Callable[[dict], None]:
     def change(program: dict) -> None:
         node = program["graph_module"]["graph"]["nodes"][-1]
@@ -117,6 +201,35 @@ def test_modules_in_the_structure_of_inputs(tmp_path: Path) -> None:
     assert "this" not in sys.modules
     assert "module this" in refused(_changed(tmp_path, change), tmp_path)
     assert "this" not in sys.modules
+
+
+@pytest.mark.parametrize("name", ["os:environ", "sys:modules", "torch:nn.Linear", "json:decoder.JSONDecoder"])
+def test_keys_of_outputs_that_are_no_members_of_enumerations(name: str, tmp_path: Path) -> None:
+    """The value of an environment variable would be the name of an output."""
+
+    def change(program: dict) -> None:
+        call = program["graph_module"]["module_call_graph"][0]["signature"]
+        version, leaf = json.loads(call["out_spec"])
+        key = json.dumps([{"__enum__": True, "fqn": name, "name": "HOME"}])
+        call["out_spec"] = json.dumps([version, {"type": "builtins.dict", "context": key, "children_spec": [leaf]}])
+
+    assert name in refused(_changed(tmp_path, change), tmp_path)
+
+
+class _Key(enum.Enum):
+    SCORE = 1
+
+
+def test_keys_of_outputs_that_are_members_of_enumerations(tmp_path: Path) -> None:
+    class Model(torch.nn.Module):
+        def forward(self, x):
+            return {_Key.SCORE: x + 1}
+
+    torch.export.save(torch.export.export(Model(), (torch.ones(2, 4),)), tmp_path / "model.pt2")
+    from converter.torch.archives import load_program
+
+    _, module = load_program(tmp_path / "model.pt2", trusted=False)
+    assert torch.equal(module(torch.ones(2, 4))[_Key.SCORE], torch.full((2, 4), 2.0))
 
 
 def _hidden_names(folder: Path) -> bytes:

@@ -100,6 +100,38 @@ def test_names_that_python_finds_first_anyway_are_fine(work):
     assert load_script(Path("net.py")).module.value == os.sep
 
 
+def test_libraries_look_for_nothing_beside_a_script(work, monkeypatch):
+    """They ask for other libraries that need not be installed; beside a script there may be a stranger's files."""
+    library = """
+import importlib
+def optional():
+    try:
+        import optional_q
+    except ImportError:
+        return False
+    return True
+known = optional()
+def named(name):
+    return importlib.import_module(name)
+"""
+    write("site-packages/library_q.py", library)
+    write("nets/optional_q.py", "open('pwned', 'w')\n")
+    write("nets/blocks_q.py", "value = 1\n")
+    write("nets/net.py", "import library_q\nknown, library = library_q.known, library_q\n")
+    monkeypatch.syspath_prepend(work / "site-packages")
+    record = Record()
+    with recorded(record):
+        module = load_file("nets/net.py")
+        assert not module.known and not module.library.optional()  # while it loads, and when it is called
+        assert module.library.named("blocks_q").value == 1  # a name that it was given may be the user's
+    assert not Path("pwned").exists()
+    assert files_of(record.to_json()) == ["nets/blocks_q.py", "nets/net.py"]
+    write("nets/net.py", "import optional_q\n")
+    with recorded(Record()):
+        load_file("nets/net.py")
+    assert Path("pwned").exists()  # the script's own import
+
+
 @pytest.mark.parametrize("parameter", ["network_script", "quantization.load"])
 @pytest.mark.parametrize("name", ["net.py", "net", "the net.txt"])
 def test_a_script_that_ends_the_program_is_a_sentence(work, parameter, name):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import dis
 import functools
 import hashlib
 import importlib
@@ -34,6 +35,7 @@ _SUFFIXES = ("py", "pyc", "so", "pyd")
 _SAVED_MODEL = ("saved_model.pb", "saved_model.pbtxt")
 # A step's own temporary directory (sandbox/directory.py): what is written there is a product of the step.
 _TEMPORARY = "converter-step-"
+_IMPORT_NAME = dis.opmap["IMPORT_NAME"]
 
 
 @functools.lru_cache(maxsize=None)  # noqa: UP033  (Python 3.7)
@@ -69,7 +71,7 @@ class Record:
     files: by absolute path, (size, mtime in ns, SHA-256) of the very bytes that were run. tried: by folder of the user's,
     the names that imports looked for there, found or not. packages: files that would make packages of the names of modules,
     and then be found before them. scripts: the folders of scripts, where Python would look first.
-    path: what was added to sys.path.
+    path: what was added to sys.path. beside: the same while a script still loads; no library finds modules there.
     """
 
     def __init__(self) -> None:
@@ -78,6 +80,7 @@ class Record:
         self.packages: set = set()
         self.scripts: list = []
         self.path: list = []
+        self.beside: set = set()
         self._start: int = 0
         self._temporary: str | None = None
 
@@ -96,6 +99,8 @@ class Record:
         ]
         if not any(map(is_users, searched)):
             return None
+        if path is None and self.beside & set(searched) and _by_a_library():
+            return self._of_libraries(name)
         spec = PathFinder.find_spec(name, path, target)
         _refuse_model(name, spec)
         origin = spec.origin if spec is not None and spec.has_location else None
@@ -119,6 +124,19 @@ class Record:
         if spec.submodule_search_locations is None:
             self.packages.add(os.path.join(os.path.splitext(os.path.abspath(origin))[0], "__init__.py"))
         return spec
+
+    def _of_libraries(self, name: str) -> ModuleSpec:
+        """What a library finds that looks for another one: nothing beside a script, which may lie among a stranger's files."""
+        folders = [
+            folder for folder in sys.path if os.path.abspath(folder) not in self.beside or sys.path.count(folder) > 1
+        ]
+        for finder in sys.meta_path:
+            if finder is self:
+                continue
+            spec = finder.find_spec(name, folders if finder is PathFinder else None)
+            if spec is not None:
+                return spec
+        raise ModuleNotFoundError(f"No module named {name!r} (what lies beside a script is no library)", name=name)
 
     def add(self, path: str) -> bytes:
         """Record a file, and return its bytes."""
@@ -186,6 +204,18 @@ def _refuse_model(name: str, spec: ModuleSpec | None) -> None:
     for folder in (spec.submodule_search_locations if spec is not None else None) or ():
         if is_users(folder) and any(os.path.exists(os.path.join(folder, file)) for file in _SAVED_MODEL):
             raise ModuleNotFoundError(f"No module named {name!r} ({_shown(folder)} is a SavedModel)", name=name)
+
+
+def _by_a_library() -> bool:
+    """Whether an import statement of a library asks.
+
+    What libraries import by a name that they were given (importlib.import_module, pickle) may well be the user's.
+    """
+    frame = sys._getframe(2)
+    while frame is not None and frame.f_code.co_filename.startswith("<frozen importlib"):
+        frame = frame.f_back
+    file = "" if frame is None else frame.f_code.co_filename
+    return os.path.isabs(file) and not is_users(file) and frame.f_code.co_code[frame.f_lasti] == _IMPORT_NAME
 
 
 def _on_disk(path: str) -> str:
@@ -295,6 +325,7 @@ def load_file(path: str) -> types.ModuleType:
         sys.meta_path.insert(0, record)
     entries = [root, folder] if parts else [folder]
     sys.path[:0] = entries
+    record.beside.update(entries)
     if not os.path.isfile(os.path.join(folder, "__init__.py")):
         record.scripts.append(folder)
     try:

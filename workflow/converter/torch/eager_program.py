@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-__all__ = ["EagerProgram", "value_read"]
+__all__ = ["EagerProgram", "misdescribed", "value_read"]
 
 _aten = torch.ops.aten
 
@@ -25,6 +25,7 @@ def value_read(program: torch.export.ExportedProgram) -> str | None:
     """The first operator that makes a number, or a choice, of the values of an input: "item in forward (net.py, line 12)".
 
     A trace has the example's for ever. None where there is none; what comes of weights alone is the same for every input.
+    Graphs within the graph are not followed: they may read and choose, so that whatever runs one on an input counts.
     """
     inputs = set(program.graph_signature.user_inputs)
     follows: set[torch.fx.Node] = set()
@@ -35,11 +36,44 @@ def value_read(program: torch.export.ExportedProgram) -> str | None:
             continue
         follows.add(node)
         tensors = [s for s in node.all_input_nodes if s in follows and isinstance(s.meta.get("val"), torch.Tensor)]
-        chooses = str(node.target) in ("cond", "while_loop")
+        chooses = isinstance(node.target, torch._ops.HigherOrderOperator)
         reads = isinstance(node.meta.get("val"), torch.SymInt | torch.SymFloat | torch.SymBool | int | float)
         if tensors and (chooses or (reads and node.target not in _SIZES)):
             return _place(node)
     return None
+
+
+class _Checked(torch.fx.Interpreter):
+    """Runs a program's graph, and finds the first node that gives a number where the program has a tensor, or otherwise."""
+
+    wrong: str | None = None
+
+    def run_node(self, node: torch.fx.Node) -> object:
+        result = super().run_node(node)
+        if self.wrong is None and node.op == "call_function" and not _is_of_kind(result, node.meta.get("val")):
+            self.wrong = _place(node)
+        return result
+
+
+def misdescribed(program: torch.export.ExportedProgram, inputs: Sequence[torch.Tensor]) -> str | None:
+    """The first operator whose result is a number where the program says a tensor, or the other way round.
+
+    What reads values is told by that (`value_read`), and a file may say anything. None where all is as it says.
+    """
+    checked = _Checked(program.module(check_guards=False))
+    with torch.no_grad():
+        checked.run(*inputs)
+    return checked.wrong
+
+
+def _is_of_kind(result: object, described: object) -> bool:
+    if isinstance(described, list | tuple):
+        return (
+            isinstance(result, list | tuple)
+            and len(result) == len(described)
+            and all(map(_is_of_kind, result, described))
+        )
+    return described is None or isinstance(result, torch.Tensor) == isinstance(described, torch.Tensor)
 
 
 def _place(node: torch.fx.Node) -> str:

@@ -28,9 +28,10 @@ from converter.torch.evidence import (
 )
 from converter.torch.flat import flat_outputs, to_arrays
 from converter.torch.inputs import Inputs
+from converter.torch.kept_state import kept_state
 from converter.torch.loading import Source, fold_parametrizations
 from converter.torch.quantized_script import output_steps
-from converter.torch.tracing import TraceError, export_program, reason, to_torchscript
+from converter.torch.tracing import TraceError, export_program, quiet, reason, to_torchscript
 
 if TYPE_CHECKING:
     from converter.step import ImportSpec
@@ -76,6 +77,13 @@ def write_hub(source: Source, inputs: Inputs, first_calls: FirstCalls, spec: Imp
             obstacle = obstacle or (attempt, outputs, reference, str(error))
             continue
         check_still(source, attempt, reference.runs)
+        with quiet():
+            state = kept_state(program)
+        if state is not None:
+            raise UnsupportedError(
+                f"{source.path}: forward of {source.name} keeps state in {state} from call to call, so that no file computes "
+                "what it does: convert a module that takes its state as an input and returns it"
+            )
         notes, decisions = list(source.notes), list(source.decisions)
         if attempt is not inputs:
             size = attempt.specs[0].shape[0]

@@ -11,12 +11,13 @@ import torch
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
-from converter.errors import ParameterError, SourceError
+from converter.errors import ParameterError, SourceError, UntrustedError
 from converter.network_script import NetworkScript, build, load_script
 from converter.torch.archives import checked_kind, load_program, load_torchscript
 from converter.torch.checkpoints import choose_module, choose_state, find_weights
 from converter.torch.names import check_module
 from converter.torch.pickles import load_pickled
+from converter.torch.program_trust import TRUST
 from converter.torch.quantized_script import refuse_unwritable
 
 if TYPE_CHECKING:
@@ -58,11 +59,17 @@ def load_source(spec: ImportSpec) -> Source:
         refuse_unwritable(path, module)
         return Source(path, kind, module, None, script)
     found = find_weights(path, load_pickled(path, script, spec.trusted), spec.state_dict_key)
+    for value in found.values():
+        if isinstance(value, torch.nn.Module):
+            _check_is_whole(path, value, spec.trusted)
     named = script.attribute(spec.network_name) if script is not None and spec.network_name is not None else None
-    chosen = choose_module(path, found, named if inspect.isclass(named) else None)
-    if chosen is None:
-        return _from_state(path, found, script, spec)
-    source = _from_module(path, chosen[1], script)
+    try:
+        chosen = choose_module(path, found, named if inspect.isclass(named) else None)
+        if chosen is None:
+            return _from_state(path, found, script, spec)
+        source = _from_module(path, chosen[1], script)
+    except RecursionError:
+        raise SourceError(f"{path} holds a module that contains itself, or modules nested without end") from None
     if len(found) > 1:
         rest = ", ".join(name for name in found if name != chosen[0])
         source.notes.append(
@@ -77,18 +84,18 @@ def _from_module(path: Path, module: torch.nn.Module, script: NetworkScript | No
     if isinstance(module, torch.nn.DataParallel | torch.nn.parallel.DistributedDataParallel):
         module = module.module
         notes.append("the wrapper for several GPUs was taken off")
-    try:
-        _check_is_whole(path, module)
-        check_module(path, module)
-        check_is_model(path, module)
-        complete_old_modules(module)
-        module.eval()
-    except RecursionError:
-        raise SourceError(f"{path} holds a module that contains itself, or modules nested without end") from None
+    check_module(path, module)
+    check_is_model(path, module)
+    complete_old_modules(module)
+    module.eval()
     return Source(path, "module", module, None, script, notes)
 
 
-def _check_is_whole(path: Path, module: torch.nn.Module) -> None:
+# What a module of a file may not have as its own: torch and the checks here call these of torch.nn.Module.
+_METHODS = {"forward", *(name for name, value in vars(torch.nn.Module).items() if callable(value))}
+
+
+def _check_is_whole(path: Path, module: torch.nn.Module, trusted: bool) -> None:
     """A pickled module is any set of attributes; without these none of torch.nn's own functions works."""
     mappings = [name for name, value in vars(torch.nn.Module()).items() if isinstance(value, dict)]
     kinds = {"_modules": torch.nn.Module, "_parameters": torch.Tensor, "_buffers": torch.Tensor}
@@ -106,8 +113,21 @@ def _check_is_whole(path: Path, module: torch.nn.Module) -> None:
             for name, kind in kinds.items()
             if not wrong and not all(value is None or isinstance(value, kind) for value in vars(part)[name].values())
         ]
+        if isinstance(part, torch.nn.DataParallel | torch.nn.parallel.DistributedDataParallel):
+            wrong += [] if wrong or isinstance(part._modules.get("module"), torch.nn.Module) else ["module"]
         if wrong:
             raise SourceError(f"{path} is damaged: its {type(part).__name__} has no sound {wrong[0]}")
+        own = sorted(_METHODS & vars(part).keys())
+        if own and not trusted:
+            raise UntrustedError(
+                f"{path} replaces {own[0]} of its {type(part).__name__}: save the module without that, or {TRUST}"
+            )
+        for name, value in [*part._parameters.items(), *part._buffers.items()]:
+            if value is not None and (value.is_meta or value.layout not in (torch.strided, torch.sparse_coo)):
+                lacks = "has no values" if value.is_meta else f"has the layout {value.layout}"
+                raise SourceError(
+                    f"{path}: {name} of its {type(part).__name__} {lacks}, which no exporter takes: save it as a dense tensor"
+                )
         pending += [child for child in part._modules.values() if child is not None]
 
 

@@ -24,6 +24,7 @@ from converter.errors import SourceError, UntrustedError
 from converter.network_script import NetworkScript
 from converter.torch.legacy_pickles import CONTAINER_CLASS, container_class, with_plain_classes
 from converter.torch.numpy_pickles import PLAIN
+from converter.torch.pickle_content import check_pickle_content
 from converter.torch.records import Archive
 
 __all__ = ["globals_in_file", "is_zip", "load_pickled", "pickle_streams", "unsafe_globals"]
@@ -256,6 +257,8 @@ def load_pickled(path: Path, script: NetworkScript | None, trusted: bool) -> obj
             f"{path} would run code when it is loaded: it names {listed}; give the network_script that defines the "
             "network, or write `trusted: true` if you know where the file comes from"
         )
+    if not refused:
+        check_pickle_content(path, is_zip(path), trusted)
     try:
         # Indices of a sparse tensor that lead out of it are looked for only on demand (torch 2.13).
         with torch.sparse.check_sparse_tensor_invariants():

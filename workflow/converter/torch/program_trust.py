@@ -8,18 +8,23 @@ its own. So the loader's own functions are replaced while it works.
 
 from __future__ import annotations
 
+import enum
 import operator
 import re
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
+from typing import BinaryIO
 
 import torch
 
 from converter.errors import UntrustedError
 from converter.torch.names import check_parts, check_program
+from converter.torch.pickle_content import check_pickle_content
+from converter.torch.size_expressions import is_size_expression
 
 __all__ = ["TRUST", "check_expression", "file_operator", "inert_loading"]
 
@@ -32,38 +37,11 @@ _FUNCTIONS = re.compile(
     r"torch\.(_?sym_\w+|_functorch\.predispatch\.\w+|_C\._set_grad_enabled|amp\.autocast_mode\._(enter|exit)_autocast)"
 )
 
-# What the expressions for symbolic sizes consist of.
-_EXPRESSION_FUNCTIONS = {
-    *("FloorDiv", "CleanDiv", "CeilDiv", "IntTrueDiv", "FloatTrueDiv", "Mod", "PythonMod", "ModularIndexing", "Where"),
-    *("Max", "Min", "Abs", "Pow", "PowByNatural", "FloatPow", "ToFloat", "TruncToInt", "TruncToFloat", "FloorToInt"),
-    *(
-        "CeilToInt",
-        "RoundToInt",
-        "Eq",
-        "Ne",
-        "Lt",
-        "Le",
-        "Gt",
-        "Ge",
-        "And",
-        "Or",
-        "Not",
-        "Identity",
-        "floor",
-        "ceiling",
-    ),
-}
-_SYMBOL = re.compile(r"Symbol\('(\w+)'(?:, \w+=(?:True|False))*\)")
-_EXPRESSION = re.compile(r"[\w\s+\-*/%(),.<>=!&|~]*")
-
 
 def check_expression(path: Path, text: str) -> None:
-    """Raise UntrustedError unless it consists of numbers, names, operators and sympy's size functions: sympy evaluates it."""
-    value = _SYMBOL.sub(r"\1", text)
-    calls = set(re.findall(r"([A-Za-z_]\w*)\s*\(", value))
-    attribute = re.search(r"[A-Za-z_)]\s*\.", value)
-    if not _EXPRESSION.fullmatch(value) or "__" in value or attribute or not calls <= _EXPRESSION_FUNCTIONS:
-        raise UntrustedError(f"{path} contains Python in place of a size ({value[:80]!r}); {TRUST}")
+    """Raise UntrustedError unless it is an expression of sizes: sympy evaluates it as Python."""
+    if not is_size_expression(text):
+        raise UntrustedError(f"{path} contains Python in place of a size ({text[:80]!r}); {TRUST}")
 
 
 def file_operator(name: str) -> bool:
@@ -91,9 +69,10 @@ def inert_loading(path: Path) -> Iterator[None]:
         GraphModuleDeserializer.deserialize_operator,
     )
 
-    def load_weights(*args: object, **options: object) -> object:
+    def load_weights(stream: BinaryIO, *args: object, **options: object) -> object:
+        noting(_check_content, stream)
         try:
-            return load(*args, **{**options, "weights_only": True})
+            return load(stream, *args, **{**options, "weights_only": True})
         except Exception as error:
             if "weights_only" in str(error).lower() or "Weights only" in str(error):
                 refuse(f"contains a pickle of more than tensors ({_reason(error)})")
@@ -110,10 +89,25 @@ def inert_loading(path: Path) -> Iterator[None]:
             refuse(f"calls {name}, which is no operator of tensors")
         return target
 
-    def import_module(name: str) -> ModuleType:
-        if name not in sys.modules:
-            refuse(f"names the module {name} in the structure of its inputs")
-        return sys.modules[name]
+    def import_module(name: str) -> object:
+        """Of the function that makes a defaultdict's new values."""
+        if name != "builtins":
+            refuse(f"names the module {name} in the structure of its inputs or outputs")
+        return SimpleNamespace(**{kind.__name__: kind for kind in (list, dict, set, tuple, int, float, str, bool)})
+
+    def find_member(item: dict) -> object:
+        """Of an enumeration, as a key; torch looks for it in any object of any module, such as os.environ."""
+        if "__enum__" not in item:
+            return item
+        module, _, names = str(item["fqn"]).partition(":")
+        if module not in sys.modules:
+            refuse(f"names the module {module} in the structure of its inputs or outputs")
+        found = sys.modules[module]
+        for name in names.split("."):
+            found = vars(found).get(name) if isinstance(found, type | ModuleType) else None
+        if not (isinstance(found, type) and issubclass(found, enum.Enum)):
+            refuse(f"names {item['fqn']}, which is no enumeration, in the structure of its inputs or outputs")
+        return found[item["name"]]
 
     read_program, read_artifact = ExportedProgramDeserializer.deserialize, serialize.deserialize_torch_artifact
 
@@ -144,6 +138,7 @@ def inert_loading(path: Path) -> Iterator[None]:
         (torch._C, "_pickle_load_obj", never("contains pickled objects")),
         (_package, "_load_aoti", never("contains compiled code")),
         (_pytree, "importlib", SimpleNamespace(import_module=import_module)),
+        (_pytree, "enum_object_hook", find_member),
         (GraphModuleDeserializer, "_parse_sym_expr", parse_expression),
         (GraphModuleDeserializer, "deserialize_operator", find_operator),
         (ExportedProgramDeserializer, "deserialize", check_names),
@@ -161,6 +156,16 @@ def inert_loading(path: Path) -> Iterator[None]:
             raise
     if refusals:
         raise refusals[0]
+
+
+def _check_content(path: Path, stream: BinaryIO) -> None:
+    """Raise UntrustedError where a pickle in the archive makes tensors anew, whose values are not in the file."""
+    content = stream.read()
+    stream.seek(0)
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(content)
+        file.flush()
+        check_pickle_content(Path(file.name), content.startswith(b"PK\x03\x04"), trusted=False, called=path)
 
 
 def _is_operator(target: object, name: str) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from converter.errors import SourceError
-from converter.torch.script_graph import all_nodes
+from converter.torch.kept_state import all_nodes
 
 __all__ = ["ROWS", "is_quantized", "output_steps", "refuse_unwritable"]
 

@@ -19,7 +19,7 @@ import torch
 from converter.errors import SourceError, UnsupportedError
 from converter.torch.inert import Inert
 
-__all__ = ["Archive", "check_sums", "check_tensors"]
+__all__ = ["Archive", "TensorSizes", "check_sums", "check_tensors", "record_sizes"]
 
 
 class Archive(zipfile.ZipFile):
@@ -49,17 +49,12 @@ def check_sums(path: Path) -> None:
 def check_tensors(path: Path) -> None:
     """Raise SourceError where a tensor of the TorchScript archive `path` is larger than the record that holds it."""
     with Archive(path) as archive:
-        # torch finds its records whatever the case of their names
-        sizes = {entry.filename.lower(): entry.file_size for entry in archive.infolist()}
         for name in archive.namelist():
-            folder, _, file = name.lower().rpartition("/")
-            if file not in ("data.pkl", "constants.pkl"):
+            if name.lower().rpartition("/")[2] not in ("data.pkl", "constants.pkl"):
                 continue
-            prefix = f"{folder}/{file.removesuffix('.pkl')}/"
-            records = {key.removeprefix(prefix): size for key, size in sizes.items() if key.startswith(prefix)}
             with archive.open(name) as stream:
                 try:
-                    _Tensors(path, stream, records).load()
+                    TensorSizes(path, stream, record_sizes(archive, name)).load()
                 except (MemoryError, UnsupportedError):
                     raise
                 except Exception as error:  # whatever the bytes lead the machine to
@@ -67,12 +62,19 @@ def check_tensors(path: Path) -> None:
                     raise SourceError(f"{path} is damaged: {name} in it: {text[:200]}") from error
 
 
+def record_sizes(archive: zipfile.ZipFile, pickle_name: str) -> dict[str, int]:
+    """Bytes of each record of a pickle's tensors, by its key in lower case: torch finds records whatever their case."""
+    prefix = pickle_name.lower().removesuffix(".pkl") + "/"
+    sizes = {entry.filename.lower(): entry.file_size for entry in archive.infolist()}
+    return {key.removeprefix(prefix): size for key, size in sizes.items() if key.startswith(prefix)}
+
+
 @dataclass
 class _Storage:
     elements: int
 
 
-class _Tensors(pickle.Unpickler):
+class TensorSizes(pickle.Unpickler):
     """Runs a pickle for its tensors' sizes. Nothing that it names is imported or called."""
 
     def __init__(self, path: Path, stream: BinaryIO, records: dict[str, int]) -> None:
@@ -102,6 +104,8 @@ def _item_size(storage: str) -> int:
         warnings.simplefilter("ignore")
         name = storage.removesuffix("Storage").lower()
         dtype = getattr(getattr(torch, storage, None), "dtype", None) or getattr(torch, name, None)
+    if name == "untyped":
+        return 1
     if not isinstance(dtype, torch.dtype):
         raise pickle.UnpicklingError(f"unknown type {storage}")
     return dtype.itemsize

@@ -9,15 +9,16 @@ from __future__ import annotations
 import math
 import operator
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import MappingProxyType
 
 import torch
 from torch.nn import functional
 
 from converter.errors import UnsupportedError
+from converter.torch.kept_state import all_nodes, changed_container
 
-__all__ = ["ScriptGraphModule", "all_nodes", "location", "script_constants", "state_kept"]
+__all__ = ["ScriptGraphModule", "location", "script_constants"]
 
 # Enumerations stand as numbers in TorchScript graphs (c10/core/ScalarType.h, MemoryFormat.h).
 _DTYPES = (
@@ -154,27 +155,16 @@ def script_constants(script: torch.jit.ScriptModule) -> list[tuple]:
     return found
 
 
-def state_kept(script: torch.jit.ScriptModule) -> str | None:
-    """An attribute that forward assigns to, if there is one."""
-    return next((node.s("name") for node in all_nodes(script.inlined_graph) if node.kind() == "prim::SetAttr"), None)
-
-
-def all_nodes(block: object) -> Iterator[object]:
-    """The nodes of a graph or a block, and of the blocks within them."""
-    for node in block.nodes():
-        yield node
-        for inner in node.blocks():
-            yield from all_nodes(inner)
-
-
 class ScriptGraphModule(torch.nn.Module):
     """The forward method of a script module, as plain Python; parameters and buffers keep their full names.
 
-    Raises UnsupportedError, while running, for what has no counterpart: state that forward changes, interface calls.
+    Raises UnsupportedError, here or while running, for what has no counterpart: state that forward changes, interface calls.
     """
 
     def __init__(self, script: torch.jit.ScriptModule) -> None:
         super().__init__()
+        if (attribute := changed_container(script)) is not None:
+            raise UnsupportedError(f"forward keeps state in the attribute {attribute}")
         self.original_name = script.original_name
         self._graph = script.inlined_graph
         self._defaults = [

@@ -19,14 +19,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from converter.errors import UntrustedError
+from converter.errors import SourceError, UntrustedError
 from converter.hub import Run, TensorSpec
 from converter.informative import typical
+from converter.torch.eager_program import misdescribed
 from converter.torch.flat import Call, flat_outputs, to_arrays, to_tensors
 from converter.torch.generated_code import refusals_raised
 from converter.torch.inputs import Inputs
+from converter.torch.kept_state import changed_attribute
 from converter.torch.loading import Source
-from converter.torch.script_graph import ScriptGraphModule, script_constants, state_kept
+from converter.torch.script_graph import ScriptGraphModule, script_constants
 from converter.torch.variations import moved
 from converter.verify import Tolerance, verify
 
@@ -66,9 +68,18 @@ def export_program(
     other leaves. Unknown dimensions of `inputs.specs` stay unknown. Raises
     TraceError where that cannot be.
     """
-    module = ScriptGraphModule(source.module) if source.kind == "torchscript" else source.module
+    try:
+        module = ScriptGraphModule(source.module) if source.kind == "torchscript" else source.module
+    except Exception as error:  # parts with the names of torch.nn.Module's own, and what forward changes
+        raise TraceError(reason(error)) from error
     is_flat = inputs.call.plain and only_tensors
     if source.kind == "program" and is_flat:
+        wrong = misdescribed(source.program, to_tensors(typical(runs)[-1].inputs))
+        if wrong is not None:
+            raise SourceError(
+                f"{source.path} is damaged: it says of {wrong} that it gives a tensor where it gives a number, or the other "
+                "way round; export the model again"
+            )
         return source.program
     target = module if is_flat else FlatModule(module, inputs.call)
     example = _example(inputs.specs, runs)
@@ -164,7 +175,7 @@ def to_torchscript(
     if not inputs.call.plain:
         raise TraceError("its arguments are not all tensors given by position")
     if source.kind == "torchscript":
-        if (attribute := state_kept(source.module)) is not None:
+        if (attribute := changed_attribute(source.module)) is not None:
             raise TraceError(f"forward keeps state in the attribute {attribute}")
         return source.module
     if source.kind == "program":
@@ -178,7 +189,7 @@ def to_torchscript(
             failures.append(reason(error))
             continue
         problem = _problem(script, outputs, [*runs, *fresh()])
-        if problem is None and (attribute := state_kept(script)) is not None:
+        if problem is None and (attribute := changed_attribute(script)) is not None:
             problem = f"keeps state in the attribute {attribute}"
         if problem is None:
             return script

@@ -1,0 +1,163 @@
+"""Pickled PyTorch files whose values are not in them, and modules that are not what their class says."""
+
+from __future__ import annotations
+
+import functools
+import io
+import json
+import zipfile
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from imports import run_step
+
+torch = pytest.importorskip("torch")
+
+
+class _Calls:
+    """Stands for what the pickle gives that calls a function while it is loaded."""
+
+    def __init__(self, function: Callable, *arguments: object) -> None:
+        self._call = function, arguments
+
+    def __reduce__(self):
+        return self._call
+
+
+class _MadeEmpty:
+    """Stands for an object that the pickle makes by its class's __new__ (NEWOBJ)."""
+
+    def __init__(self, kind: type, *arguments: object) -> None:
+        self._kind, self._arguments = kind, arguments
+
+    def __reduce__(self):
+        import copyreg
+
+        return copyreg.__newobj__, (self._kind, *self._arguments)
+
+    @property
+    def __class__(self):
+        return self._kind
+
+
+def _with_weight(value: object) -> torch.nn.Module:
+    linear = torch.nn.Linear(4, 3)
+    linear._parameters["weight"] = value
+    return torch.nn.Sequential(linear)
+
+
+def _parameter(value: object) -> _Calls:
+    return _Calls(torch._utils._rebuild_parameter, value, False, OrderedDict())
+
+
+def _rebuilt(storage: object) -> _Calls:
+    return _Calls(torch._utils._rebuild_tensor_v2, storage, 0, (3, 4), (4, 1), False, OrderedDict())
+
+
+def _with_new_part() -> torch.nn.Module:
+    module = torch.nn.Sequential(torch.nn.ReLU())
+    module._modules["1"] = _Calls(torch.nn.Linear, 4, 3)
+    return module
+
+
+def _from_type() -> torch.nn.Module:
+    return _with_weight(_Calls(torch._tensor._rebuild_from_type_v2, torch.FloatTensor, torch.Tensor, (3, 4), {}))
+
+
+_NEW = {
+    "tensor": lambda: _with_weight(_parameter(_Calls(torch.FloatTensor, 3, 4))),
+    "tensor by its class": lambda: _with_weight(_parameter(_MadeEmpty(torch.Tensor, 3, 4))),
+    "storage": lambda: _with_weight(_parameter(_rebuilt(_Calls(torch.FloatStorage, 12)))),
+    "tensor by another function": _from_type,
+    "module": _with_new_part,
+    "result of a function": lambda: _with_weight(
+        _parameter(_Calls(torch.nn.functional.dropout, torch.ones(3, 4), 0.5, True))
+    ),
+}
+
+
+@pytest.mark.parametrize("old", [False, True], ids=["zip", "old format"])
+@pytest.mark.parametrize("kind", _NEW)
+def test_values_that_are_not_in_the_file(kind: str, old: bool, tmp_path: Path) -> None:
+    """What lies in memory, and numbers of chance: two imports would differ, and each would be verified."""
+    source = tmp_path / "model.pt"
+    torch.save(_NEW[kind](), source, _use_new_zipfile_serialization=not old)
+    error = run_step("import_pytorch", source, tmp_path / "hub", input_shape="1,4").error
+    assert error is not None and error["kind"] == "UntrustedError", error
+    assert "not in the file" in error["message"] and str(source) in error["message"]
+
+
+@pytest.mark.parametrize("kind", ["tensor", "tensor by its class", "storage", "tensor by another function"])
+def test_values_that_are_not_in_a_program(kind: str, tmp_path: Path) -> None:
+    """A program's weights may be pickles within the archive."""
+    plain, source, weight = tmp_path / "plain.pt2", tmp_path / "model.pt2", io.BytesIO()
+    torch.export.save(torch.export.export(torch.nn.Linear(4, 3), (torch.ones(2, 4),)), plain)
+    torch.save(_NEW[kind]()[0]._parameters["weight"], weight)
+    with zipfile.ZipFile(plain) as archive:
+        entries = {name: archive.read(name) for name in archive.namelist()}
+    (name,) = (name for name in entries if name.endswith("/model_weights_config.json"))
+    config = json.loads(entries[name])
+    config["config"]["weight"] |= {"use_pickle": True, "tensor_meta": None}
+    entries[name] = json.dumps(config).encode()
+    entries[name.replace("model_weights_config.json", config["config"]["weight"]["path_name"])] = weight.getvalue()
+    with zipfile.ZipFile(source, "w") as archive:
+        for entry, content in entries.items():
+            archive.writestr(entry, content)
+    error = run_step("import_pytorch", source, tmp_path / "hub").error
+    assert error is not None and error["kind"] == "UntrustedError", error
+    assert "not in the file" in error["message"] and str(source) in error["message"]
+
+
+def test_a_record_that_is_too_short(tmp_path: Path) -> None:
+    """Mapped into memory, the rest would be what follows in the file."""
+    plain, source = tmp_path / "plain.pt", tmp_path / "model.pt"
+    torch.save(torch.nn.Sequential(torch.nn.Linear(4, 3)), plain)
+    with zipfile.ZipFile(plain) as archive, zipfile.ZipFile(source, "w") as changed:
+        for name in archive.namelist():
+            content = archive.read(name)
+            changed.writestr(name, content[:16] if name.endswith("/data/0") else content)
+    error = run_step("import_pytorch", source, tmp_path / "hub", input_shape="1,4").error
+    assert error is not None and error["kind"] == "SourceError" and "holds 16 bytes" in error["message"], error
+
+
+_OWN = ["modules", "eval", "train", "named_modules", "parameters", "state_dict", "named_children", "forward"]
+
+
+@pytest.mark.parametrize("name", _OWN)
+@pytest.mark.parametrize("value", [OrderedDict, 5, functools.partial(torch.nn.functional.relu)], ids=str)
+def test_methods_of_a_module_that_the_file_replaces(name: str, value: object, tmp_path: Path) -> None:
+    """The checks ask the module for its parts."""
+    module = torch.nn.Sequential(torch.nn.Linear(4, 3))
+    vars(module)[name] = value
+    torch.save(module, tmp_path / "model.pt")
+    error = run_step("import_pytorch", tmp_path / "model.pt", tmp_path / "hub", input_shape="1,4").error
+    assert error is not None and error["kind"] == "UntrustedError" and f"replaces {name}" in error["message"], error
+
+
+def _without_module() -> torch.nn.Module:
+    module = torch.nn.DataParallel(torch.nn.Linear(4, 3))
+    del module._modules["module"]
+    return module
+
+
+def _no_mapping() -> torch.nn.Module:
+    module = torch.nn.Sequential(torch.nn.Linear(4, 3))
+    vars(module)["_modules"] = 5
+    return module
+
+
+_UNSOUND = {
+    "wrapper of nothing": _without_module,
+    "no parts": _no_mapping,
+    "no values": lambda: _with_weight(torch.nn.Parameter(torch.empty(3, 4, device="meta"))),
+    "sparse rows": lambda: _with_weight(torch.nn.Parameter(torch.eye(4)[:3].to_sparse_csr(), requires_grad=False)),
+}
+
+
+@pytest.mark.parametrize("kind", _UNSOUND)
+def test_modules_that_are_not_sound(kind: str, tmp_path: Path) -> None:
+    torch.save(_UNSOUND[kind](), tmp_path / "model.pt")
+    error = run_step("import_pytorch", tmp_path / "model.pt", tmp_path / "hub", input_shape="1,4").error
+    assert error is not None and error["kind"] == "SourceError", error
