@@ -126,7 +126,9 @@ _OWN = ["modules", "eval", "train", "named_modules", "parameters", "state_dict",
 
 
 @pytest.mark.parametrize("name", _OWN)
-@pytest.mark.parametrize("value", [OrderedDict, 5, functools.partial(torch.nn.functional.relu)], ids=["class", "number", "function"])
+@pytest.mark.parametrize(
+    "value", [OrderedDict, 5, functools.partial(torch.nn.functional.relu)], ids=["class", "number", "function"]
+)
 def test_methods_of_a_module_that_the_file_replaces(name: str, value: object, tmp_path: Path) -> None:
     """The checks ask the module for its parts."""
     module = torch.nn.Sequential(torch.nn.Linear(4, 3))
