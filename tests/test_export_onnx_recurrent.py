@@ -51,7 +51,7 @@ def layers_hub(path: Path, library, layers: list) -> Hub:
 )
 def test_layers_of_keras_2_become_fused_operators(tmp_path, name, layers, operator, count):
     hub = layers_hub(tmp_path / "hub", tf_keras, layers(tf_keras.layers))
-    assert len({run.inputs[0].shape for run in hub.reference()}) == 2
+    assert {run.inputs[0].shape[1] for run in hub.reference()} == {7, 12}
     result, operators = convert(hub, tmp_path / "x.onnx")
     assert result.verification.passed and result.opset == 10
     assert operators[operator] == count and operators["Loop"] == 0

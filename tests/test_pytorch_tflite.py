@@ -79,7 +79,7 @@ def test_by_litert_the_batch_is_freed_again(tmp_path, only_litert):
 def test_by_litert_a_recurrent_network_has_a_batch_of_one(tmp_path, only_litert):
     result, _ = converted(tmp_path, "Tokens", "1,7")
     assert result.verification.passed
-    assert result.verification.samples == 4
+    assert result.verification.samples >= 4  # more where they exercise more of the model
     assert result.inputs[0].shape == (1, 7)
     assert result.inputs[0].dtype == "int64"
     assert any("the batch is fixed at 1" in note for note in result.notes)
