@@ -29,7 +29,7 @@ def test_markdown() -> None:
     text = coverage.markdown([_row(EVIL)], "Made today.")
     _harmless(text)
     (line,) = (line for line in text.splitlines() if "alert" in line)
-    assert line.replace("\\|", "").count("|") == 10  # of nine columns
+    assert line.replace("\\|", "").count("|") == 14  # of thirteen columns
     assert "](" not in line.replace("\\]", "") and "![" not in line.replace("\\[", "")
     assert "`code`" not in line and "*b*" not in line and "~~s~~" not in line
 

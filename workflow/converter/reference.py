@@ -83,13 +83,15 @@ def make_reference(
     keys: Mapping[str, np.ndarray] | None = None,
     user_inputs: Mapping[str, np.ndarray] | None = None,
     left_out: dict[str, str] | None = None,
+    undefined: Mapping[str, str] | None = None,
 ) -> list[Run]:
     """Runs of the source on seeded inputs, or on the user's (`verify.inputs`: one array per input, leading axis samples).
 
     Unknown dimensions are tried in several sizes until the source accepts one, and differ from run to run and, where the
     source takes that, from each other; values are drawn in several ways (samples.DRAWS) until the source's answers say
     something, those of inputs in `keys` from there (samples.make_inputs). Runs on special values follow; `left_out` is
-    filled with the kinds for which there is none, and the reason.
+    filled with the kinds for which there is none, and the reason. `undefined`: such kinds to begin with, on which the
+    operators of the source promise no certain answer.
 
     Raises ParameterError when the source accepts no size, or when the user's arrays do not fit the inputs; for inputs of
     known shape, what the source raises passes through.
@@ -99,6 +101,7 @@ def make_reference(
     vocabulary = vocabulary or {}
     left_out = {} if left_out is None else left_out
     left_out.clear()
+    left_out.update(undefined or {})
     failure: Exception | None = None
     weaker: list[tuple[list[Run], _Drawn, tuple[int, int]]] = []
     for draw in draws_for(inputs, vocabulary):
@@ -176,6 +179,8 @@ def _special_runs(
     """
     runs = []
     for kind in special_kinds(drawn.inputs, drawn.vocabulary, drawn.draw):
+        if kind in left_out:
+            continue
         arrays = drawn.arrays(1 if batch_dynamic else None, sizes, 100, kind)
         if batch_dynamic and kind not in _UNIFORM and sum(array.size for array in arrays) <= _CHEAP_ROW:
             arrays = drawn.arrays(_CHEAP_ROWS, sizes, 100, kind)
