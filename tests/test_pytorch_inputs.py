@@ -31,6 +31,47 @@ def test_two_inputs_and_a_dict_of_outputs(tmp_path):
     assert shapes(hub.outputs) == [("sum", (None, 3), "float32"), ("scaled", (None, 3), "float32")]
 
 
+CONTAINERS = """
+import dataclasses
+from collections import OrderedDict
+import torch
+
+class Output(OrderedDict):
+    pass
+
+@dataclasses.dataclass
+class Fields:
+    first: torch.Tensor
+    rest: Output
+    missing: object = None
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.dense = torch.nn.Linear(4, 3)
+    def forward(self, x):
+        y = self.dense(x)
+        return Fields(y, Output(loss=None, hidden=y.tanh(), parts=(y * 2, None)))
+"""
+
+
+def test_containers_that_torch_does_not_know_are_looked_into(tmp_path):
+    """Subclasses of mappings, dataclasses, and what is nested in them; None is no output."""
+    script = tmp_path / "net.py"
+    script.write_text(CONTAINERS)
+    scope = {}
+    exec(CONTAINERS, scope)
+    torch.manual_seed(0)
+    net = scope["Net"]()
+    torch.save(net.state_dict(), tmp_path / "net.pt")
+    hub = import_file(tmp_path / "net.pt", tmp_path / "hub", "1,4", network_script=script, network_name="Net")
+    assert [spec.name for spec in hub.outputs] == ["first", "rest_hidden", "rest_parts_0"]
+    run = hub.reference()[0]
+    expected = net.dense(torch.from_numpy(run.inputs[0])).detach()
+    for output, wanted in zip(run.outputs, (expected, expected.tanh(), expected * 2), strict=True):
+        np.testing.assert_allclose(output, wanted.numpy(), rtol=1e-5, atol=1e-6)
+
+
 def test_constants_fill_arguments_that_are_no_tensors(tmp_path):
     hub = import_file(saved(tmp_path, "TwoInputs"), tmp_path / "hub", "1,4;1,6", constants={"scale": 5.0})
     left, right = (torch.from_numpy(array) for array in hub.reference()[1].inputs)

@@ -6,7 +6,8 @@ A model's arguments may nest (a tuple of states) and mix tensors with constants;
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,8 +47,10 @@ class Call:
 
 
 def flat_outputs(result: object, input_names: Sequence[str] = ()) -> tuple[list[str], list[torch.Tensor]]:
-    """Names and tensors of a result: "output" of a tensor, "output_0" of a tuple, the keys of a dict."""
-    leaves, _ = pytree.tree_flatten_with_path(result)
+    """Names and tensors of a result: "output" of a tensor, "output_0" of a tuple, the keys of a mapping, the fields of a
+    dataclass. What is no tensor is left out.
+    """
+    leaves, _ = pytree.tree_flatten_with_path(_plain(result))
     names, tensors = [], []
     for path, leaf in leaves:
         if not isinstance(leaf, torch.Tensor):
@@ -64,6 +67,17 @@ def flat_outputs(result: object, input_names: Sequence[str] = ()) -> tuple[list[
         taken.add(name)
         unique.append(name)
     return unique, tensors
+
+
+def _plain(result: object) -> object:
+    """Dictionaries and tuples in the place of containers that torch does not know, such as subclasses of OrderedDict."""
+    if isinstance(result, Mapping):
+        return {key: _plain(value) for key, value in result.items()}
+    if dataclasses.is_dataclass(result) and not isinstance(result, type):
+        return {field.name: _plain(getattr(result, field.name)) for field in dataclasses.fields(result)}
+    if isinstance(result, list | tuple) and not hasattr(result, "_fields"):
+        return [_plain(item) for item in result]
+    return result
 
 
 def key_text(key: object) -> str:
