@@ -334,3 +334,19 @@ def test_nchw_is_kept_on_request(tmp_path):
     assert model.input_shape == (None, 8, 12, 10)
     assert conversion.input_permutations == conversion.output_permutations == {}
     assert isinstance(model.layers[1], keras.layers.Permute)
+
+
+class OneKind(nn.Module):
+    """Tokens whose kind is left at its default: constant indices, as many as there are tokens."""
+
+    def __init__(self):
+        super().__init__()
+        self.word, self.kind, self.dense = nn.Embedding(9, 4), nn.Embedding(2, 4), nn.Linear(4, 3)
+
+    def forward(self, tokens):
+        return self.dense(self.word(tokens) + self.kind(torch.zeros_like(tokens)))
+
+
+@BOTH
+def test_constant_indices_of_an_embedding(tmp_path, suffix):
+    check_each(named(OneKind()), torch.tensor([[1, 5, 8], [0, 2, 2]]), tmp_path / f"m{suffix}")

@@ -10,9 +10,12 @@ from converter.torch_to_keras.values import Constant, Value
 
 
 @converts("embedding.default")
-def embedding(call: Call, weight: Constant, indices: Value, *_: object) -> Value:
+def embedding(call: Call, weight: Constant, indices: Value | Constant, *_: object) -> Value | Constant:
     if not isinstance(weight, Constant):
         raise call.unsupported("its table depends on the inputs")
+    if isinstance(indices, Constant):  # one kind of token throughout, as many as there are tokens
+        rows = weight.array[indices.array.long()]
+        return Constant(rows, (*indices.shape, weight.shape[-1]), trainable=weight.trainable)
     table = weight.numpy
     tensor = call.layer(
         layers.Embedding,
