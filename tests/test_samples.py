@@ -101,9 +101,9 @@ def test_kinds_that_the_source_refuses_or_that_depend_on_the_last_digit_are_left
         return np.sin(x.astype(np.float32) * np.float32(1000))
 
     runs, left_out = reference(FLOATS, model)
-    assert {run.kind for run in runs} == {"typical", "halves", "positive", "negative"}
+    assert {run.kind for run in runs} == {"typical", "halves", "positive"}
     assert left_out["zeros"] == "the source does not take them: all zeros"
-    assert "rounding errors show" in left_out["large"]
+    assert "rounding errors show" in left_out["large"] and "rounding errors show" in left_out["negative"]
 
 
 def test_zeros_on_which_the_sources_own_rounding_shows_are_left_out_and_steps_are_not():

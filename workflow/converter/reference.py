@@ -172,8 +172,8 @@ def _special_runs(
 ) -> list[Run]:
     """One run for each kind of special values; `left_out` gets the kinds that prove nothing here, with the reason.
 
-    Large values: where the source's own answers change by more than a target's may when they change in their last
-    digits, another library's rounding does so too. Zeros: equal numbers are all rounded to the same side as they are added
+    Negative and large values: where the source's own answers change by more than a target's may when these change in their
+    last digits, another library's rounding does so too. Zeros: equal numbers are all rounded to the same side as they are added
     up, by 1e-4 of a sum of ten thousand (TensorFlow 2.21), which a normalization makes much larger. Then the answer is not
     the mean of those on both sides of it, by a little; after a step (a comparison, a sign) it is, or by far not.
     """
@@ -186,7 +186,7 @@ def _special_runs(
             arrays = drawn.arrays(_CHEAP_ROWS, sizes, 100, kind)
         try:
             outputs = _outputs(run_source, arrays)
-            if kind in ("zeros", "large") and _shows_rounding(run_source, kind, arrays, outputs):
+            if kind in ("zeros", "negative", "large") and _shows_rounding(run_source, kind, arrays, outputs):
                 left_out[kind] = "the source's own rounding errors show on such inputs"
                 continue
         except Exception as error:  # whatever the source raises for values it does not take
@@ -204,7 +204,7 @@ def _shows_rounding(run_source: Model, kind: str, arrays: Sequence[np.ndarray], 
         pairs = zip(arrays, nudges, strict=True)
         return _outputs(run_source, [a if by is None else moved(a, by).astype(a.dtype) for a, by in pairs])
 
-    if kind == "large":
+    if kind != "zeros":
         return _change(outputs, run(lambda array, by: array * (1 + by * 2.0**-21))) > _WELL_CONDITIONED
     sides = run(lambda array, by: array + by * 1e-3), run(lambda array, by: array - by * 1e-3)
     if not all(a.dtype.kind in "fc" for a in outputs):
