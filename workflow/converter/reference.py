@@ -206,11 +206,17 @@ def _shows_rounding(run_source: Model, kind: str, arrays: Sequence[np.ndarray], 
 
     if kind != "zeros":
         return _change(outputs, run(lambda array, by: array * (1 + by * 2.0**-21))) > _WELL_CONDITIONED
-    sides = run(lambda array, by: array + by * 1e-3), run(lambda array, by: array - by * 1e-3)
     if not all(a.dtype.kind in "fc" for a in outputs):
         return False
-    middle = [(a.astype(np.complex128) + b) / 2 for a, b in zip(*sides, strict=True)]
-    return _WELL_CONDITIONED < _change([a.astype(np.complex128) for a in outputs], middle) < _STEP
+
+    def beside(size: float) -> float:
+        sides = run(lambda array, by: array + size * by), run(lambda array, by: array - size * by)
+        middle = [(a.astype(np.complex128) + b) / 2 for a, b in zip(*sides, strict=True)]
+        return _change([a.astype(np.complex128) for a in outputs], middle)
+
+    change = beside(1e-3)
+    # What bends at zero, as every rectifier does, bends more further away; a rounding error stays what it is.
+    return _WELL_CONDITIONED < change < _STEP and beside(4e-3) < 2 * change
 
 
 def _change(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> float:
