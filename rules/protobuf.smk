@@ -46,6 +46,7 @@ rule export_protobuf:
     resources:
         mem_mb=planned.export_memory,
         runtime=planned.export_runtime,
+        notes=planned.notes,  # not a parameter: another note alone makes no file again
     params:
         model=planned.model_name,
         target=planned.target,
@@ -56,4 +57,4 @@ rule export_protobuf:
         "write {wildcards.name}.{wildcards.extension}"
     shell:
         "step export_protobuf {params.options} --target={params.target} --report={output.report:q} "
-        "-- {input.hub:q} {output.staged:q} 2> {log:q}"
+        "--notes={resources.notes:q} -- {input.hub:q} {output.staged:q} 2> {log:q}"

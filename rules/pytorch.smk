@@ -48,6 +48,7 @@ rule export_keras:
     resources:
         mem_mb=planned.export_memory,
         runtime=planned.export_runtime,
+        notes=planned.notes,  # not a parameter: another note alone makes no file again
     params:
         model=planned.model_name,
         target=planned.target,
@@ -58,4 +59,4 @@ rule export_keras:
         "write {wildcards.name}.{wildcards.extension}"
     shell:
         "step export_keras {params.options} --target={params.target} --report={output.report:q} "
-        "-- {input.hub:q} {output.staged:q} 2> {log:q}"
+        "--notes={resources.notes:q} -- {input.hub:q} {output.staged:q} 2> {log:q}"

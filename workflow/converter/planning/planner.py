@@ -1,7 +1,7 @@
 """From a target's name to what must be done: its source, its hub, and the parameters of each step.
 
 Planning reads names and the configuration, never a model, so that thousands of targets cost little. A mistake in one
-target becomes its plan's `error`: the others are still made (DESIGN, Targets).
+target becomes its plan's `error`: the others are still made.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from converter.errors import ConverterError, ParameterError, SourceError, UnsupportedError, nearest
+from converter.planning.applies import Applies
 from converter.planning.config import CONVERTED, Config, normal_path, report_name
-from converter.planning.parameters import EXPORT_PARAMETERS, IMPORT_PARAMETERS
+from converter.planning.parameters import EXPORT_PARAMETERS, IMPORT_PARAMETERS, PARAMETERS
 from converter.planning.sources import ModelFolder, model_name, source_format
 from converter.planning.storage import Storage, is_mirror, is_remote, mirror
 from converter.planning.toolchains import check_available
@@ -22,7 +23,7 @@ from converter.planning.variants import VARIANTS, resolve_quantization
 
 __all__ = ["ImportPlan", "Plan", "Planner", "backend_toolchain", "import_parameters_of", "parameters_of", "toolchains"]
 
-# What each target format is made from (DESIGN, Targets).
+# What each target format is made from.
 _FROM = {
     "onnx": ("keras", "savedmodel", "checkpoint", "protobuf", "pytorch"),
     "tflite": ("keras", "savedmodel", "checkpoint", "protobuf", "pytorch"),
@@ -35,7 +36,7 @@ _FROM = {
 _GENERAL = {"input_shape", "verify", "toolchain", "trusted"}
 _USED_BY = {
     "keras": {"input_nodes", "output_nodes", "network_script", "network_name", "network_args"},
-    "savedmodel": {"savedmodel_tag", "savedmodel_signature", "constants"},
+    "savedmodel": {"input_nodes", "output_nodes", "savedmodel_tag", "savedmodel_signature", "constants"},
     "checkpoint": {"input_nodes", "output_nodes", "constants"},
     "protobuf": {"input_nodes", "output_nodes", "constants"},
     "pytorch": {"network_script", "network_name", "network_args", "state_dict_key", "constants"},
@@ -48,6 +49,7 @@ _EXPORT_USED_BY = {
     "hdf5": {"input_layout", "backend"},
     "keras": {"input_layout", "backend"},
 }
+_APPLIES = Applies(_USED_BY, _EXPORT_USED_BY, {"input_layout": ("pytorch",)})
 
 # What the original tool's libraries convert.
 _BACKENDS = {"keras2onnx": [("keras", "onnx")], "pytorch2keras": [("pytorch", "h5"), ("pytorch", "hdf5")]}
@@ -76,7 +78,10 @@ class ImportPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """How one target is made. `name`: its path in reports/, logs/ and rejected/. Without `source`, `error` says why."""
+    """How one target is made. `name`: its path in reports/, logs/ and rejected/. Without `source`, `error` says why.
+
+    notes: on parameters of the model or of the defaults that mean nothing for this target.
+    """
 
     target: str
     name: str
@@ -84,6 +89,7 @@ class Plan:
     source: ImportPlan | None = None
     parameters: dict = field(default_factory=dict, hash=False)
     error: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 class Planner:
@@ -144,21 +150,41 @@ class Planner:
             raise UnsupportedError(
                 f"a {imported.format} source ({imported.source}) does not become .{extension}; write one of {possible}"
             )
+        notes = self._unused(imported, extension, job, model_name(job["convert_from"]) if job else model)
         exported = {key: values[key] for key in EXPORT_PARAMETERS if key in values}
         if extension == "tflite":
             exported["quantization"] = resolve_quantization(
                 exported.get("quantization", {}), variant, job.get("quantization")
             )
-        used = _EXPORT_USED_BY[extension] | {"verify"}
-        exported = {key: exported[key] for key in sorted(exported) if key in used}
+        exported = {key: exported[key] for key in sorted(exported) if _APPLIES.to(key, imported.format, extension)}
         if not _fits(exported.get("backend", "default"), imported.format, extension):
-            backend = exported.pop("backend")
+            misfit = _misfit(exported.pop("backend"), imported.format, extension)
             if "backend" in job:  # one for a model or for all applies to the targets that it can make
-                raise ParameterError(_misfit(backend, imported.format, extension))
-        plan = Plan(target, name, extension, imported, exported)
+                raise ParameterError(misfit)
+            notes.append(f"not used: {misfit.partition(':')[0]}")
+        plan = Plan(target, name, extension, imported, exported, notes=tuple(notes))
         for toolchain in toolchains(plan):
             check_available(toolchain)
         return plan
+
+    def _unused(self, imported: ImportPlan, extension: str, job: dict, model: str) -> list[str]:
+        """Notes on parameters of the model or the defaults that mean nothing for this source or target: they may stand for
+        others. Raises ParameterError for one of the job, which has no other.
+        """
+        entry = self.config.models.get(model, {})
+        notes = []
+        for key in PARAMETERS:
+            given = key in job, key in entry, key in self.config.defaults
+            if not any(given) or _APPLIES.to(key, imported.format, extension):
+                continue
+            if key in job:
+                raise ParameterError(
+                    f"{_APPLIES.where(key)}, not to a {imported.format} source ({imported.source}) that becomes "
+                    f".{extension}: leave it out of the job"
+                )
+            where = f"models: {model}" if key in entry else "defaults"
+            notes.append(f"{key} ({where}) was not used: {_APPLIES.where(key)}")
+        return notes
 
     def _split_variant(self, stem: str, extension: str, target: str) -> tuple[str, str | None]:
         base, dot, suffix = stem.rpartition(".")
