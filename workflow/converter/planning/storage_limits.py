@@ -10,13 +10,14 @@ from __future__ import annotations
 import functools
 import os
 import shutil
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from types import SimpleNamespace
 
 from converter.errors import ConverterError, SourceError
+from converter.library_patches.replacing import replaced_for_good
+from converter.library_patches.snakemake import keys_of, requests_of, retrieving
 from converter.run_state import failures
 
 __all__ = ["FETCH", "refuse_size", "with_limits"]
@@ -34,20 +35,23 @@ _LIMITED: set[type] = set()
 
 
 def with_limits(plugin: type, path_of: Callable[[str], str]) -> None:
-    """Let the objects of a plugin's class take no more than their addresses name; `path_of`: where a source is fetched to."""
+    """Let the objects of a plugin's class take no more than their addresses name; `path_of`: where a source is fetched to.
+
+    Raises UnsupportedError where the plugin is not as it is known here.
+    """
     if plugin in _LIMITED:
         return
-    _LIMITED.add(plugin)
+    _, retrieve = retrieving(plugin).find()
     if hasattr(plugin, "httpr"):
-        module = sys.modules[plugin.__module__]
-        requests = module.requests
+        _, requests = requests_of(plugin).find()
         calls = {name: functools.partial(getattr(requests, name), timeout=_SECONDS) for name in ("get", "head")}
-        module.requests = SimpleNamespace(**{**vars(requests), **calls})
+        limited = requests_of(plugin), SimpleNamespace(**{**vars(requests), **calls})
         retrieve = _retrieve_file
     else:
-        get_subkeys, retrieve = plugin.get_subkeys, plugin.retrieve_object
-        plugin.get_subkeys = lambda found: _plain_keys(found, get_subkeys(found))
-    plugin.retrieve_object = lambda found: _retrieve(found, retrieve, path_of(found.query))
+        _, get_subkeys = keys_of(plugin).find()
+        limited = keys_of(plugin), lambda found: _plain_keys(found, get_subkeys(found))
+    replaced_for_good(limited, (retrieving(plugin), lambda found: _retrieve(found, retrieve, path_of(found.query))))
+    _LIMITED.add(plugin)
 
 
 def refuse_size(url: str, size: int) -> None:

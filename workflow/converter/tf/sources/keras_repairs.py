@@ -1,4 +1,7 @@
-"""Defects of Keras that keep a sound model from being traced, or make it slow to open, repaired while a model is open."""
+"""Defects of Keras that keep a sound model from being traced, or make it slow to open, repaired while a model is open.
+
+Each raises UnsupportedError where Keras or TensorFlow are not as they are known here (library_patches/keras.py).
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,13 @@ from types import ModuleType
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.python.framework import constant_op, ops
+from tensorflow.python.framework import ops
+
+from converter.library_patches.keras import ACTIVATION, EAGER_TENSOR, RESIZE, RESIZE_BACKEND, initializers
+from converter.library_patches.replacing import replaced
 
 __all__ = ["no_initial_weights", "repaired", "uncopied_weights"]
 
-_RANDOM = ("RandomNormal", "TruncatedNormal", "RandomUniform", "VarianceScaling", "Orthogonal")
 _LARGE = 1 << 20
 
 
@@ -26,15 +31,8 @@ def no_initial_weights(keras: ModuleType) -> Iterator[None]:
         dims = tf.constant(tuple(shape), tf.int32)  # with its dtype: an empty tuple would be float
         return tf.raw_ops.Empty(shape=dims, dtype=dtype or keras.backend.floatx(), init=False)
 
-    classes = [getattr(keras.initializers, name) for name in _RANDOM]
-    calls = [vars(kind)["__call__"] for kind in classes]
-    for kind in classes:
-        kind.__call__ = empty
-    try:
+    with replaced(*((call, empty) for call in initializers(keras.__name__))):
         yield
-    finally:
-        for kind, call in zip(classes, calls, strict=True):
-            kind.__call__ = call
 
 
 @contextmanager
@@ -44,7 +42,7 @@ def uncopied_weights() -> Iterator[None]:
     TensorFlow (2.21) copies arrays since their owner could change them afterwards. Keras gives them away; code of a
     user's own need not.
     """
-    create = constant_op.convert_to_eager_tensor
+    _, create = EAGER_TENSOR.find()
 
     def uncopied(value, ctx, dtype=None):
         fits = isinstance(value, np.ndarray) and (dtype is None or tf.as_dtype(dtype) == value.dtype)
@@ -53,11 +51,8 @@ def uncopied_weights() -> Iterator[None]:
             value = ops.EagerTensor(value, ctx.device_name, None)
         return create(value, ctx, dtype)
 
-    constant_op.convert_to_eager_tensor = uncopied
-    try:
+    with replaced((EAGER_TENSOR, uncopied)):
         yield
-    finally:
-        constant_op.convert_to_eager_tensor = create
 
 
 @contextmanager
@@ -72,20 +67,15 @@ def _custom_activations() -> Iterator[None]:
     """Since 2.13, Keras 2 writes a custom activation as {"class_name": "function", "config": its name} and, opening an
     .h5, looks for a class named "function" (tf_keras 2.21). By its name alone, as older files have it, it is found.
     """
-    from tf_keras.src import activations
-
-    deserialize = activations.deserialize
+    _, deserialize = ACTIVATION.find()
 
     def by_name(name, *args, **kwargs):
         if isinstance(name, dict) and name.get("class_name") == "function" and isinstance(name.get("config"), str):
             name = name["config"]
         return deserialize(name, *args, **kwargs)
 
-    activations.deserialize = by_name
-    try:
+    with replaced((ACTIVATION, by_name)):
         yield
-    finally:
-        activations.deserialize = deserialize
 
 
 @contextmanager
@@ -95,18 +85,12 @@ def _symbolic_sizes() -> Iterator[None]:
     So no UpSampling2D with interpolation can be traced for an unknown height or width, not by Keras's own export
     either. With a symbolic size the check is left out.
     """
-    from keras.src import backend
-    from keras.src.ops import image
-
-    checked = image.resize
+    (_, unchecked), (_, checked) = RESIZE_BACKEND.find(), RESIZE.find()
 
     def resize(images, size, *args, **kwargs):
         if any(tf.is_symbolic_tensor(side) for side in size):
-            return backend.image.resize(images, tuple(size), *args, **kwargs)
+            return unchecked(images, tuple(size), *args, **kwargs)
         return checked(images, size, *args, **kwargs)
 
-    image.resize = resize
-    try:
+    with replaced((RESIZE, resize)):
         yield
-    finally:
-        image.resize = checked
