@@ -17,6 +17,7 @@ from converter.hub.hub import Hub
 from converter.running.step_runner import run_export
 from converter.verification.runtimes import KerasModel
 from converter.verification.verify import verify
+from converter.wording import channels_last_note
 
 
 def export_model(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
@@ -90,7 +91,7 @@ def _layer_names(hub: Hub) -> tuple[list[str], list[str]]:
 
 def _permutation_notes(conversion: object) -> list[str]:
     return [
-        f"{kind} {name} is channels-last: its axes are {list(permutation)} of the source's"
+        channels_last_note(kind, name, permutation)
         for kind, permutations in (
             ("input", conversion.input_permutations),
             ("output", conversion.output_permutations),

@@ -21,6 +21,7 @@ from converter.legacy.source import call, read_arrays, source_request, write_arr
 from converter.planning.library_versions import step_versions
 from converter.verification.runtimes import OnnxModel
 from converter.verification.verify import verify
+from converter.wording import channels_last_note
 
 __all__ = ["export_keras2onnx", "export_pytorch2keras"]
 
@@ -133,7 +134,7 @@ def export_pytorch2keras(hub: Hub, job: ExportJob, staged: Path) -> ExportResult
     ]
     for spec in hub.inputs if nhwc else []:
         if len(spec.shape or ()) == 4:
-            notes.append(f"input {spec.name} is channels-last: its axes are axes [0, 2, 3, 1] of the source's")
+            notes.append(channels_last_note("input", spec.name, _order(4, True)))
     return ExportResult(
         route=["export_keras", "pytorch2keras"],
         inputs=_specs(answer["inputs"]),

@@ -23,6 +23,7 @@ from converter.tf.graph.graph import GraphDef
 from converter.tf.sources.freeze import Frozen
 from converter.tf.sources.keys import find_keys, key_runs
 from converter.tf.sources.vocabulary import find_vocabulary
+from converter.wording import shape_text
 
 __all__ = ["Source", "build_hub", "override_shapes", "undefined_kinds"]
 
@@ -75,15 +76,11 @@ def override_shapes(spec: ImportSpec, inputs: Sequence[TensorSpec]) -> list[Tens
             )
         if entry.shape is not None and len(entry.shape) != len(shape.dims):
             raise ParameterError(
-                f"input_shape: {entry.name} has {len(entry.shape)} dimensions ({_text(entry.shape)}), "
-                f"not {len(shape.dims)} ({_text(shape.dims)})"
+                f"input_shape: {entry.name} has {len(entry.shape)} dimensions ({shape_text(entry.shape)}), "
+                f"not {len(shape.dims)} ({shape_text(shape.dims)})"
             )
         overridden.append(TensorSpec(entry.name, shape.dims, entry.dtype, entry.tensor))
     return overridden
-
-
-def _text(shape: Sequence[int | None]) -> str:
-    return "[" + ",".join("-1" if dim is None else str(dim) for dim in shape) + "]"
 
 
 def build_hub(spec: ImportSpec, out: Path, frozen: Frozen, source: Source) -> Hub:
@@ -180,7 +177,7 @@ def _unread_tables(frozen: Frozen, runs: Sequence[Run], given: bool) -> str | No
 
 
 def _shapes(frozen: Frozen) -> str:
-    return ", ".join(f"{entry.name} {_text(entry.shape or ())}" for entry in frozen.inputs)
+    return ", ".join(f"{entry.name} {shape_text(entry.shape or ())}" for entry in frozen.inputs)
 
 
 def _operators(graph_def: GraphDef) -> dict[str, int]:

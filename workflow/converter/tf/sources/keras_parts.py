@@ -17,7 +17,8 @@ from types import ModuleType, SimpleNamespace
 from converter.errors import UntrustedError
 from converter.library_patches.keras import find_class, importlib_of
 from converter.library_patches.replacing import replaced
-from converter.tf.sources.keras_trust import TRUST, refuse_entry
+from converter.tf.sources.keras_trust import refuse_entry
+from converter.wording import TRUST
 
 __all__ = ["parts_only"]
 

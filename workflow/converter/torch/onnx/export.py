@@ -29,6 +29,7 @@ from converter.torch.program.hub_program import read_program, read_script
 from converter.torch.sources.tracing import quiet, reason
 from converter.verification.runtimes import OnnxModel, check_interface
 from converter.verification.verify import Verification, verify
+from converter.wording import first_line
 
 __all__ = ["export"]
 
@@ -127,7 +128,7 @@ class _Exporter:
         try:
             onnx.checker.check_model(model)
         except onnx.checker.ValidationError as error:
-            raise _Failure(f"the exporter makes an invalid model: {_first_line(error)}") from error
+            raise _Failure(f"the exporter makes an invalid model: {first_line(error)}") from error
         save(model, self._staged)
         del model
         try:
@@ -136,7 +137,7 @@ class _Exporter:
             check_interface(target, *names)
             verification = verify(self._hub.outputs, self._runs, self._runner(target), self._job.tolerance, target.name)
         except Exception as error:  # onnxruntime's exceptions have no common base class (1.32)
-            raise _Failure(f"onnxruntime cannot run it: {_first_line(error)}") from error
+            raise _Failure(f"onnxruntime cannot run it: {first_line(error)}") from error
         return _Made(exporter, opset, verification)
 
     def _runner(self, target: OnnxModel):  # noqa: ANN202
@@ -263,8 +264,3 @@ def _dynamo_reason(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
     return reason(error)
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:300] if lines else type(error).__name__

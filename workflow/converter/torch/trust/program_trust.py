@@ -27,10 +27,9 @@ from converter.library_patches.torch import PROGRAM_LOADER
 from converter.torch.trust.names import check_parts, check_program
 from converter.torch.trust.pickle_content import check_pickle_content
 from converter.torch.trust.size_expressions import is_size_expression
+from converter.wording import TRUST
 
-__all__ = ["TRUST", "check_expression", "file_operator", "inert_loading"]
-
-TRUST = "write `trusted: true` if you know where the file comes from"
+__all__ = ["check_expression", "file_operator", "inert_loading"]
 
 # Operators that read and write files, or the network, by their schemas' names.
 _FILE_OPERATORS = re.compile(r"aten::(save|load|from_file)|(debugprims|c10d|symm_mem|image)::\w+")
