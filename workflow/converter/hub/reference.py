@@ -16,7 +16,7 @@ from converter.hub.samples import draws_for, make_inputs, special_kinds
 from converter.hub.weights import as_dtype
 from converter.wording import first_line, shape_text
 
-__all__ = ["make_reference", "plan_batches", "split_rows"]
+__all__ = ["follows_batch", "make_reference", "plan_batches", "split_rows"]
 
 Model = Callable[[list[np.ndarray]], Sequence[np.ndarray]]
 
@@ -311,3 +311,10 @@ def split_rows(runs: Sequence[Run]) -> list[Run]:
         elif all(array.ndim and array.shape[0] == 1 for array in run.inputs):
             rows.append(run)
     return rows
+
+
+def follows_batch(runs: Sequence[Run], position: int) -> bool:
+    """Whether the output at `position` has as many rows as the inputs in every run."""
+    return all(
+        run.outputs[position].ndim > 0 and run.outputs[position].shape[0] == run.inputs[0].shape[0] for run in runs
+    )

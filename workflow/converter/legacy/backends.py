@@ -19,13 +19,13 @@ from converter.errors import UnsupportedError
 from converter.hub.hub import Hub, TensorSpec
 from converter.legacy.source import call, read_arrays, source_request, write_arrays
 from converter.planning.library_versions import step_versions
+from converter.planning.parameters import DEFAULT_OPSET
 from converter.verification.runtimes import OnnxModel
 from converter.verification.verify import verify
 from converter.wording import channels_last_note
 
 __all__ = ["export_keras2onnx", "export_pytorch2keras"]
 
-_DEFAULT_OPSET = 10
 # keras2onnx 1.7.0 writes up to 12.
 _OPSETS = range(7, 13)
 
@@ -49,7 +49,7 @@ def export_keras2onnx(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
     import onnx
     from onnx import helper
 
-    opset = job.onnx_opset or _DEFAULT_OPSET
+    opset = job.onnx_opset or DEFAULT_OPSET
     if opset not in _OPSETS:
         raise UnsupportedError(
             f"keras2onnx writes onnx_opset {_OPSETS[0]} to {_OPSETS[-1]}, not {opset}: set one of these, or leave backend out"

@@ -19,6 +19,7 @@ __all__ = [
     "inline_functions",
     "node_name",
     "prune",
+    "redirect",
     "split_tensor",
     "tensor_name",
     "topological",
@@ -53,6 +54,14 @@ def canonical(source: str) -> str:
 def tensor_name(node: str, index: int = 0) -> str:
     """How a GraphDef writes it as an input: "x", "x:1"."""
     return node if index == 0 else f"{node}:{index}"
+
+
+def redirect(graph_def: GraphDef, old: str, new: str) -> None:
+    """Let what reads the tensor `old` ("x", "x:1") read `new` instead, in place."""
+    for node in graph_def.node:
+        for position, source in enumerate(node.input):
+            if canonical(source) == canonical(old):
+                node.input[position] = new
 
 
 def valid_node_name(name: str) -> str:

@@ -12,13 +12,14 @@ from converter.contracts import ExportJob, ExportResult
 from converter.errors import UnsupportedError
 from converter.hub.hub import Hub, TensorSpec
 from converter.planning.library_versions import step_versions
+from converter.planning.parameters import DEFAULT_OPSET
 from converter.tf.graph.places import cut_advice, places_of
 from converter.tf.onnx.convert import ConversionFailure, convert_graph
 from converter.tf.onnx.deferred import DeferredTensors
 from converter.tf.onnx.file import write_model
 from converter.tf.onnx.graph import PreparedGraph, prepare_graph
 from converter.tf.onnx.model import check_model, finish_model, output_specs
-from converter.tf.onnx.opset import DEFAULT_OPSET, HIGHEST_OPSET, LOWEST_OPSET, lowest_opset
+from converter.tf.onnx.opset import HIGHEST_OPSET, LOWEST_OPSET, lowest_opset
 from converter.verification.runtimes import OnnxModel, check_interface
 from converter.verification.verify import Verification, verify
 from converter.wording import first_line

@@ -17,7 +17,7 @@ from converter.evidence.tf_gradients import tensorflow_probe
 from converter.hub.hub import Hub, Run, TensorSpec
 from converter.hub.informative import write_evidence
 from converter.hub.npz import read_arrays_file
-from converter.hub.reference import make_reference
+from converter.hub.reference import follows_batch, make_reference
 from converter.tf.graph.errors import reason
 from converter.tf.graph.graph import GraphDef
 from converter.tf.sources.freeze import Frozen
@@ -230,7 +230,7 @@ def _reference(
         if all(entry.shape and entry.shape[0] is None for entry in frozen.inputs):
             try:
                 runs = make_reference(frozen.inputs, True, run, **arguments)
-                if any(_follows_batch(runs, position) for position in range(len(frozen.outputs))):
+                if any(follows_batch(runs, position) for position in range(len(frozen.outputs))):
                     return True, runs
             except ParameterError as error:
                 if user_inputs is not None:
@@ -255,10 +255,3 @@ def undefined_kinds(graph_def: GraphDef) -> dict[str, str]:
         reason = "in which order a non-maximum suppression takes boxes of equal scores is not defined"
         return dict.fromkeys(("zeros", "halves", "large"), reason)
     return {}
-
-
-def _follows_batch(runs: Sequence[Run], position: int) -> bool:
-    """Whether an output has as many rows as the inputs in every run."""
-    return all(
-        run.outputs[position].ndim > 0 and run.outputs[position].shape[0] == run.inputs[0].shape[0] for run in runs
-    )

@@ -24,6 +24,7 @@ from converter.tf.graph.graph import (
     inline_functions,
     node_name,
     prune,
+    redirect,
     split_tensor,
     tensor_name,
     unique_name,
@@ -199,7 +200,7 @@ def _cut_inputs(graph_def: GraphDef, inputs: Sequence[TensorSpec]) -> list[Tenso
             wanted = valid_node_name(tensor_name(name, index))
             node = graph_def.node.add()
             node.name = unique_name(wanted + "_input" if index == 0 else wanted, nodes)
-            _redirect(graph_def, tensor_name(name, index), node.name)
+            redirect(graph_def, tensor_name(name, index), node.name)
             nodes[node.name] = node
             spec = replace(spec, tensor=f"{node.name}:0")
         node_name_, dtype = node.name, spec.dtype
@@ -209,13 +210,6 @@ def _cut_inputs(graph_def: GraphDef, inputs: Sequence[TensorSpec]) -> list[Tenso
         node.attr["shape"].shape.CopyFrom(tf.TensorShape(spec.shape).as_proto())
         cut.append(spec)
     return cut
-
-
-def _redirect(graph_def: GraphDef, old: str, new: str) -> None:
-    for node in graph_def.node:
-        for position, source in enumerate(node.input):
-            if source in (old, old + ":0" if ":" not in old else old):
-                node.input[position] = new
 
 
 def _unfrozen(graph_def: GraphDef) -> list[str]:

@@ -20,6 +20,7 @@ from converter.errors import UnsupportedError
 from converter.hub.hub import Hub, Run, TensorSpec
 from converter.hub.informative import typical
 from converter.planning.library_versions import step_versions
+from converter.planning.parameters import DEFAULT_OPSET
 from converter.torch.exact.exact_program import exact_program
 from converter.torch.onnx.model import dynamic_axes, finish_model, model_opset, save
 from converter.torch.onnx.script_symbolics import register
@@ -33,7 +34,6 @@ from converter.wording import first_line
 
 __all__ = ["export"]
 
-DEFAULT_OPSET = 10
 LOWEST_OPSET = 7
 # What torch 2.13 writes: each exporter's range.
 _TORCHSCRIPT_OPSETS = range(LOWEST_OPSET, 21)
