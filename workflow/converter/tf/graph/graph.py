@@ -17,6 +17,7 @@ __all__ = [
     "clean",
     "function_names",
     "inline_functions",
+    "make_placeholder",
     "node_name",
     "prune",
     "redirect",
@@ -54,6 +55,15 @@ def canonical(source: str) -> str:
 def tensor_name(node: str, index: int = 0) -> str:
     """How a GraphDef writes it as an input: "x", "x:1"."""
     return node if index == 0 else f"{node}:{index}"
+
+
+def make_placeholder(node: NodeDef, dtype: int, shape: Sequence[int | None] | None) -> None:
+    """Make `node` a Placeholder, in place and under its own name; `dtype`: TensorFlow's number of it."""
+    name = node.name
+    node.Clear()
+    node.name, node.op = name, "Placeholder"
+    node.attr["dtype"].type = dtype
+    node.attr["shape"].shape.CopyFrom(tf.TensorShape(shape).as_proto())
 
 
 def redirect(graph_def: GraphDef, old: str, new: str) -> None:

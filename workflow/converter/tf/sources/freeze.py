@@ -22,6 +22,7 @@ from converter.tf.graph.graph import (
     canonical_functions,
     clean,
     inline_functions,
+    make_placeholder,
     node_name,
     prune,
     redirect,
@@ -203,11 +204,7 @@ def _cut_inputs(graph_def: GraphDef, inputs: Sequence[TensorSpec]) -> list[Tenso
             redirect(graph_def, tensor_name(name, index), node.name)
             nodes[node.name] = node
             spec = replace(spec, tensor=f"{node.name}:0")
-        node_name_, dtype = node.name, spec.dtype
-        node.Clear()
-        node.name, node.op = node_name_, "Placeholder"
-        node.attr["dtype"].type = tf.as_dtype(dtype).as_datatype_enum
-        node.attr["shape"].shape.CopyFrom(tf.TensorShape(spec.shape).as_proto())
+        make_placeholder(node, tf.as_dtype(spec.dtype).as_datatype_enum, spec.shape)
         cut.append(spec)
     return cut
 
