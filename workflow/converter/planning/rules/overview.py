@@ -5,22 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
-from collections.abc import Callable, Collection
 from pathlib import Path
 
 from converter import formats
 from converter.planning.config import CONVERTED
-from converter.planning.planner import Planner
+from converter.planning.rules.base import Planned
 from converter.planning.sources import model_name
 
 __all__ = ["OverviewInputs"]
 
 
-class OverviewInputs:
-    """requested: targets that the user named on the command line."""
-
-    planner: Planner
-    requested: Callable[[], Collection[str]]
+class OverviewInputs(Planned):
+    """wildcards.model: a model of which targets are asked for."""
 
     def zoo_targets(self, wildcards: object) -> list[str]:
         """ONNX and TensorFlow Lite of each recipe's model, or of those named by zoo: only."""

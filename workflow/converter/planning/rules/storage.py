@@ -8,16 +8,14 @@ import shlex
 from pathlib import Path
 
 from converter import formats
-from converter.planning.planner import Planner
+from converter.planning.rules.base import Planned
 from converter.planning.storage import MIRROR, is_remote, url_of
 
-__all__ = ["RemoteInputs"]
+__all__ = ["StorageInputs"]
 
 
-class RemoteInputs:
+class StorageInputs(Planned):
     """wildcards.path: that of a fetched source below sources/, or of a target behind s3://."""
-
-    planner: Planner
 
     def remote_sources(self, directories: bool) -> str:
         """A pattern for what is fetched: SavedModel directories, or files; "" where there are none."""
@@ -31,9 +29,9 @@ class RemoteInputs:
         return self.planner.storage.object(url_of(MIRROR + wildcards.path))
 
     def remote_version(self, wildcards: object) -> str:
-        return self._remote_version(MIRROR + wildcards.path)
+        return self.version_at(MIRROR + wildcards.path)
 
-    def _remote_version(self, path: str) -> str:
+    def version_at(self, path: str) -> str:
         found = self.planner.storage.look(url_of(path))
         return json.dumps([url_of(path), found.bytes, found.modified])
 
