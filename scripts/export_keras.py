@@ -31,9 +31,11 @@ def export_model(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
     if hub.framework != "pytorch":
         raise UnsupportedError(f"{source}: Keras files are made from PyTorch models; ask for .onnx, .tflite or .pb")
     if hub.extra.get("form") != "exported":
+        # Where there is only TorchScript in the file, its class may be what torch.export can follow.
+        other = ", or give the module's class with network_script" if hub.extra.get("kind") == "torchscript" else ""
         raise UnsupportedError(
             f"{source} could be kept as TorchScript only, and Keras files are made from exported programs: "
-            "ask for .onnx, or give the module's class with network_script"
+            f"ask for .onnx{other}"
         )
     from converter.torch.eager_program import value_read
     from converter.torch.hub_program import read_program

@@ -21,10 +21,12 @@ def import_model(spec: ImportSpec, out: Path) -> Hub:
     from converter.torch.hub_writer import write_hub
     from converter.torch.inputs import find_inputs
     from converter.torch.loading import load_source
+    from converter.torch.vision import missing_operators
 
     source = load_source(spec)
     first_calls = FirstCalls(source)  # before find_inputs, which calls the model to see which dtypes it takes
-    return write_hub(source, find_inputs(source, spec), first_calls, spec, out)
+    with missing_operators(source.path):
+        return write_hub(source, find_inputs(source, spec), first_calls, spec, out)
 
 
 if __name__ == "__main__":

@@ -51,6 +51,7 @@ def write_hub(source: Source, inputs: Inputs, first_calls: FirstCalls, spec: Imp
         attempts.append(_with_fixed_batch(inputs))
     obstacle: tuple[Inputs, list[TensorSpec], Reference, str] | None = None
     first_failure: str | None = None
+    raised: Exception | None = None
     for attempt in attempts:
         is_batch = batch_dynamic and attempt is inputs
         try:
@@ -61,6 +62,7 @@ def write_hub(source: Source, inputs: Inputs, first_calls: FirstCalls, spec: Imp
             raise
         except Exception as error:  # whatever the user's forward raises
             first_failure = first_failure or f"forward raised {type(error).__name__}: {reason(error)}"
+            raised = raised or error
             continue
         outputs = _outputs(source, attempt, reference)
         try:
@@ -93,7 +95,9 @@ def write_hub(source: Source, inputs: Inputs, first_calls: FirstCalls, spec: Imp
         return _hub(source, attempt, outputs, reference, is_batch, (notes, decisions), spec, out, "exported", program)
     if obstacle is None:
         shapes = "; ".join(f"{s.name} {s.dtype} {list(s.shape)}" for s in inputs.specs)
-        raise ParameterError(f"{source.path} does not run on inputs of the given shapes ({shapes}): {first_failure}")
+        raise ParameterError(
+            f"{source.path} does not run on inputs of the given shapes ({shapes}): {first_failure}"
+        ) from raised
     attempt, outputs, reference, failure = obstacle
     try:
         fresh = partial(fresh_runs, source, attempt, reference.runs)

@@ -19,6 +19,7 @@ from converter.torch.names import check_module
 from converter.torch.pickles import load_pickled
 from converter.torch.program_trust import TRUST
 from converter.torch.quantized_script import refuse_unwritable
+from converter.torch.vision import importable_torchvision
 
 if TYPE_CHECKING:
     from converter.step import ImportSpec
@@ -47,7 +48,8 @@ class Source:
 def load_source(spec: ImportSpec) -> Source:
     """Load `spec.source`, and put it into eval mode. Raises ConverterError for whatever the user can mend."""
     path = spec.source
-    script = load_script(spec.network_script) if spec.network_script is not None else None
+    with importable_torchvision():
+        script = load_script(spec.network_script) if spec.network_script is not None else None
     if script is None and spec.network_name is not None:
         raise ParameterError(f"network_name is {spec.network_name!r}, but no network_script says where it is defined")
     kind = checked_kind(path, spec.trusted)
