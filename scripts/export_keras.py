@@ -37,9 +37,16 @@ def export_model(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
             f"{source} could be kept as TorchScript only, and Keras files are made from exported programs: "
             f"ask for .onnx{other}"
         )
-    from converter.torch.eager_program import value_read
-    from converter.torch.hub_program import read_program
+    from converter.torch.narrow import advising_float32
 
+    return advising_float32(_export)(hub, job, staged)
+
+
+def _export(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
+    from converter.torch.eager_program import value_read
+    from converter.torch.hub_program import read_program, size_advice
+
+    source = hub.source.get("path", "this model")
     program = read_program(hub)
     if (reading := value_read(program)) is not None:
         raise UnsupportedError(
@@ -57,13 +64,18 @@ def export_model(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
     keras.config.set_image_data_format("channels_last")
     keras.config.set_floatx("float32")
     inputs, outputs = _layer_names(hub)
-    conversion = build_keras_model(
-        exact_program(program),
-        inputs,
-        outputs,
-        channels_last=job.input_layout == "nhwc",
-        layers_only=suffix != ".keras",
-    )
+    try:
+        conversion = build_keras_model(
+            exact_program(program),
+            inputs,
+            outputs,
+            channels_last=job.input_layout == "nhwc",
+            layers_only=suffix != ".keras",
+        )
+    except UnsupportedError as error:
+        if (advice := size_advice(hub)) is None:
+            raise
+        raise UnsupportedError(f"{error}; {advice}, or ask for .onnx") from error
     notes = [*conversion.notes, *_permutation_notes(conversion)]
     with tempfile.TemporaryDirectory(dir=staged.parent) as folder:
         path = Path(folder) / f"model{suffix}"

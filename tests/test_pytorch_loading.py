@@ -151,7 +151,9 @@ def test_normalised_weights_of_the_other_form(tmp_path, saved, built):
     module.eval()
     (tmp_path / "script.py").write_text(make.format(NORMS[built]))
     torch.save({"net": module.state_dict()}, tmp_path / "norm.pt")
-    hub = import_file(tmp_path / "norm.pt", tmp_path / "hub", "1,4", network_script=tmp_path / "script.py", network_name="make")
+    hub = import_file(
+        tmp_path / "norm.pt", tmp_path / "hub", "1,4", network_script=tmp_path / "script.py", network_name="make"
+    )
     assert any("names of another form" in note for note in hub.notes)
     expected = module(torch.from_numpy(hub.reference()[0].inputs[0])).detach().numpy()
     np.testing.assert_allclose(hub.reference()[0].outputs[0], expected, rtol=1e-5)
@@ -159,7 +161,9 @@ def test_normalised_weights_of_the_other_form(tmp_path, saved, built):
     state = {key.replace("1.", "2."): value for key, value in module.state_dict().items()}
     torch.save(state, tmp_path / "norm.pt")
     with pytest.raises(SourceError, match="lacks"):
-        import_file(tmp_path / "norm.pt", tmp_path / "other", "1,4", network_script=tmp_path / "script.py", network_name="make")
+        import_file(
+            tmp_path / "norm.pt", tmp_path / "other", "1,4", network_script=tmp_path / "script.py", network_name="make"
+        )
 
 
 class Payload:

@@ -27,7 +27,7 @@ class Boxes(torch.nn.Module):
 """
 CALLS = {
     "nms": "return boxes[torchvision.ops.nms(boxes, found[:, 4], 0.5)]",
-    "roi_align": "return torchvision.ops.roi_align(rows[None, None], [boxes], 2)",
+    "roi_pool": "return torchvision.ops.roi_pool(rows[None, None], [boxes], 2)",
 }
 
 

@@ -30,6 +30,7 @@ from converter.torch.flat import flat_outputs, to_arrays
 from converter.torch.inputs import Inputs
 from converter.torch.kept_state import kept_state
 from converter.torch.loading import Source, fold_parametrizations
+from converter.torch.narrow import computes_in
 from converter.torch.quantized_script import output_steps
 from converter.torch.tracing import TraceError, export_program, quiet, reason, to_torchscript
 
@@ -181,6 +182,8 @@ def _hub(
         candidates={"inputs": list(inputs.specs), "outputs": list(outputs)},
         extra={"form": form, "module": source.name, "kind": source.kind},
     )
+    if (narrow := computes_in(traced)) is not None:
+        hub.extra["computes_in"] = narrow
     added = assess(
         hub,
         reference.runs,

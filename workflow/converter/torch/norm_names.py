@@ -36,7 +36,9 @@ def with_names_of(
                 if all(key in own for key in wanted) and all(key in current for key in given):
                     current |= {new: current.pop(old) for new, old in zip(wanted, given, strict=True)}
                     renamed += 1
-    form = "the weights of {} normalised layers were read from the names of another form of weight_norm or spectral_norm"
+    form = (
+        "the weights of {} normalised layers were read from the names of another form of weight_norm or spectral_norm"
+    )
     return current, [form.format(renamed)] if renamed else []
 
 
