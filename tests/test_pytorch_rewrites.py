@@ -74,3 +74,30 @@ def test_other_repetitions_stay_what_they_are(tmp_path):
     hub = program_hub(tmp_path / "hub", Doubled(), samples(3, 4))
     x = torch.randn(5, 4)
     assert torch.equal(exact_program(read_program(hub)).module()(x), Doubled()(x))
+
+
+@pytest.mark.parametrize("target", ["tflite", "keras"])
+def test_place_of_the_largest_where_zeros_have_signs(tmp_path, target):
+    """Keras takes -0.0 for less than 0.0, and computes that by operators for which TensorFlow Lite has no kernel."""
+    rows = np.array([[-1, -0.0, 0.0, -3], [2, 2, 0, 1], [0.0, -0.0, 5, 5], [1, 0.0, -0.0, 3]], np.float32)
+    places = lambda x: (x.argmax(1), x.argmin(1), x.max(1)[1])  # noqa: E731
+    result = export_to(program_hub(tmp_path / "hub", places, {"typical": [rows]}), target, tmp_path)
+    assert result.verification.passed, result.verification.message
+    assert target == "keras" or result.route[0] == "torch_to_keras"
+
+
+def test_missing_kernel_is_placed_and_its_remedies_work(tmp_path):
+    """Of two means one is of a dtype that TensorFlow Lite does not average; other sizes would not help."""
+    from converter.errors import UnsupportedError
+    from converter.step import ExportJob
+    from converter.torch.tflite_export import export
+
+    means = lambda x: (x.mean(1), x.double().mean(2))  # noqa: E731
+    hub = program_hub(tmp_path / "hub", means, samples(2, 5, 4))
+    with pytest.raises(
+        UnsupportedError, match=r"no kernel for Mean \(float64\) \(in [^,]*Mean_?\w*\): write quantization.opsset tf"
+    ) as error:
+        export(hub, ExportJob("converted/x.tflite"), tmp_path / "x.tflite")
+    assert "input_shape" not in str(error.value)
+    result = export(hub, ExportJob("converted/x.tflite", quantization={"opsset": "tf"}), tmp_path / "x.tflite")
+    assert result.verification.passed

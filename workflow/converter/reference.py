@@ -184,8 +184,8 @@ def _special_runs(
     up, by 1e-4 of a sum of ten thousand (TensorFlow 2.21), which a normalization makes much larger. Then the answer is not
     the mean of those on both sides of it, by a little; after a step (a comparison, a sign) it is, or by far not.
     Very negative values saturate activations, and among numbers that are nearly equal the rounding of a library decides which
-    is the largest: not where an answer is a whole number. Where the source ranks, no value but ordinary ones counts that gives
-    equal numbers (`_may_tie`).
+    is the largest: not where an answer is a whole number. Where the source ranks, neither these nor large ones count, nor
+    what seems to give equal numbers (`_may_tie`).
     """
     runs = []
     sizes = _economical(drawn, batch_dynamic, run_source, sizes)
@@ -232,17 +232,22 @@ def _proves_nothing(
     """Why answers to special values of this kind are no evidence; None where they are."""
     if kind in ("zeros", "negative", "large", "very negative") and _shows_rounding(run_source, kind, arrays, outputs):
         return "the source's own rounding errors show on such inputs"
+    if drawn.ranks and kind in ("large", "very negative"):
+        return (
+            "saturated scores are equal without showing it, and the source ranks them in an order that is not defined"
+        )
     if kind == "very negative" and any(output.dtype.kind not in "fcV" for output in outputs):
         return "whole numbers may follow from which of several saturated numbers is rounded up"
-    if drawn.ranks and kind in ("zeros", "halves", "large", "very negative") and _may_tie(run_source, arrays, outputs):
+    if drawn.ranks and kind in ("zeros", "halves") and _may_tie(run_source, arrays, outputs):
         return "the source ranks equal numbers on such inputs, in an order that is not defined"
     return None
 
 
 def _may_tie(run_source: Model, arrays: Sequence[np.ndarray], outputs: Sequence[np.ndarray]) -> bool:
-    """Whether equal numbers seem to be ranked: one stands in a float answer twice, or noise puts the answers in another order."""
-    for output in outputs:
-        values = output[np.isfinite(output) & (output != 0)] if output.dtype.kind == "f" else output[:0]
+    """Whether equal numbers seem to be ranked: one stands twice in a row of an answer, or noise changes the order of answers."""
+    rows = [row for output in outputs if output.dtype.kind == "f" for row in (output if output.ndim > 1 else [output])]
+    for row in rows:
+        values = row[np.isfinite(row) & (row != 0)]
         is_class = values.size and values.max() > 1 and (values == np.round(values)).all()
         if not is_class and len(np.unique(values)) < values.size:
             return True

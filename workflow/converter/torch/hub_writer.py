@@ -20,6 +20,7 @@ from converter.torch.dtypes import vocabulary
 from converter.torch.evidence import (
     FirstCalls,
     Reference,
+    attention_notes,
     check_steady,
     check_still,
     fresh_runs,
@@ -87,7 +88,8 @@ def write_hub(source: Source, inputs: Inputs, first_calls: FirstCalls, spec: Imp
                 f"{source.path}: forward of {source.name} keeps state in {state} from call to call, so that no file computes "
                 "what it does: convert a module that takes its state as an input and returns it"
             )
-        notes, decisions = list(source.notes), list(source.decisions)
+        more_notes, more_decisions = attention_notes(source, attempt, reference.runs)
+        notes, decisions = [*source.notes, *more_notes], [*source.decisions, *more_decisions]
         if attempt is not inputs:
             size = attempt.specs[0].shape[0]
             notes.append(f"the batch is fixed at {size}: {first_failure}")
@@ -121,8 +123,9 @@ def write_hub(source: Source, inputs: Inputs, first_calls: FirstCalls, spec: Imp
             "name its modules with letters, digits and underscores"
         ) from error
     check_still(source, attempt, reference.runs)
-    notes = [*source.notes, f"kept as TorchScript, since torch.export cannot follow it: {failure}"]
-    decisions = [*source.decisions, "kept as TorchScript"]
+    more_notes, more_decisions = attention_notes(source, attempt, reference.runs)
+    notes = [*source.notes, *more_notes, f"kept as TorchScript, since torch.export cannot follow it: {failure}"]
+    decisions = [*source.decisions, *more_decisions, "kept as TorchScript"]
     is_batch = batch_dynamic and attempt is inputs
     return _hub(source, attempt, outputs, reference, is_batch, (notes, decisions), spec, out, "torchscript", script)
 

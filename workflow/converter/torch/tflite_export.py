@@ -63,7 +63,8 @@ def export(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
         if best is not None and best[0] == _BEST:
             break
     if best is None:
-        advice = size_advice(hub)
+        # A kernel that is missing is missing for all sizes.
+        advice = None if failures[0].startswith("TensorFlow Lite has no kernel") else size_advice(hub)
         sizes = f"; {advice}" if advice is not None else ""
         raise UnsupportedError(f"TensorFlow Lite cannot express the model: {'; '.join(failures)}{sizes}")
     _, name, result = best
