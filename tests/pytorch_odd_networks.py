@@ -213,3 +213,18 @@ class PackedByNumbers(Packed):
 
     def forward(self, x, lengths):
         return super().forward(x, lengths.tolist())
+
+
+class Gradients(_Linear):
+    """Asks whether gradients are recorded, as the fast paths of torch's own layers do."""
+
+    def forward(self, x):
+        y = self.fc(x)
+        return torch.tanh(y) if torch.is_grad_enabled() else y
+
+
+class Flag(_Linear):
+    """Its own training flag, which eval() sets."""
+
+    def forward(self, x):
+        return self.fc(x) if not self.training else torch.tanh(self.fc(x))

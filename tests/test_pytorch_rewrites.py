@@ -55,6 +55,14 @@ class Prefixed(torch.nn.Module):
         return torch.cat([self.first.repeat(x.shape[0], 1, 1), x * 2], 1)
 
 
+class PrefixedSteps(Prefixed):
+    """The same with the batch second, as in attention whose batch is not first."""
+
+    def forward(self, x):
+        steps = x.transpose(0, 1)
+        return torch.cat([steps, self.first.repeat(1, x.shape[0], 1)]).transpose(0, 1)
+
+
 class Doubled(torch.nn.Module):
     """What is repeated is larger than 1: no expansion."""
 
@@ -62,9 +70,10 @@ class Doubled(torch.nn.Module):
         return x[:1].repeat(x.shape[0], 2)
 
 
+@pytest.mark.parametrize("network", [Prefixed, PrefixedSteps])
 @pytest.mark.parametrize("target", ["tflite", "keras"])
-def test_row_repeated_for_each_of_the_batch(tmp_path, target):
-    hub = program_hub(tmp_path / "hub", Prefixed(), samples(3, 4, 6))
+def test_row_repeated_for_each_of_the_batch(tmp_path, target, network):
+    hub = program_hub(tmp_path / "hub", network(), samples(3, 4, 6))
     result = export_to(hub, target, tmp_path)
     assert result.verification.passed, result.verification.message
     assert result.inputs[0].shape[0] is None
