@@ -13,7 +13,7 @@ from test_storage import S3, s3  # noqa: F401 (a fixture)
 from text_graphs import linear
 
 from converter.errors import SourceError
-from converter.remote_limits import _plain_keys, refuse_size
+from converter.planning.storage_limits import _plain_keys, refuse_size
 
 GRAPH = linear().encode()
 ENDLESS = 30_000_000
@@ -118,8 +118,8 @@ def test_servers_that_never_answer() -> None:
     plugin = pytest.importorskip("snakemake_storage_plugin_http")
     import requests
 
-    from converter.remote import mirror
-    from converter.remote_limits import with_limits
+    from converter.planning.storage import mirror
+    from converter.planning.storage_limits import with_limits
 
     with_limits(plugin.StorageObject, mirror)
     for call in (plugin.requests.get, plugin.requests.head):

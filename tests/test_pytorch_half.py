@@ -62,7 +62,7 @@ def test_narrow_weights_that_are_widened_compute_in_float32(tmp_path):
         def forward(self, x):
             return x @ self.weight.float()
 
-    from converter.torch.narrow import computes_in
+    from converter.torch.program.narrow import computes_in
 
     program = torch.export.export(Stored(), (torch.zeros(2, 6),))
     assert computes_in(program) is None

@@ -5,8 +5,8 @@ import pytest
 import torch
 from special_hubs import export_to, program_hub
 
-from converter.torch.exact_program import exact_program
-from converter.torch.hub_program import read_program
+from converter.torch.exact.exact_program import exact_program
+from converter.torch.program.hub_program import read_program
 
 
 def samples(*shape):
@@ -97,9 +97,9 @@ def test_place_of_the_largest_where_zeros_have_signs(tmp_path, target):
 
 def test_missing_kernel_is_placed_and_its_remedies_work(tmp_path):
     """Of two means one is of a dtype that TensorFlow Lite does not average; other sizes would not help."""
+    from converter.contracts import ExportJob
     from converter.errors import UnsupportedError
-    from converter.step import ExportJob
-    from converter.torch.tflite_export import export
+    from converter.torch.tflite.export import export
 
     means = lambda x: (x.mean(1), x.double().mean(2))  # noqa: E731
     hub = program_hub(tmp_path / "hub", means, samples(2, 5, 4))

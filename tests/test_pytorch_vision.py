@@ -5,7 +5,7 @@ import torch
 from pytorch_hub import import_file
 
 from converter.errors import UnsupportedError
-from converter.torch.vision import import_torchvision
+from converter.torch.extensions.vision import import_torchvision
 
 pytestmark = pytest.mark.skipif(import_torchvision() is None, reason="needs torchvision")
 
