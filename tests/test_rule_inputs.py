@@ -113,7 +113,7 @@ def keys(planned: RuleInputs, key) -> dict[str, str]:
     found = {}
     for target in TARGETS:
         name, _, extension = target.rpartition(".")
-        found[target] = key(planned, f"export_{extension}")(SimpleNamespace(name=name, extension=extension))
+        found[target] = key(planned, SimpleNamespace(name=name, extension=extension))
     return found
 
 

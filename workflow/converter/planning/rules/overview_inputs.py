@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Callable, Collection
 from pathlib import Path
 
+from converter import formats
 from converter.planning.config import CONVERTED
 from converter.planning.planner import Planner
 from converter.planning.sources import model_name
@@ -75,12 +76,17 @@ class OverviewInputs:
         return [
             f"benchmarks/{target.removeprefix(CONVERTED)}.json"
             for target in self._asked(wildcards)
-            if target.startswith(CONVERTED) and target.endswith((".onnx", ".tflite"))
+            if target.startswith(CONVERTED) and _is_timed(target)
         ]
 
     def known_benchmarks(self, wildcards: object) -> str:
         """A hash of the benchmarks of earlier runs: the page shows them too."""
         return _state_of("benchmarks")
+
+
+def _is_timed(target: str) -> bool:
+    found = formats.target_extensions().get(target.rpartition(".")[2])
+    return found is not None and found.timer is not None
 
 
 def _state_of(folder: str) -> str:

@@ -7,8 +7,8 @@ import re
 import shlex
 from pathlib import Path
 
+from converter import formats
 from converter.planning.planner import Planner
-from converter.planning.sources import FORMATS
 from converter.planning.storage import MIRROR, is_remote, url_of
 
 __all__ = ["RemoteInputs"]
@@ -22,8 +22,9 @@ class RemoteInputs:
     def remote_sources(self, directories: bool) -> str:
         """A pattern for what is fetched: SavedModel directories, or files; "" where there are none."""
         config = self.planner.config
+        known = formats.extensions_of_sources()
         named = [values.get("convert_from", "") for values in (*config.jobs.values(), *config.models.values())]
-        paths = {url for url in named if is_remote(url) and (Path(url).suffix not in FORMATS) == directories}
+        paths = {url for url in named if is_remote(url) and (Path(url).suffix not in known) == directories}
         return "|".join(re.escape(url.rstrip("/").replace("://", "/", 1)) for url in sorted(paths))
 
     def remote_source(self, wildcards: object) -> str:

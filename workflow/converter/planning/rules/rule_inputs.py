@@ -11,7 +11,9 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from urllib.parse import unquote
 
+from converter import formats
 from converter.errors import ConverterError
+from converter.exporting import functions_of
 from converter.planning.code_version import code_version
 from converter.planning.library_versions import export_entries, step_versions
 from converter.planning.parameters import RESERVED, flags
@@ -30,13 +32,6 @@ __all__ = ["RuleInputs"]
 _BASE_MB = 900
 # Braces in what an input function answers are wildcards to Snakemake (9.27).
 _UNUSABLE = re.compile(r"[%{}\x00-\x1f]")
-# Steps that are for sources of one framework.
-_FRAMEWORKS = {
-    **dict.fromkeys(["import_keras", "import_savedmodel", "import_checkpoint", "import_protobuf"], "tensorflow"),
-    "export_protobuf": "tensorflow",
-    "import_pytorch": "pytorch",
-    "export_keras": "pytorch",
-}
 # The step behind each kind of recipe in configs/zoo.yaml.
 _RECIPE_STEPS = {
     "application": "zoo_keras",
@@ -138,7 +133,24 @@ class RuleInputs(OverviewInputs, RemoteInputs):
 
     def import_memory(self, wildcards: object, attempt: int = 1) -> int:
         """MB: loading holds the weights about three times over (file, framework, copy for the hub)."""
-        return attempt * (self._base_mb + 4 * self._source_mb(self.planner.import_plan(wildcards.key).source))
+        factor = self._import_format(wildcards).memory
+        return attempt * (self._base_mb + factor * self._source_mb(self.planner.import_plan(wildcards.key).source))
+
+    def import_step(self, wildcards: object) -> str:
+        """As workflow/bin/step takes it: "@PROCESS SCRIPT", of the preloaded process that runs it."""
+        found = self._import_format(wildcards)
+        added = [found.name] if found.importer else []
+        return shlex.join([f"@{formats.framework(found.framework).module}", found.script, *added])
+
+    def import_code(self, wildcards: object) -> str:
+        found = self._import_format(wildcards)
+        return code_version(found.script, found.framework, (found.importer,) if found.importer else ())
+
+    def import_versions(self, wildcards: object) -> str:
+        return json.dumps(step_versions(self._import_format(wildcards).step))
+
+    def _import_format(self, wildcards: object) -> formats.SourceFormat:
+        return formats.source(self.planner.import_plan(wildcards.key).format)
 
     def import_runtime(self, wildcards: object, attempt: int = 1) -> int:
         """Minutes."""
@@ -161,10 +173,32 @@ class RuleInputs(OverviewInputs, RemoteInputs):
     def refusal(self, wildcards: object) -> str:
         return shlex.quote(self.planner.plan(unquote(wildcards.target)).error or "")
 
+    def source_environment(self, wildcards: object) -> list[str]:
+        """What installs the framework of the source, where a first such source asks for it."""
+        requirements = formats.framework(self._import_format(wildcards).framework).requirements
+        return [f"intermediate/toolchains/{requirements}"] if requirements else []
+
     @staticmethod
-    def keys_of(source_format: str) -> str:
-        """A pattern for the keys of hubs of one source format."""
-        return rf"[^/]+-{source_format}-[0-9a-f]{{12}}"
+    def keys_of(*source_formats: str) -> str:
+        """A pattern for the keys of hubs of these source formats; of those that CONVERTER_FORMATS adds, for none."""
+        names = source_formats or _added(formats.SourceFormat)
+        return rf"[^/]+-({'|'.join(map(re.escape, names))})-[0-9a-f]{{12}}" if names else "(?!)"
+
+    @staticmethod
+    def extensions_of(*targets: str) -> str:
+        """A pattern for the extensions of these target formats; of those that CONVERTER_FORMATS adds, for none."""
+        names = targets or _added(formats.TargetFormat)
+        return "|".join(re.escape(suffix) for name in names for suffix in formats.targets()[name].extensions) or "(?!)"
+
+    @staticmethod
+    def any_extension() -> str:
+        """A pattern for the extensions of all target formats."""
+        return "|".join(map(re.escape, formats.target_extensions()))
+
+    @staticmethod
+    def without_extension(*others: str) -> str:
+        """A pattern for names that end in no target's extension, nor in one of `others`."""
+        return ".+" + "".join(rf"(?<!\.{re.escape(suffix)})" for suffix in (*formats.target_extensions(), *others))
 
     def target(self, wildcards: object) -> str:
         return shlex.quote(self._plan(wildcards).target)
@@ -184,7 +218,7 @@ class RuleInputs(OverviewInputs, RemoteInputs):
     def export_memory(self, wildcards: object, attempt: int = 1) -> int:
         """MB: a compiler holds the weights several times over."""
         plan = self._plan(wildcards)
-        factor = {"onnx": 4, "pb": 3}.get(plan.extension, 12)
+        factor = formats.target(plan.extension).memory if plan.source else 0
         return attempt * (self._base_mb + factor * (self._source_mb(plan.source.source) if plan.source else 0))
 
     def export_runtime(self, wildcards: object, attempt: int = 1) -> int:
@@ -305,7 +339,9 @@ class RuleInputs(OverviewInputs, RemoteInputs):
     # --- inspection
 
     def inspect_hub(self, wildcards: object) -> str:
-        return self.hub(_Named(f"{wildcards.model}.onnx"))
+        names = [f"{wildcards.model}.{extension}" for extension in formats.target_extensions()]
+        possible = (name for name in names if self.planner.plan(name).error is None)
+        return self.hub(_Named(next(possible, names[0])))
 
     # --- the code and the libraries of a step
 
@@ -315,26 +351,39 @@ class RuleInputs(OverviewInputs, RemoteInputs):
 
     @staticmethod
     def code(step: str) -> str:
-        return code_version(step, _FRAMEWORKS.get(step))
+        return code_version(step)
 
-    def export_code(self, step: str) -> Callable[[object], str]:
-        """Of what a step runs for sources of the target's framework."""
-        return lambda wildcards: code_version(step, _framework(self._exported(wildcards)))
+    def export_step(self, wildcards: object) -> str:
+        """As workflow/bin/step takes it: "@PROCESS SCRIPT", of the preloaded process that runs it."""
+        plan = self._plan(wildcards)
+        target, framework = formats.target(plan.extension), _framework(plan)
+        exporter = target.exporters.get(framework)
+        return shlex.join([f"@{exporter.process or ''}" if exporter else "@", target.script])
 
-    def export_versions(self, step: str) -> Callable[[object], str]:
-        """Of the libraries that a step uses for sources of the target's framework."""
+    def export_code(self, wildcards: object) -> str:
+        """Of what the export of the target runs for sources of its framework."""
+        return self._code_of(formats.target(self._plan(wildcards).extension).script, wildcards)
 
-        def versions(wildcards: object) -> str:
-            plan = self._exported(wildcards)
-            return json.dumps(
-                step_versions(*export_entries(step, _framework(plan), plan.parameters.get("quantization")))
-            )
+    def analysis_code(self, step: str) -> Callable[[object], str]:
+        """Of what a step runs that makes the target's file, and looks at it, for sources of its framework."""
+        return lambda wildcards: self._code_of(step, wildcards)
 
-        return versions
+    def _code_of(self, step: str, wildcards: object) -> str:
+        plan = self._exported(wildcards)
+        framework = _framework(plan)
+        return code_version(step, framework, functions_of(formats.target(plan.extension), framework))
+
+    def export_versions(self, wildcards: object) -> str:
+        """Of the libraries that the export of the target uses for sources of its framework."""
+        plan = self._exported(wildcards)
+        if plan.source is None:
+            return "{}"
+        entries = export_entries(plan.extension, _framework(plan), plan.parameters.get("quantization"))
+        return json.dumps(step_versions(*entries))
 
     def page_versions(self, wildcards: object) -> str:
         plan = self._exported(wildcards)
-        return json.dumps(step_versions(*export_entries("export_tflite", _framework(plan)), "quantize_dynamic"))
+        return json.dumps(step_versions(*export_entries(plan.extension, _framework(plan)), "quantize_dynamic"))
 
     def _exported(self, wildcards: object) -> Plan:
         """The plan of the wildcards' target, or, where they name none, of what is measured of a .tflite file."""
@@ -345,7 +394,12 @@ class RuleInputs(OverviewInputs, RemoteInputs):
 
 
 def _framework(plan: Plan) -> str:
-    return "pytorch" if plan.source is not None and plan.source.format == "pytorch" else "tensorflow"
+    """Of its source; of a plan without one, which becomes no more than a sentence, any."""
+    return formats.source(plan.source.format).framework if plan.source else next(iter(formats.frameworks()))
+
+
+def _added(kind: type) -> list[str]:
+    return [entry.name for entry in formats.added() if isinstance(entry, kind)]
 
 
 def _minutes(megabytes: int) -> int:
