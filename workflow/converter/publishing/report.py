@@ -105,6 +105,8 @@ def _seen_decisions(hub: Hub, result: ExportResult) -> list[str]:
         decisions.append(f"batch fixed at {batches.pop()}")
     if result.verification is not None and result.verification.weak_evidence:
         decisions.append("weak evidence: the source's answers hardly vary over the samples")
+    if result.verification is not None and (unused := hub.coverage.get("below")):
+        decisions.append(f"weak evidence: the samples exercise too few {' and '.join(unused)} of the model")
     return decisions
 
 

@@ -12,12 +12,14 @@ import numpy as np
 from converter.contracts import ExportJob, ExportResult
 from converter.errors import UnsupportedError
 from converter.hub.hub import Hub
+from converter.torch.program.narrow import advising_float32
 from converter.verification.runtimes import KerasModel
 from converter.verification.verify import verify
 
 __all__ = ["export"]
 
 
+@advising_float32
 def export(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
     """A PyTorch hub's program as a Keras file, reopened by plain Keras and compared with the source.
 
@@ -25,12 +27,14 @@ def export(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
     """
     source = hub.source.get("path", "this model")
     if hub.extra.get("form") != "exported":
+        # Where there is only TorchScript in the file, its class may be what torch.export can follow.
+        other = ", or give the module's class with network_script" if hub.extra.get("kind") == "torchscript" else ""
         raise UnsupportedError(
             f"{source} could be kept as TorchScript only, and Keras files are made from exported programs: "
-            "ask for .onnx, or give the module's class with network_script"
+            f"ask for .onnx{other}"
         )
     from converter.torch.program.eager_program import value_read
-    from converter.torch.program.hub_program import read_program
+    from converter.torch.program.hub_program import read_program, size_advice
 
     program = read_program(hub)
     if (reading := value_read(program)) is not None:
@@ -49,13 +53,18 @@ def export(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
     keras.config.set_image_data_format("channels_last")
     keras.config.set_floatx("float32")
     inputs, outputs = _layer_names(hub)
-    conversion = build_keras_model(
-        exact_program(program),
-        inputs,
-        outputs,
-        channels_last=job.input_layout == "nhwc",
-        layers_only=suffix != ".keras",
-    )
+    try:
+        conversion = build_keras_model(
+            exact_program(program),
+            inputs,
+            outputs,
+            channels_last=job.input_layout == "nhwc",
+            layers_only=suffix != ".keras",
+        )
+    except UnsupportedError as error:
+        if (advice := size_advice(hub)) is None:
+            raise
+        raise UnsupportedError(f"{error}; {advice}, or ask for .onnx") from error
     notes = [*conversion.notes, *_permutation_notes(conversion)]
     with tempfile.TemporaryDirectory(dir=staged.parent) as folder:
         path = Path(folder) / f"model{suffix}"

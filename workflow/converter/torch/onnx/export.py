@@ -26,6 +26,7 @@ from converter.torch.onnx.script_symbolics import register
 from converter.torch.program.eager_program import EagerProgram, value_read
 from converter.torch.program.flat import to_tensors
 from converter.torch.program.hub_program import read_program, read_script
+from converter.torch.program.narrow import advising_float32
 from converter.torch.sources.tracing import quiet, reason
 from converter.verification.runtimes import OnnxModel, check_interface
 from converter.verification.verify import Verification, verify
@@ -56,6 +57,7 @@ class _Made:
     verification: Verification
 
 
+@advising_float32
 def export(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
     """Write `staged` at the opset asked for, or at the lowest from 10 on that expresses the model and comes out right.
 
@@ -252,6 +254,9 @@ def _torchscript_failure(error: Exception) -> _Failure:
         if needed:
             return _Failure(f"operator {name} cannot be expressed, it needs opset {needed[1]}", int(needed[1]))
         return _Failure(f"operator {name} cannot be expressed", hopeless="is not supported" in text)
+    unsupported = re.search(r"ONNX export of operator (\w+), (.+?)\. Please", text)
+    if unsupported:
+        return _Failure(f"operator {unsupported[1]} cannot be expressed ({unsupported[2]})")
     translating = re.search(r"Occurred when translating (\w+)", text)
     if translating:  # a symbolic function met a case that it was not written for
         return _Failure(f"operator {translating[1]} cannot be expressed ({reason(error)})")
