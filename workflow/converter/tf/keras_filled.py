@@ -28,17 +28,16 @@ class Filled:
         # Of TensorFlow's, by the id of their handles, which are kept so that no other object takes an id.
         self._created: dict[int, object] = {}
         self._assigned: dict[int, object] = {}
-        self._of_keras: list[object] = []
+        self._added: list[object] = []
 
     def refuse_unfilled(self, path: Path, variables: Sequence[tf.Variable], weights: Sequence[object]) -> None:
         """Raise SourceError for a weight among the `variables` that a traced model reads which the file gave no value.
 
         weights: those that the model itself names, of either Keras; Keras 3 names none of layers in lists of lists. A
-        variable that is no weight, as a generator of random numbers has one, lies in no file of Keras's.
+        variable that is no weight, as a state or a generator of random numbers has one, lies in no file of Keras's.
         """
-        of_keras = [weight for weight in self._of_keras if tf.as_dtype(weight.dtype).is_floating]
         named = {}
-        for weight in (*weights, *of_keras):
+        for weight in (*weights, *self._added):
             variable = getattr(weight, "_value", weight)  # Keras 3 has TensorFlow's variable within its own
             if hasattr(variable, "handle"):
                 named[id(variable.handle)] = weight
@@ -59,7 +58,7 @@ def watched(keras: ModuleType) -> Iterator[Filled]:
     kind = resource_variable_ops.ResourceVariable
     hooked = [(kind, "__init__"), (kind, "assign")]
     if keras.__name__ == "keras":
-        hooked.append((keras.Variable, "__init__"))
+        hooked.append((keras.layers.Layer, "add_weight"))
     originals = [getattr(owner, name) for owner, name in hooked]
 
     def created(self, *args, **kwargs):
@@ -71,11 +70,12 @@ def watched(keras: ModuleType) -> Iterator[Filled]:
             filled._assigned[id(self.handle)] = self.handle
         return originals[1](self, *args, **kwargs)
 
-    def of_keras(self, *args, **kwargs):
-        originals[2](self, *args, **kwargs)
-        filled._of_keras.append(self)
+    def added(self, *args, **kwargs):
+        weight = originals[2](self, *args, **kwargs)
+        filled._added.append(weight)
+        return weight
 
-    for (owner, name), hook in zip(hooked, (created, assigned, of_keras), strict=False):
+    for (owner, name), hook in zip(hooked, (created, assigned, added), strict=False):
         setattr(owner, name, hook)
     try:
         yield filled
