@@ -233,7 +233,14 @@ def run_import(name: str, import_model: Callable[[ImportSpec, Path], Hub], argv:
     try:
         if args.error:
             raise ConverterError(args.error)
-        from converter.source_files import refuse_links, source_bytes, source_sha256, source_stat, unreadable
+        from converter.source_files import (
+            refuse_links,
+            refuse_patterns,
+            source_bytes,
+            source_sha256,
+            source_stat,
+            unreadable,
+        )
 
         parameters = given_parameters(args, IMPORT_PARAMETERS)
         path = Path(args.source)
@@ -243,6 +250,7 @@ def run_import(name: str, import_model: Callable[[ImportSpec, Path], Hub], argv:
         except PermissionError as error:
             raise unreadable(error) from error
         spec = import_spec(path, source["format"], parameters)
+        refuse_patterns(path)
         if not spec.trusted:
             refuse_links(path)
         limits = limits_for(source["bytes"])
