@@ -17,6 +17,7 @@ from converter.config import read_config
 from converter.console import quieten
 from converter.errors import ConverterError
 from converter.escape import printable
+from converter.logs import clean_logs
 from converter.plan import Planner, toolchains
 from converter.remote_limits import FETCH
 from converter.rule_inputs import RuleInputs
@@ -54,6 +55,8 @@ class Session:
         Ends the run with one sentence where a folder cannot be written: Snakemake would end it with a traceback (9.27).
         """
         self._started = time.time()
+        if workflow.is_main_process:
+            atexit.register(clean_logs, self._started - 1)
         if workflow.local_exec and workflow.is_main_process:
             jobs = list(workflow.dag.needrun_jobs())
             for folder in sorted({_existing(output) for job in jobs for output in job.output if not output.is_storage}):

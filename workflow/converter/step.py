@@ -15,8 +15,8 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from converter.access import export_access, import_access
 from converter.errors import ConverterError
 from converter.escape import printable
 from converter.hub import Hub, TensorSpec
+from converter.logs import output_to_log
 from converter.parameters import (
     EXPORT_PARAMETERS,
     IMPORT_PARAMETERS,
@@ -175,10 +176,14 @@ def _lacks_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or any(words in str(error) for words in failures.NO_MEMORY)
 
 
+@contextmanager
 def confinement(
     name: str, subject: Path | str, limits: Limits, access: Access, toolchain: str = "default"
-) -> AbstractContextManager[None]:
-    """`access`: of the step itself; the legacy environment `toolchain`, which it starts a program in, is added."""
+) -> Iterator[None]:
+    """`access`: of the step itself; the legacy environment `toolchain`, which it starts a program in, is added.
+
+    What libraries and models print goes to the log.
+    """
     if toolchain != "default":
         from converter.toolchains import is_built, programs
 
@@ -188,7 +193,8 @@ def confinement(
             access = replace(access, network=True)
     access = replace(access, writable=[*access.writable, *failures.folders()])
     timeout = TimeoutError(f"{limits.seconds} s have passed")
-    return confined(limits, lambda: _give_up(name, subject, timeout, limits), access)
+    with output_to_log(), confined(limits, lambda: _give_up(name, subject, timeout, limits), access):
+        yield
 
 
 def _give_up(name: str, subject: Path | str, error: BaseException, limits: Limits) -> int:
