@@ -11,9 +11,9 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow"))
 
-from converter.coverage import collect, markdown, page, table
+from converter.pages.coverage import collect, markdown, page, table
 from converter.pages.page import write
-from converter.versions import STEP_PACKAGES, step_versions
+from converter.planning.library_versions import STEP_PACKAGES, step_versions
 
 
 def _made(now: datetime) -> str:

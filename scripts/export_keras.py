@@ -10,12 +10,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow"))
 
 import numpy as np
 
+from converter.contracts import ExportJob, ExportResult
 from converter.divergence import first_divergence
 from converter.errors import UnsupportedError
-from converter.hub import Hub
-from converter.runtimes import KerasModel
-from converter.step import ExportJob, ExportResult, run_export
-from converter.verify import verify
+from converter.hub.hub import Hub
+from converter.running.step_runner import run_export
+from converter.verification.runtimes import KerasModel
+from converter.verification.verify import verify
 
 
 def export_model(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
@@ -24,7 +25,7 @@ def export_model(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
     Raises UnsupportedError where the model has an operator that Keras, or the file's format, cannot hold.
     """
     if job.backend == "pytorch2keras":
-        from converter.legacy_backends import export_pytorch2keras
+        from converter.legacy.backends import export_pytorch2keras
 
         return export_pytorch2keras(hub, job, staged)
     source = hub.source.get("path", "this model")
@@ -35,8 +36,8 @@ def export_model(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
             f"{source} could be kept as TorchScript only, and Keras files are made from exported programs: "
             "ask for .onnx, or give the module's class with network_script"
         )
-    from converter.torch.eager_program import value_read
-    from converter.torch.hub_program import read_program
+    from converter.torch.program.eager_program import value_read
+    from converter.torch.program.hub_program import read_program
 
     program = read_program(hub)
     if (reading := value_read(program)) is not None:
@@ -48,7 +49,7 @@ def export_model(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
     os.environ["KERAS_BACKEND"] = "tensorflow"  # whatever the user's keras.json says
     import keras
 
-    from converter.torch.exact_program import exact_program
+    from converter.torch.exact.exact_program import exact_program
     from converter.torch_to_keras import build_keras_model
     from converter.torch_to_keras.save import save
 

@@ -5,18 +5,19 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow"))
 
+from converter.contracts import ExportJob, ExportResult
 from converter.divergence import first_divergence
-from converter.hub import Hub
-from converter.step import ExportJob, ExportResult, run_export
+from converter.hub.hub import Hub
+from converter.running.step_runner import run_export
 
 
 def export_model(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
     if job.backend == "keras2onnx":
-        from converter.legacy_backends import export_keras2onnx as export
+        from converter.legacy.backends import export_keras2onnx as export
     elif hub.framework == "tensorflow":
-        from converter.tf.onnx_export import export
+        from converter.tf.onnx.export import export
     else:
-        from converter.torch.onnx_export import export
+        from converter.torch.onnx.export import export
     return export(hub, job, staged)
 
 

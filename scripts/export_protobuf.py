@@ -5,10 +5,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "workflow"))
 
+from converter.contracts import ExportJob, ExportResult  # noqa: E402
 from converter.divergence import first_divergence  # noqa: E402
 from converter.errors import UnsupportedError  # noqa: E402
-from converter.hub import Hub  # noqa: E402
-from converter.step import ExportJob, ExportResult, run_export  # noqa: E402
+from converter.hub.hub import Hub  # noqa: E402
+from converter.running.step_runner import run_export  # noqa: E402
 
 
 def export_model(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
@@ -16,7 +17,7 @@ def export_model(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
         raise UnsupportedError(
             f"a {hub.framework} model does not become a TensorFlow graph: ask for an .onnx, .tflite, .h5 or .keras file"
         )
-    from converter.tf.protobuf_export import export
+    from converter.tf.protobuf.export import export
 
     return export(hub, job, staged)
 

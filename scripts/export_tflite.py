@@ -5,20 +5,21 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "workflow"))
 
+from converter.contracts import ExportJob, ExportResult  # noqa: E402
 from converter.divergence import first_divergence  # noqa: E402
-from converter.hub import Hub  # noqa: E402
-from converter.step import ExportJob, ExportResult, run_export  # noqa: E402
+from converter.hub.hub import Hub  # noqa: E402
+from converter.running.step_runner import run_export  # noqa: E402
 
 
 def export_model(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
-    from converter.quantized_export import export_quantized
-    from converter.quantized_model import kind_of
+    from converter.quantization.export import export_quantized
+    from converter.quantization.model import kind_of
 
     kind = kind_of(job.quantization)
     if hub.framework == "tensorflow":
-        from converter.tf.tflite_export import export
+        from converter.tf.tflite.export import export
     else:
-        from converter.torch.tflite_export import export
+        from converter.torch.tflite.export import export
     if kind is not None:
         return export_quantized(hub, job, staged, kind, export)
     result = export(hub, job, staged)

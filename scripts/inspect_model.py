@@ -5,10 +5,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow"))
 
-from converter import failures
 from converter.escape import json_text
-from converter.hub import Hub
-from converter.inspection import inspect_hub
+from converter.hub.hub import Hub
+from converter.hub.inspection import inspect_hub
+from converter.run_state import failures
 
 
 def main(hub_path: Path, output: Path) -> int:

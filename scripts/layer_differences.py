@@ -5,12 +5,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "workflow"))
 
-from converter import report  # noqa: E402
-from converter.analysis import run_analysis  # noqa: E402
+from converter.contracts import ExportJob, ExportResult  # noqa: E402
 from converter.errors import ParameterError  # noqa: E402
-from converter.hub import Hub  # noqa: E402
-from converter.step import ExportJob, ExportResult, measure  # noqa: E402
-from converter.versions import export_entries, step_versions  # noqa: E402
+from converter.hub.hub import Hub  # noqa: E402
+from converter.planning.library_versions import export_entries, step_versions  # noqa: E402
+from converter.publishing import report  # noqa: E402
+from converter.running.analysis_runner import run_analysis  # noqa: E402
+from converter.running.step_runner import measure  # noqa: E402
 
 
 def analyse(hub: Hub, job: ExportJob, output: Path) -> None:
@@ -29,13 +30,13 @@ def export(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
     if job.backend != "default":
         raise ParameterError(f"backend {job.backend}: the layers of its files are not compared; leave backend out")
     if extension == ".onnx" and hub.framework == "tensorflow":
-        from converter.tf.onnx_export import export as export_file
+        from converter.tf.onnx.export import export as export_file
     elif extension == ".onnx":
-        from converter.torch.onnx_export import export as export_file
+        from converter.torch.onnx.export import export as export_file
     elif hub.framework == "tensorflow":
-        from converter.tf.tflite_export import export as export_file
+        from converter.tf.tflite.export import export as export_file
     else:
-        from converter.torch.tflite_export import export as export_file
+        from converter.torch.tflite.export import export as export_file
     return export_file(hub, job, staged)
 
 

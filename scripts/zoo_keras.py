@@ -54,6 +54,7 @@ def recurrent(name: str, weights: str):
 def _spread(model, data: np.ndarray) -> None:
     """Give `model` weights with which its outputs vary over `data` (see the module's docstring)."""
     import keras
+    import tensorflow
 
     rng = np.random.default_rng(_SEED)
     for layer in model.layers:
@@ -68,13 +69,15 @@ def _spread(model, data: np.ndarray) -> None:
             kernel = layer.kernel
             fan_in = int(np.prod(kernel.shape[:-1]))
             kernel.assign(rng.normal(0, np.sqrt(2 / fan_in), kernel.shape))
-    model(data, training=True)
+    # Not called eagerly: that keeps every layer's output, 22 GB of EfficientNetB7.
+    tensorflow.function(lambda batch: model(batch, training=True))(data)
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = 0.99
     # MobileNet's last layer is a convolution of 1x1 over one pixel.
     last = [layer for layer in model.layers if isinstance(layer, keras.layers.Dense | keras.layers.Conv2D)][-1]
-    features = keras.Model(model.inputs, last.input)(data, training=False).numpy()
+    before_last = keras.Model(model.inputs, last.input)
+    features = tensorflow.function(lambda batch: before_last(batch, training=False))(data).numpy()
     kernel = last.kernel.numpy()
     logits = features.reshape(len(features), -1) @ kernel.reshape(-1, kernel.shape[-1])
     scale = _LOGITS / max(float(logits.std(axis=0).mean()), 1e-12)

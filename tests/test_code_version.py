@@ -13,8 +13,8 @@ import torch
 from conftest import ROOT
 from text_graphs import linear
 
-from converter.code_version import code_version, step_files
-from converter.versions import STEP_PACKAGES, export_entries, step_versions
+from converter.planning.code_version import code_version, step_files
+from converter.planning.library_versions import STEP_PACKAGES, export_entries, step_versions
 
 PACKAGES = ROOT / "workflow"
 SCRIPTS = sorted(path.stem for path in (ROOT / "scripts").glob("*.py"))
@@ -57,10 +57,10 @@ def test_steps_do_not_depend_on_each_others_exporters():
         return {path.relative_to(PACKAGES).as_posix() for path in step_files(script) if path.is_relative_to(PACKAGES)}
 
     onnx, tflite, checkpoint = names("export_onnx"), names("export_tflite"), names("import_checkpoint")
-    assert "converter/tf/onnx_export.py" in onnx - tflite - checkpoint
-    assert "converter/tf/tflite_export.py" in tflite - onnx - checkpoint
-    assert "converter/tf/checkpoint.py" in checkpoint - onnx - tflite
-    assert "converter/plan.py" not in onnx | tflite | checkpoint  # planning code changes no file
+    assert "converter/tf/onnx/export.py" in onnx - tflite - checkpoint
+    assert "converter/tf/tflite/export.py" in tflite - onnx - checkpoint
+    assert "converter/tf/sources/checkpoint.py" in checkpoint - onnx - tflite
+    assert "converter/planning/planner.py" not in onnx | tflite | checkpoint  # planning code changes no file
 
 
 def relative(script: str, framework: str) -> set[str]:
@@ -71,19 +71,19 @@ def relative(script: str, framework: str) -> set[str]:
 @pytest.mark.parametrize("script", ["export_onnx", "export_tflite", "quantization_layers", "quantization_page"])
 def test_an_export_is_of_one_framework(script):
     tensorflow, torch = relative(script, "tensorflow"), relative(script, "pytorch")
-    name = "onnx_export" if script == "export_onnx" else "tflite_export"
+    name = "onnx/export" if script == "export_onnx" else "tflite/export"
     assert f"converter/tf/{name}.py" in tensorflow
     assert f"converter/torch/{name}.py" in torch - tensorflow
     assert not any(file.startswith(("converter/torch/", "converter/torch_to_keras/")) for file in tensorflow)
     if script == "export_onnx":
         assert not any(file.startswith("converter/tf/") for file in torch)
     else:  # torch reaches TensorFlow Lite by way of Keras, too
-        assert {"converter/torch_to_keras/pooling.py", "converter/tf/tflite_export.py"} <= torch
-        assert "converter/tf/onnx_export.py" not in torch
+        assert {"converter/torch_to_keras/pooling.py", "converter/tf/tflite/export.py"} <= torch
+        assert "converter/tf/onnx/export.py" not in torch
 
 
 def test_a_name_imported_from_a_package_is_not_the_whole_package():
-    assert "converter/tf/onnx_export.py" not in relative("import_keras", "tensorflow")
+    assert "converter/tf/onnx/export.py" not in relative("import_keras", "tensorflow")
     assert not any("/tf/" in file for file in relative("import_pytorch", "pytorch"))
     assert "converter/pages/page.html.j2" in relative("coverage", "tensorflow")
 
@@ -91,8 +91,8 @@ def test_a_name_imported_from_a_package_is_not_the_whole_package():
 RAN = """
 import sys
 from pathlib import Path
-from converter.hub import Hub
-from converter.step import ExportJob
+from converter.hub.hub import Hub
+from converter.contracts import ExportJob
 sys.path.insert(0, {scripts!r})
 import {script}
 hub = Hub.read(Path({hub!r}))

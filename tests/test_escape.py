@@ -10,7 +10,8 @@ import pytest
 from conftest import Project
 from docutils.core import publish_string
 
-from converter import coverage, escape
+from converter import escape
+from converter.pages import coverage
 from converter.pages.page import Section, Table, render
 
 MARKER = "<script>alert(1)</script>"

@@ -10,15 +10,15 @@ import pytest
 import tensorflow as tf
 from export_tflite import export_model
 
+from converter.contracts import ExportJob
 from converter.errors import UnsupportedError
-from converter.hub import Hub, TensorSpec
-from converter.informative import typical
-from converter.reference import make_reference
-from converter.step import ExportJob
-from converter.tf.build_hub import undefined_kinds
-from converter.tf.freeze import freeze_graph
-from converter.tf.graph_bytes import read_graph
-from converter.tflite_file import operators, read
+from converter.hub.hub import Hub, TensorSpec
+from converter.hub.informative import typical
+from converter.hub.reference import make_reference
+from converter.tf.graph.graph_bytes import read_graph
+from converter.tf.sources.build_hub import undefined_kinds
+from converter.tf.sources.freeze import freeze_graph
+from converter.tflite.flatbuffer import operators, read
 
 tf1 = tf.compat.v1
 

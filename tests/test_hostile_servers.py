@@ -13,7 +13,7 @@ from test_storage import S3, s3  # noqa: F401 (a fixture)
 from text_graphs import linear
 
 from converter.errors import SourceError
-from converter.remote_limits import _plain_keys, refuse_size
+from converter.planning.storage_limits import _plain_keys, refuse_size
 
 GRAPH = linear().encode()
 ENDLESS = 30_000_000

@@ -9,7 +9,7 @@ import numpy as np
 from conftest import Project
 from text_graphs import linear
 
-from converter.logs import clean_logs
+from converter.running.logs import clean_logs
 
 MARKER = "<script>alert(1)<_script>"
 RAW = "\x1b]0;title\x07\u202e"

@@ -86,7 +86,7 @@ def test_mask_that_is_a_constant(tmp_path):
 
 def test_attention_without_hidden_rows_keeps_its_operator():
     """Only masks that may hide a row cost operators of their own."""
-    from converter.torch.exact_program import exact_program
+    from converter.torch.exact.exact_program import exact_program
 
     class Causal(Strictly):
         def __init__(self):

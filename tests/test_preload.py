@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from converter import preloading
+from converter.running import fork_client
 
 STEP = ROOT / "workflow" / "bin" / "step"
 SCRIPTS = {
@@ -26,10 +26,10 @@ SCRIPTS = {
 SERVER = """
 import sys
 from pathlib import Path
-from converter import preload
-preload.KINDS["tensorflow"] = ()
-preload._SCRIPTS = Path(sys.argv[2])
-preload.serve("tensorflow", int(sys.argv[1]))
+from converter.running import fork_server
+fork_server.KINDS["tensorflow"] = ()
+fork_server._SCRIPTS = Path(sys.argv[2])
+fork_server.serve("tensorflow", int(sys.argv[1]))
 """
 
 
@@ -152,7 +152,7 @@ def test_steps_compute_in_one_thread_as_in_a_rules_own_shell(monkeypatch: pytest
     """OpenMP counts its threads when torch is imported, before any step's environment is known."""
     monkeypatch.delenv("CONVERTER_PRELOADED", raising=False)
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
-    (process,) = preloading.start([("import_pytorch", "a-pytorch-1"), ("import_pytorch", "b-pytorch-1")])
+    (process,) = fork_client.start([("import_pytorch", "a-pytorch-1"), ("import_pytorch", "b-pytorch-1")])
     try:
         environment = Path(f"/proc/{process.pid}/environ")  # empty until the new program is there
         assert b"OMP_NUM_THREADS=1" in wait_for(environment.read_bytes).split(b"\0")
@@ -177,7 +177,7 @@ def test_nothing_is_imported_from_the_working_directory(tmp_path: Path, monkeypa
     for name in ("torch", "tensorflow", "pandas", "triton"):
         (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'pwned')!r}, 'w').close()")
     monkeypatch.chdir(tmp_path)
-    process = preloading._start("torch", str(tmp_path / "socket"))
+    process = fork_client._start("torch", str(tmp_path / "socket"))
     process.stdin.close()  # it ends when it has imported everything
     assert process.wait(timeout=120) == 0
     assert not (tmp_path / "pwned").exists()

@@ -11,14 +11,14 @@ from export_keras import export_model as export_keras
 from pytorch_hub import import_file
 from pytorch_networks import vary
 
+from converter.contracts import ExportJob
 from converter.errors import UnsupportedError
-from converter.hub import Hub, Run
-from converter.report import compose
-from converter.step import ExportJob
-from converter.torch.onnx_export import export
-from converter.torch.tflite_export import export as export_tflite
-from converter.torch.variations import moved, other_batches, unvaried
-from converter.torch.variations import vary as other_samples
+from converter.hub.hub import Hub, Run
+from converter.publishing.report import compose
+from converter.torch.onnx.export import export
+from converter.torch.sources.variations import moved, other_batches, unvaried
+from converter.torch.sources.variations import vary as other_samples
+from converter.torch.tflite.export import export as export_tflite
 
 ROWS = torch.randn(6, 5, generator=torch.Generator().manual_seed(3))
 

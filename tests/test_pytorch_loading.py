@@ -13,7 +13,7 @@ import torch
 from pytorch_hub import SCRIPT, import_file, network, saved
 
 from converter.errors import ParameterError, SourceError, UntrustedError
-from converter.informative import typical
+from converter.hub.informative import typical
 
 SHAPE = "1,3,16,16"
 

@@ -8,10 +8,10 @@ import torch
 from pytorch_hub import import_file
 from pytorch_networks import vary
 
+from converter.contracts import ExportJob
 from converter.errors import UnsupportedError
-from converter.step import ExportJob
-from converter.torch.onnx_export import export
-from converter.torch.tflite_export import export as export_tflite
+from converter.torch.onnx.export import export
+from converter.torch.tflite.export import export as export_tflite
 
 SCRIPT = pytorch_odd_networks.__file__
 

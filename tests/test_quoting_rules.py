@@ -12,7 +12,7 @@ from conftest import ROOT, Project
 from test_quoting import NAME
 from text_graphs import linear
 
-from converter.rule_inputs import flags
+from converter.planning.parameters import flags
 
 # What a rule's function has quoted; hashes, and the names of toolchains.
 _QUOTED = {

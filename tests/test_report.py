@@ -12,14 +12,14 @@ from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 
-from converter import report
-from converter.config import read_config
+from converter.contracts import ExportResult
 from converter.evidence.bounds import below
-from converter.hub import Hub, Run, TensorSpec
-from converter.inspection import inspect_hub
-from converter.plan import Planner
-from converter.step import ExportResult
-from converter.verify import Tolerance, verify
+from converter.hub.hub import Hub, Run, TensorSpec
+from converter.hub.inspection import inspect_hub
+from converter.planning.config import read_config
+from converter.planning.planner import Planner
+from converter.publishing import report
+from converter.verification.verify import Tolerance, verify
 
 X = TensorSpec("x", (None, 2), "float32", "x:0")
 Y = TensorSpec("y", (None, 2), "float32", "y:0")

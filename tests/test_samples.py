@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from converter.hub import Hub, Run, TensorSpec
-from converter.informative import typical, vacuous_outputs, write_evidence
-from converter.reference import make_reference
-from converter.samples import make_inputs, special_kinds
-from converter.verify import Tolerance, verify
+from converter.hub.hub import Hub, Run, TensorSpec
+from converter.hub.informative import typical, vacuous_outputs, write_evidence
+from converter.hub.reference import make_reference
+from converter.hub.samples import make_inputs, special_kinds
+from converter.verification.verify import Tolerance, verify
 
 FLOATS = TensorSpec("x", (None, 40), "float32")
 COUNTS = TensorSpec("n", (None, 40), "int32")

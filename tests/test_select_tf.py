@@ -11,13 +11,13 @@ from export_tflite import export_model
 from flatbuffers import flexbuffers
 from tf_hub import make_hub
 
+from converter.contracts import ExportJob, ExportResult
 from converter.errors import UnsupportedError, UntrustedError
-from converter.hub import Hub
-from converter.runtimes import open_tflite
-from converter.step import ExportJob, ExportResult
-from converter.tf import tflite_export
-from converter.tf.flex_model import FlexModel
-from converter.tflite_file import operators, read, write
+from converter.hub.hub import Hub
+from converter.tf.runtime.flex_model import FlexModel
+from converter.tf.tflite import export
+from converter.tflite.flatbuffer import operators, read, write
+from converter.verification.runtimes import open_tflite
 
 
 def convert(hub: Hub, path: Path) -> ExportResult:
@@ -100,7 +100,7 @@ def corrupting(monkeypatch, change) -> None:
         write(path, model)
         changed(path, change)
 
-    monkeypatch.setattr(tflite_export, "write", faulty)
+    monkeypatch.setattr(export, "write", faulty)
 
 
 def test_a_wrong_operator_is_found(hub, tmp_path, monkeypatch):

@@ -18,8 +18,8 @@ import requests
 from conftest import Project
 from text_graphs import linear
 
-from converter import remote_limits, web_answers
 from converter.errors import SourceError
+from converter.planning import storage_limits, web_answers
 
 GRAPH = linear().encode()
 
@@ -130,12 +130,12 @@ def fetch(url: str, folder: Path, stated: int = 0) -> Path:
             answer.close()
 
     local = folder / "fetched"
-    remote_limits._retrieve_file(SimpleNamespace(size=lambda: stated, httpr=answers, local_path=lambda: str(local)))
+    storage_limits._retrieve_file(SimpleNamespace(size=lambda: stated, httpr=answers, local_path=lambda: str(local)))
     return local
 
 
 def test_a_body_that_drips(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote_limits, "_WHOLE_SECONDS", 1)
+    monkeypatch.setattr(storage_limits, "_WHOLE_SECONDS", 1)
     started = time.monotonic()
     with pytest.raises(SourceError, match="took longer than 1 s"):
         fetch(f"{address}/drip", tmp_path, stated=100_000)
@@ -154,7 +154,7 @@ def test_headers_that_drip(method: str, address: str, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize("what", ["endless", "bomb"])
 def test_more_than_a_disk_has(what: str, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a stated length, and packed, where the stated one says nothing."""
-    monkeypatch.setattr(remote_limits, "_UNSTATED", 5_000_000)
+    monkeypatch.setattr(storage_limits, "_UNSTATED", 5_000_000)
     with pytest.raises(SourceError, match="it has more than"):
         fetch(f"{address}/{what}", tmp_path)
     assert (tmp_path / "fetched").stat().st_size <= 5_000_000
@@ -190,9 +190,9 @@ def test_where_redirects_lead(address: str, tmp_path: Path) -> None:
 
 def test_the_plugin_asks_so() -> None:
     plugin = pytest.importorskip("snakemake_storage_plugin_http")
-    from converter.remote import mirror
+    from converter.planning.storage import mirror
 
-    remote_limits.with_limits(plugin.StorageObject, mirror)
+    storage_limits.with_limits(plugin.StorageObject, mirror)
     assert plugin.requests.get.func is plugin.requests.head.func is web_answers.answer
     assert plugin.requests.codes is requests.codes
 

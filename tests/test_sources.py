@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from converter.errors import SourceError
-from converter.sources import FORMATS, ModelFolder, model_name, source_format
+from converter.planning.sources import FORMATS, ModelFolder, model_name, source_format
 
 
 @pytest.fixture

@@ -43,7 +43,7 @@ _TIMES = ("cpu_seconds", "wall_seconds", "peak_memory_mb")
 
 
 class Preloaded:
-    """A preloaded TensorFlow process (converter/preload.py); `kill` and it is there again."""
+    """A preloaded TensorFlow process (converter/running/fork_server.py); `kill` and it is there again."""
 
     def __init__(self) -> None:
         self.folder = ""

@@ -9,8 +9,8 @@ from contextlib import nullcontext
 
 from converter.errors import ConverterError
 from converter.escape import json_text, printable
-from converter.parameters import IMPORT_PARAMETERS, PARAMETERS, normalize
-from converter.verify import Tolerance
+from converter.planning.parameters import IMPORT_PARAMETERS, PARAMETERS, normalize
+from converter.verification.verify import Tolerance
 
 _FLAGS = [name for name in IMPORT_PARAMETERS if name != "verify"]
 
@@ -33,10 +33,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name in _FLAGS:
         group.add_argument(f"--{name}", metavar="VALUE", help=PARAMETERS[name].help)
     args = parser.parse_args(argv)
-    from converter.check import check, sentence
-    from converter.model_files import install, is_source
-    from converter.reader import confined_check
-    from converter.sources import source_format
+    from converter.commands.compare import check, sentence
+    from converter.commands.open_model import install, is_source
+    from converter.planning.sources import source_format
+    from converter.running.reader import confined_check
 
     try:
         given = {name: getattr(args, name) for name in _FLAGS}

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from aup.dlconvert.command import add_options, convert
-from converter.parameters import PARAMETERS
-from converter.plan import parameters_of
-from converter.sources import FORMATS
+from converter.planning.parameters import PARAMETERS
+from converter.planning.planner import parameters_of
+from converter.planning.sources import FORMATS
 
 __all__ = ["main"]
 
@@ -38,7 +38,7 @@ _TARGETS = {
 
 
 def main(format: str, target: str, argv: Sequence[str] | None = None) -> int:
-    """Convert one source of `format` (converter.sources.FORMATS) to `target`: onnx, tflite, pb or keras."""
+    """Convert one source of `format` (converter.planning.sources.FORMATS) to `target`: onnx, tflite, pb or keras."""
     command = f"{_COMMANDS.get(format, format)}_to_{target}"
     extension, suffixes = _TARGETS[target]
     known = sorted({suffix for suffix, name in FORMATS.items() if name == format}) or ["a directory"]
