@@ -15,8 +15,8 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,6 +37,7 @@ from converter.run_state import failures
 from converter.run_state.lifetime import end_with_run, in_run
 from converter.running.access import export_access, import_access
 from converter.running.fast_import import load_framework
+from converter.running.logs import output_to_log
 from converter.safety.sandbox import Access, Limits, confined, limits_for
 
 __all__ = [
@@ -114,10 +115,14 @@ def _lacks_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or any(words in str(error) for words in failures.NO_MEMORY)
 
 
+@contextmanager
 def confinement(
     name: str, subject: Path | str, limits: Limits, access: Access, toolchain: str = "default"
-) -> AbstractContextManager[None]:
-    """`access`: of the step itself; the legacy environment `toolchain`, which it starts a program in, is added."""
+) -> Iterator[None]:
+    """`access`: of the step itself; the legacy environment `toolchain`, which it starts a program in, is added.
+
+    What libraries and models print goes to the log.
+    """
     if toolchain != "default":
         from converter.planning.toolchains import is_built, programs
 
@@ -127,7 +132,8 @@ def confinement(
             access = replace(access, network=True)
     access = replace(access, writable=[*access.writable, *failures.folders()])
     timeout = TimeoutError(f"{limits.seconds} s have passed")
-    return confined(limits, lambda: _give_up(name, subject, timeout, limits), access)
+    with output_to_log(), confined(limits, lambda: _give_up(name, subject, timeout, limits), access):
+        yield
 
 
 def _give_up(name: str, subject: Path | str, error: BaseException, limits: Limits) -> int:
@@ -172,7 +178,14 @@ def run_import(name: str, import_model: Callable[[ImportSpec, Path], Hub], argv:
     try:
         if args.error:
             raise ConverterError(args.error)
-        from converter.planning.source_files import refuse_links, source_bytes, source_sha256, source_stat, unreadable
+        from converter.planning.source_files import (
+            refuse_links,
+            refuse_patterns,
+            source_bytes,
+            source_sha256,
+            source_stat,
+            unreadable,
+        )
 
         parameters = given_parameters(args, IMPORT_PARAMETERS)
         path = Path(args.source)
@@ -182,6 +195,7 @@ def run_import(name: str, import_model: Callable[[ImportSpec, Path], Hub], argv:
         except PermissionError as error:
             raise unreadable(error) from error
         spec = import_spec(path, source["format"], parameters)
+        refuse_patterns(path)
         if not spec.trusted:
             refuse_links(path)
         limits = limits_for(source["bytes"])

@@ -43,8 +43,9 @@ class OverviewInputs(Planned):
     def model_reports(self, wildcards: object) -> list[str]:
         """Reports of one model's targets that are asked for, or of its two usual ones where none is."""
         asked = [target for target in self._asked(wildcards) if self._model(target) == wildcards.model]
-        targets = asked or [f"{CONVERTED}{wildcards.model}.{extension}" for extension in ("onnx", "tflite")]
-        return [f"reports/{self.planner.report_name(target)}.json" for target in targets]
+        if not asked:  # Snakemake (9.27) puts wildcards into these too: a model named {x} would be taken for one
+            return [f"reports/{{model}}.{extension}.json" for extension in ("onnx", "tflite")]
+        return [f"reports/{self.planner.report_name(target)}.json" for target in asked]
 
     def model_benchmarks(self, wildcards: object) -> list[str]:
         """Benchmarks of the model's files where the profile is asked for too: the page shows them."""

@@ -94,7 +94,7 @@ def _value_of_variable(variable: tf.Variable) -> Value:
         # np.asarray takes the tensor's buffer as it is, `.numpy()` would copy it.
         return np.asarray(variable.read_value())
 
-    name = variable.name.partition(":")[0]
+    name = valid_node_name(variable.name.partition(":")[0])
     return Value(name, np.dtype(variable.dtype.as_numpy_dtype), tuple(variable.shape), read)
 
 
