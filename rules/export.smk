@@ -18,6 +18,7 @@ rule export_added:
     resources:
         mem_mb=planned.export_memory,
         runtime=planned.export_runtime,
+        notes=planned.notes,  # not a parameter: another note alone makes no file again
     params:
         step=planned.export_step,
         model=planned.model_name,
@@ -30,4 +31,4 @@ rule export_added:
         "write {wildcards.name}.{wildcards.extension}"
     shell:
         "step {params.step} {params.options} --key={params.data:q} --target={params.target} --report={output.report:q} "
-        "-- {input.hub:q} {output.staged:q} 2> {log:q}"
+        "--notes={resources.notes:q} -- {input.hub:q} {output.staged:q} 2> {log:q}"

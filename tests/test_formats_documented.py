@@ -10,8 +10,8 @@ import pytest
 from conftest import ROOT
 
 from converter import formats
+from converter.planning.applies import import_parameters_of
 from converter.planning.parameters import IMPORT_PARAMETERS
-from converter.planning.planner import import_parameters_of
 
 
 def rows(path: Path, first: str) -> list[list[str]]:

@@ -16,8 +16,8 @@ import numpy as np
 from converter import errors, formats
 from converter.errors import ConverterError, SourceError, UnsupportedError
 from converter.hub.hub import Hub, Run, TensorSpec
+from converter.planning.applies import import_parameters_of
 from converter.planning.parameters import IMPORT_PARAMETERS
-from converter.planning.planner import import_parameters_of
 from converter.planning.sources import source_format
 from converter.safety.onnx_external import refuse_external_data
 

@@ -94,7 +94,8 @@ class TargetFormat:
     """A format of converted files.
 
     extensions: without the dot, the usual one first. exporters: by framework. sources: the formats that it is made from,
-    None for all those of the exporters' frameworks. parameters: export parameters that it takes. runtime: a class of
+    None for all those of the exporters' frameworks. parameters: export parameters that it takes.
+    only_from: those that mean something for these source formats alone. runtime: a class of
     verification/runtimes.py that opens a file; None where `converter check` does not. variants: for formats with quantized
     files, whose names end in .float16, .int8 and so on: a function as an exporter's, that takes the exporter as a fourth
     argument. backends: by the values of `backend`. layers: whether reports/X.EXT.layers.json can be asked for.
@@ -110,6 +111,7 @@ class TargetFormat:
     exporters: Mapping[str, Exporter]
     sources: tuple[str, ...] | None = None
     parameters: frozenset[str] = frozenset()
+    only_from: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     runtime: str | None = None
     variants: str | None = None
     backends: Mapping[str, Backend] = field(default_factory=dict)

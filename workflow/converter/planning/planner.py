@@ -1,7 +1,7 @@
 """From a target's name to what must be done: its source, its hub, and the parameters of each step.
 
 Planning reads names and the configuration, never a model, so that thousands of targets cost little. A mistake in one
-target becomes its plan's `error`: the others are still made (DESIGN, Targets).
+target becomes its plan's `error`: the others are still made.
 """
 
 from __future__ import annotations
@@ -14,17 +14,15 @@ from functools import cached_property
 
 from converter import formats
 from converter.errors import ConverterError, ParameterError, SourceError, UnsupportedError, nearest
+from converter.planning.applies import applies, import_parameters_of, where_applies
 from converter.planning.config import CONVERTED, Config, normal_path, report_name
-from converter.planning.parameters import EXPORT_PARAMETERS, IMPORT_PARAMETERS
+from converter.planning.parameters import EXPORT_PARAMETERS, IMPORT_PARAMETERS, PARAMETERS
 from converter.planning.sources import ModelFolder, model_name, source_format
 from converter.planning.storage import Storage, is_mirror, is_remote, mirror
 from converter.planning.toolchains import check_available
 from converter.planning.variants import VARIANTS, resolve_quantization
 
-__all__ = ["ImportPlan", "Plan", "Planner", "backend_toolchain", "import_parameters_of", "parameters_of", "toolchains"]
-
-# Import parameters that mean something for every format.
-_GENERAL = {"input_shape", "verify", "toolchain", "trusted"}
+__all__ = ["ImportPlan", "Plan", "Planner", "backend_toolchain", "parameters_of", "toolchains"]
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,10 @@ class ImportPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """How one target is made. `name`: its path in reports/, logs/ and rejected/. Without `source`, `error` says why."""
+    """How one target is made. `name`: its path in reports/, logs/ and rejected/. Without `source`, `error` says why.
+
+    notes: on parameters of the model or of the defaults that mean nothing for this target.
+    """
 
     target: str
     name: str
@@ -58,6 +59,7 @@ class Plan:
     source: ImportPlan | None = None
     parameters: dict = field(default_factory=dict, hash=False)
     error: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 class Planner:
@@ -121,21 +123,41 @@ class Planner:
             raise UnsupportedError(
                 f"a {imported.format} source ({imported.source}) does not become .{extension}; write one of {possible}"
             )
+        notes = self._unused(imported, extension, job, model_name(job["convert_from"]) if job else model)
         exported = {key: values[key] for key in EXPORT_PARAMETERS if key in values}
         if format.variants:
             exported["quantization"] = resolve_quantization(
                 exported.get("quantization", {}), variant, job.get("quantization")
             )
-        used = format.parameters | {"verify"}
-        exported = {key: exported[key] for key in sorted(exported) if key in used}
+        exported = {key: exported[key] for key in sorted(exported) if applies(key, imported.format, extension)}
         if not _fits(exported.get("backend", "default"), imported.format, extension):
-            backend = exported.pop("backend")
+            misfit = _misfit(exported.pop("backend"), imported.format, extension)
             if "backend" in job:  # one for a model or for all applies to the targets that it can make
-                raise ParameterError(_misfit(backend, imported.format, extension))
-        plan = Plan(target, name, extension, imported, exported)
+                raise ParameterError(misfit)
+            notes.append(f"not used: {misfit.partition(':')[0]}")
+        plan = Plan(target, name, extension, imported, exported, notes=tuple(notes))
         for toolchain in toolchains(plan):
             check_available(toolchain)
         return plan
+
+    def _unused(self, imported: ImportPlan, extension: str, job: dict, model: str) -> list[str]:
+        """Notes on parameters of the model or the defaults that mean nothing for this source or target: they may stand for
+        others. Raises ParameterError for one of the job, which has no other.
+        """
+        entry = self.config.models.get(model, {})
+        notes = []
+        for key in PARAMETERS:
+            given = key in job, key in entry, key in self.config.defaults
+            if not any(given) or applies(key, imported.format, extension):
+                continue
+            if key in job:
+                raise ParameterError(
+                    f"{where_applies(key)}, not to a {imported.format} source ({imported.source}) that becomes "
+                    f".{extension}: leave it out of the job"
+                )
+            where = f"models: {model}" if key in entry else "defaults"
+            notes.append(f"{key} ({where}) was not used: {where_applies(key)}")
+        return notes
 
     def _split_variant(self, stem: str, extension: str, target: str) -> tuple[str, str | None]:
         base, dot, suffix = stem.rpartition(".")
@@ -218,11 +240,6 @@ class Planner:
 
     def default_targets(self) -> list[str]:
         return [target for target, job in self.config.jobs.items() if not job.get("skip")]
-
-
-def import_parameters_of(format: str) -> set[str]:
-    """The import parameters that mean something for this source format."""
-    return _GENERAL | formats.source(format).parameters
 
 
 def parameters_of(format: str, extension: str) -> set[str]:

@@ -137,7 +137,7 @@ def read(path: Path) -> dict:
 
 
 def publishable(report: dict) -> bool:
-    """Whether the file may appear under its final name (DESIGN, Failure)."""
+    """Whether the file may appear under its final name (docs/design.md, Failure)."""
     on_failure = report["parameters"].get("verify", {}).get("on_failure", "fail")
     return report["status"] in ("verified", "unverified") or (report["status"] == "inaccurate" and on_failure == "warn")
 

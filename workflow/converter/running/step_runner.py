@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import errno
+import json
 import os
 import sys
 import time
@@ -243,6 +244,7 @@ def run_export(
     parser.add_argument("--report", type=Path, required=True, help="report to write")
     parser.add_argument("--target", required=True, help="what the file will be named in the end")
     parser.add_argument("--key", default="", help=_KEY_HELP)
+    parser.add_argument("--notes", type=json.loads, default=[], help="notes of the report, a JSON list of sentences")
     add_parameters(parser, EXPORT_PARAMETERS)
     args = parser.parse_args(argv)
     end_with_run()
@@ -280,6 +282,7 @@ def run_export(
         write_record(record_of(args.staged), {"key": args.key, **code.to_json()})
     steps = [hub.step, measure(name)] if hub.step else [measure(name)]
     versions = {**hub.versions, **step_versions(*_export_entries(name, args.target, hub, parameters))}
+    hub.notes = [*args.notes, *hub.notes]
     report.write(
         args.report, report.compose(args.target, hub, parameters, name, result, error, args.staged, steps, versions)
     )

@@ -9,6 +9,6 @@ SAVEDMODEL = SourceFormat(
     title="SavedModel",
     framework="tensorflow",
     contains=("saved_model.pb", "saved_model.pbtxt"),
-    parameters=frozenset({"savedmodel_tag", "savedmodel_signature", "constants"}),
+    parameters=frozenset({"input_nodes", "output_nodes", "constants", "savedmodel_tag", "savedmodel_signature"}),
     packages=("tensorflow", "keras", "numpy"),
 )

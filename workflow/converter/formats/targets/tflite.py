@@ -43,5 +43,6 @@ TFLITE = TargetFormat(
     layers=True,
     timer="converter.profiling.latency:litert_timer",
     refusal=_refusal,
+    only_from={"input_layout": ("pytorch",)},
     script="export_tflite",
 )

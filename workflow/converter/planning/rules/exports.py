@@ -63,6 +63,10 @@ class ExportInputs(Planned):
     def export_options(self, wildcards: object) -> str:
         return flags(self.plan(wildcards).parameters)
 
+    def notes(self, wildcards: object) -> str:
+        """What the report says of parameters that the target does not use, as a JSON list."""
+        return json.dumps(self.plan(wildcards).notes)
+
     def data_version(self, wildcards: object) -> str:
         """A hash of the representative data's file, which is outside the hub, and of the user's code that ran in it."""
         plan = self.plan(wildcards)

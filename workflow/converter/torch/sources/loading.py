@@ -211,5 +211,5 @@ def check_is_model(path: Path, module: torch.nn.Module) -> None:
         if ".quantized" in kind and "qat" not in kind:
             raise SourceError(
                 f"{path} holds quantized modules ({name or 'the model'} is {kind}.{type(part).__name__}): "
-                "give the float model, and quantize with `quantization`"
+                "give the float model, and ask for a quantized .tflite file of it"
             )
