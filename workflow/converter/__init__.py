@@ -2,7 +2,10 @@
 
 import os
 
-__all__ = ["convert"]
+__all__ = ["__version__", "convert"]
+
+# The only place; CHANGELOG.md says what a version brings, CONTRIBUTING.md when it moves.
+__version__ = "0.2.0.dev0"
 
 # onnxruntime (1.32) reports its use to its maker, and keeps a file in the temporary directory for that, from its import on.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 
+from converter import __version__
 from converter.errors import ConverterError
 from converter.escape import printable
 from converter.planning.parameters import IMPORT_PARAMETERS, PARAMETERS, normalize
@@ -18,6 +19,7 @@ _FLAGS = [name for name in IMPORT_PARAMETERS if name != "verify"]
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m converter", description=__doc__, allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"converter {__version__}")
     commands = parser.add_subparsers(required=True)
     command = commands.add_parser(
         "check",

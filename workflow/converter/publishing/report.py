@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from converter import __version__
 from converter.escape import printable
 from converter.planning.source_files import file_sha256
 
@@ -51,7 +52,7 @@ def compose(
         "verification": None,
         "first_divergence": None,
         "steps": steps,
-        "versions": dict(sorted(versions.items())),
+        "versions": dict(sorted({**versions, "converter": __version__}.items())),
     }
     if error is not None or result is None:
         report["reason"] = error["message"] if error else f"{export} did not finish"
