@@ -8,11 +8,11 @@ import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 
-from converter import __version__
 from converter.errors import ConverterError
 from converter.escape import printable
 from converter.planning.parameters import IMPORT_PARAMETERS, PARAMETERS, normalize
 from converter.verification.verify import Tolerance
+from converter.version import __version__
 
 _FLAGS = [name for name in IMPORT_PARAMETERS if name != "verify"]
 

@@ -7,9 +7,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from converter import __version__
 from converter.escape import printable
 from converter.planning.source_files import file_sha256
+from converter.version import __version__
 
 if TYPE_CHECKING:
     from converter.contracts import ExportResult
