@@ -53,6 +53,7 @@ class ModelFile:
 
 
 def is_source(path: str) -> bool:
+    """Whether the path is to be imported: no format that a runtime opens by itself."""
     return Path(path).suffix not in _RUNTIMES
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -22,7 +23,7 @@ def no_initial_weights(keras: ModuleType) -> Iterator[None]:
     ones for VGG16 first takes 1.6 CPU s and three times its size in memory, zeros half a second and its size.
     """
 
-    def empty(_, shape, dtype=None, **kwargs):
+    def empty(_: object, shape: Sequence[int], dtype: object = None, **kwargs: object) -> tf.Tensor:
         dims = tf.constant(tuple(shape), tf.int32)  # with its dtype: an empty tuple would be float
         return tf.raw_ops.Empty(shape=dims, dtype=dtype or keras.backend.floatx(), init=False)
 
@@ -46,7 +47,7 @@ def uncopied_weights() -> Iterator[None]:
     """
     create = constant_op.convert_to_eager_tensor
 
-    def uncopied(value, ctx, dtype=None):
+    def uncopied(value: object, ctx: Any, dtype: object = None) -> tf.Tensor:
         fits = isinstance(value, np.ndarray) and (dtype is None or tf.as_dtype(dtype) == value.dtype)
         if fits and value.flags.owndata and value.nbytes > _LARGE:
             ctx.ensure_initialized()
@@ -76,7 +77,7 @@ def _custom_activations() -> Iterator[None]:
 
     deserialize = activations.deserialize
 
-    def by_name(name, *args, **kwargs):
+    def by_name(name: object, *args: object, **kwargs: object) -> Callable:
         if isinstance(name, dict) and name.get("class_name") == "function" and isinstance(name.get("config"), str):
             name = name["config"]
         return deserialize(name, *args, **kwargs)
@@ -100,7 +101,7 @@ def _symbolic_sizes() -> Iterator[None]:
 
     checked = image.resize
 
-    def resize(images, size, *args, **kwargs):
+    def resize(images: object, size: Sequence[int | tf.Tensor], *args: object, **kwargs: object) -> object:
         if any(tf.is_symbolic_tensor(side) for side in size):
             return backend.image.resize(images, tuple(size), *args, **kwargs)
         return checked(images, size, *args, **kwargs)
