@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 
+from converter import formats
 from converter.errors import ConverterError
 from converter.escape import json_text, printable
 from converter.planning.parameters import IMPORT_PARAMETERS, PARAMETERS, normalize
@@ -43,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parameters = {name: normalize(name, value) for name, value in given.items() if value is not None}
         paths = (args.first, args.second)
         for path in filter(is_source, paths):
-            if source_format(path) == "pytorch":
+            if formats.framework(formats.source(source_format(path)).framework).requirements:
                 install(path)
         # Inside another program, with `argv`, nothing is given up.
         with confined_check(paths, parameters) if argv is None else nullcontext():

@@ -105,6 +105,8 @@ def _seen_decisions(hub: Hub, result: ExportResult) -> list[str]:
         decisions.append(f"batch fixed at {batches.pop()}")
     if result.verification is not None and result.verification.weak_evidence:
         decisions.append("weak evidence: the source's answers hardly vary over the samples")
+    if result.verification is not None and (unused := hub.coverage.get("below")):
+        decisions.append(f"weak evidence: the samples exercise too few {' and '.join(unused)} of the model")
     return decisions
 
 
@@ -135,7 +137,7 @@ def read(path: Path) -> dict:
 
 
 def publishable(report: dict) -> bool:
-    """Whether the file may appear under its final name (DESIGN, Failure)."""
+    """Whether the file may appear under its final name (docs/design.md, Failure)."""
     on_failure = report["parameters"].get("verify", {}).get("on_failure", "fail")
     return report["status"] in ("verified", "unverified") or (report["status"] == "inaccurate" and on_failure == "warn")
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import errno
+import json
 import os
 import sys
 import time
@@ -20,6 +21,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
+from converter import formats
 from converter.contracts import ExportJob, ExportResult, ImportSpec, export_job, import_spec
 from converter.errors import ConverterError
 from converter.escape import printable
@@ -35,7 +37,7 @@ from converter.planning.parameters import (
 from converter.run_state import failures
 from converter.run_state.lifetime import end_with_run, in_run
 from converter.running.access import export_access, import_access
-from converter.running.fast_import import load
+from converter.running.fast_import import load_framework
 from converter.running.logs import output_to_log
 from converter.safety.sandbox import Access, Limits, confined, limits_for
 
@@ -200,7 +202,7 @@ def run_import(name: str, import_model: Callable[[ImportSpec, Path], Hub], argv:
         limits = limits_for(source["bytes"])
         confined_step = confinement(name, args.hub, limits, import_access(spec, args.hub), spec.toolchain)
         if spec.toolchain == "default":
-            load("torch" if name == "import_pytorch" else "tensorflow")
+            load_framework(formats.source(spec.format).framework)
         with confined_step if argv is None else nullcontext(), recorded(code):
             hub = import_model(spec, args.hub)
         if source_stat(path) != stat:
@@ -242,6 +244,7 @@ def run_export(
     parser.add_argument("--report", type=Path, required=True, help="report to write")
     parser.add_argument("--target", required=True, help="what the file will be named in the end")
     parser.add_argument("--key", default="", help=_KEY_HELP)
+    parser.add_argument("--notes", type=json.loads, default=[], help="notes of the report, a JSON list of sentences")
     add_parameters(parser, EXPORT_PARAMETERS)
     args = parser.parse_args(argv)
     end_with_run()
@@ -258,7 +261,7 @@ def run_export(
             folders = [args.staged.parent, args.report.parent]
             toolchain = "default" if job.backend == "default" else hub.parameters.get("toolchain", "tf2.3")
             confined_step = confinement(name, args.target, limits, export_access(hub, job, folders), toolchain)
-            load("torch" if hub.framework == "pytorch" else "tensorflow")
+            load_framework(hub.framework)
             refuse_changed(hub)
             with confined_step if argv is None else nullcontext(), recorded(code):
                 result = export_model(hub, job, args.staged)
@@ -278,8 +281,17 @@ def run_export(
     if "load" in parameters.get("quantization", {}):
         write_record(record_of(args.staged), {"key": args.key, **code.to_json()})
     steps = [hub.step, measure(name)] if hub.step else [measure(name)]
-    versions = {**hub.versions, **step_versions(*export_entries(name, hub.framework, parameters.get("quantization")))}
+    versions = {**hub.versions, **step_versions(*_export_entries(name, args.target, hub, parameters))}
+    hub.notes = [*args.notes, *hub.notes]
     report.write(
         args.report, report.compose(args.target, hub, parameters, name, result, error, args.staged, steps, versions)
     )
     return 0
+
+
+def _export_entries(name: str, target: str, hub: Hub, parameters: dict) -> list[str]:
+    """The step's entries of `step_packages`; none where the target's format cannot be made from this hub."""
+    found = formats.target_extensions().get(target.rpartition(".")[2])
+    if found is None or found.script != name or hub.framework not in found.exporters:
+        return []
+    return export_entries(found.extensions[0], hub.framework, parameters.get("quantization"))

@@ -63,14 +63,17 @@ def freeze_function(
     inputs: Sequence[TensorSpec],
     outputs: Sequence[TensorSpec],
     out: Path,
+    graph_def: GraphDef | None = None,
 ) -> Frozen:
     """Write the hub's graph and weights of a traced function.
 
     `inputs` and `outputs` say by `tensor` which tensors of `function.graph` they are ("x:0"); they are what users see,
     in their order. The returned ones carry the tensors' names in the hub's graph, and their shapes and dtypes there.
+    `graph_def`: the function's graph in another form, with the same placeholders for what it captures.
     """
     graph = function.graph
-    graph_def = graph.as_graph_def()
+    if graph_def is None:
+        graph_def = graph.as_graph_def()
     values: dict[str, Value] = {}
     constants: dict[str, Value] = {}
     tables: dict[str, TableReader] = {}
