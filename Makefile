@@ -34,6 +34,7 @@ $(VENV)/.all: $(VENV)/.core requirements-torch.txt requirements-vision.txt requi
 lint: $(VENV)/.all
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell
 	$(BIN)/snakefmt --check Snakefile rules
 	$(BIN)/snakemake --lint
 
@@ -91,8 +92,9 @@ locked:
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps --requirement requirements.lock
 
+# ADVISORIES=FOLDER: against a snapshot instead, where the service is out of reach (supply/audit.py).
 audit: $(TOOLS)/.ready
-	$(PYTHON) supply/audit.py $(TOOLS)/bin/pip-audit
+	$(TOOLS)/bin/python supply/audit.py $(TOOLS)/bin/pip-audit $(ADVISORIES)
 
 licences: $(VENV)/.all
 	$(BIN)/python supply/licences.py docs/licences.md

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 
+from converter import formats
 from converter.errors import ConverterError
-from converter.escape import printable
+from converter.escape import json_text, printable
 from converter.planning.parameters import IMPORT_PARAMETERS, PARAMETERS, normalize
 from converter.verification.verify import Tolerance
+from converter.version import __version__
 
 _FLAGS = [name for name in IMPORT_PARAMETERS if name != "verify"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status: 0 if both files compute the same."""
     parser = argparse.ArgumentParser(prog="python -m converter", description=__doc__, allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"converter {__version__}")
     commands = parser.add_subparsers(required=True)
     command = commands.add_parser(
         "check",
@@ -44,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parameters = {name: normalize(name, value) for name, value in given.items() if value is not None}
         paths = (args.first, args.second)
         for path in filter(is_source, paths):
-            if source_format(path) == "pytorch":
+            if formats.framework(formats.source(source_format(path)).framework).requirements:
                 install(path)
         # Inside another program, with `argv`, nothing is given up.
         with confined_check(paths, parameters) if argv is None else nullcontext():
@@ -52,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ConverterError as error:
         print(printable(str(error)), file=sys.stderr)
         return 1
-    print(json.dumps(result, indent=2, ensure_ascii=False), flush=True)
+    print(json_text(result), flush=True)
     print(printable(sentence(result)), file=sys.stderr)
     return 0 if result["status"] == "verified" else 1
 

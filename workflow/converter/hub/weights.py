@@ -143,5 +143,6 @@ class Weights(Mapping[str, np.ndarray]):
         return len(self._header)
 
     def nbytes(self, name: str) -> int:
+        """The size in bytes, without reading values; raises KeyError for an unknown name."""
         begin, end = self._header[name]["data_offsets"]
         return end - begin

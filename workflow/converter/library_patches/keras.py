@@ -6,7 +6,16 @@ from types import ModuleType
 
 from converter.library_patches.replacing import Patched
 
-__all__ = ["ACTIVATION", "EAGER_TENSOR", "RESIZE", "RESIZE_BACKEND", "find_class", "importlib_of", "initializers"]
+__all__ = [
+    "ACTIVATION",
+    "EAGER_TENSOR",
+    "RESIZE",
+    "RESIZE_BACKEND",
+    "VARIABLE",
+    "find_class",
+    "importlib_of",
+    "initializers",
+]
 
 _PACKAGES = {"keras": "keras", "tf_keras": "tf-keras"}  # the packages' names for pip
 _RANDOM = ("RandomNormal", "TruncatedNormal", "RandomUniform", "VarianceScaling", "Orthogonal")
@@ -21,6 +30,22 @@ RESIZE = Patched("keras", "keras.src.ops.image", "resize", (*_SIZES, *_FILLS))
 RESIZE_BACKEND = Patched("keras", "keras.src.backend.tensorflow.image", "resize", (*_SIZES, *_FILLS))
 EAGER_TENSOR = Patched(
     "tensorflow", "tensorflow.python.framework.constant_op", "convert_to_eager_tensor", ("value", "ctx", "dtype")
+)
+_VARIABLE = ("self", "initial_value", "trainable", "collections", "validate_shape", "caching_device", "name", "dtype")
+_VARIABLE += (
+    "variable_def",
+    "import_scope",
+    "constraint",
+    "distribute_strategy",
+    "synchronization",
+    "aggregation",
+    "shape",
+)
+VARIABLE = Patched(
+    "tensorflow",
+    "tensorflow.python.ops.resource_variable_ops:ResourceVariable",
+    "__init__",
+    (*_VARIABLE, "handle", "experimental_enable_variable_lifting"),
 )
 
 

@@ -2,46 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
 
-__all__ = ["Applies"]
+from converter import formats
+
+__all__ = ["applies", "import_parameters_of", "where_applies"]
+
+# Import parameters that mean something for every format.
+_GENERAL = frozenset({"input_shape", "verify", "toolchain", "trusted"})
 
 
-@dataclass(frozen=True)
-class Applies:
-    """The parameters that only some conversions have.
+def import_parameters_of(format: str) -> frozenset[str]:
+    """The import parameters that mean something for this source format."""
+    return _GENERAL | formats.source(format).parameters
 
-    sources: by source format, the import parameters that it takes. targets: by a target's extension, the export parameters
-    that it takes. only_from: export parameters that mean something for files of these source formats alone.
-    """
 
-    sources: Mapping[str, set[str]]
-    targets: Mapping[str, set[str]]
-    only_from: Mapping[str, tuple[str, ...]]
+def applies(name: str, format: str, extension: str) -> bool:
+    """Whether parameter `name` means something for conversions of this source format to files with this extension."""
+    if _sources(name):
+        return name in formats.source(format).parameters
+    if _extensions(name):
+        target = formats.target(extension)
+        return name in target.parameters and format in target.only_from.get(name, (format,))
+    return True
 
-    def to(self, name: str, format: str, extension: str) -> bool:
-        """Whether parameter `name` means something for conversions of this source format to this target format."""
-        if self._formats(name):
-            return name in self.sources[format]
-        if self._extensions(name):
-            return name in self.targets[extension] and format in self.only_from.get(name, (format,))
-        return True
 
-    def where(self, name: str) -> str:
-        """ "quantization applies to .tflite": what a sentence on a parameter that does not apply goes on with."""
-        if formats := self._formats(name):
-            return f"{name} applies to {_listed(formats)} sources"
-        text = f"{name} applies to {_listed(f'.{extension}' for extension in self._extensions(name))}"
-        if name in self.only_from:
-            text += f" from {_listed(self.only_from[name])} sources"
-        return text
+def where_applies(name: str) -> str:
+    """ "quantization applies to .tflite": what a sentence on a parameter that does not apply goes on with."""
+    if sources := _sources(name):
+        return f"{name} applies to {_listed(sources)} sources"
+    extensions = _extensions(name)
+    text = f"{name} applies to {_listed(f'.{extension}' for extension in extensions)}"
+    if only_from := formats.target(extensions[0]).only_from.get(name):
+        text += f" from {_listed(only_from)} sources"
+    return text
 
-    def _formats(self, name: str) -> list[str]:
-        return [format for format, names in self.sources.items() if name in names]
 
-    def _extensions(self, name: str) -> list[str]:
-        return [extension for extension, names in self.targets.items() if name in names]
+def _sources(name: str) -> list[str]:
+    return [source.name for source in formats.sources().values() if name in source.parameters]
+
+
+def _extensions(name: str) -> list[str]:
+    return [extension for extension, target in formats.target_extensions().items() if name in target.parameters]
 
 
 def _listed(words: Iterable[str]) -> str:

@@ -10,10 +10,14 @@ from pathlib import Path
 from converter.errors import SourceError, UntrustedError
 from converter.wording import TRUST
 
-__all__ = ["file_sha256", "refuse_links", "source_bytes", "source_files", "source_sha256", "source_stat", "unreadable"]
+__all__ = [
+    *("file_sha256", "refuse_links", "refuse_patterns", "source_bytes", "source_files", "source_sha256", "source_stat"),
+    "unreadable",
+]
 
 # As for what is packed (safety/containers.py): weights are no hundred times smaller without their zeros.
 _NEVER_HOLES, _MOST_TIMES = 1 << 30, 100
+_PATTERN = "*?[\\"
 
 
 def source_files(source: Path) -> list[Path]:
@@ -66,15 +70,28 @@ def refuse_links(source: Path) -> None:
             raise UntrustedError(f"{path} is neither a file nor a directory: take it out of the model")
 
 
+def refuse_patterns(source: Path) -> None:
+    """Raise SourceError for a checkpoint or SavedModel whose values TensorFlow would not look for under its own name.
+
+    It (2.21) takes the name for a pattern: it finds nothing, or the values of another checkpoint.
+    """
+    if (source.is_dir() or source.suffix == ".meta") and set(str(source)) & set(_PATTERN):
+        raise SourceError(
+            f"{source}: TensorFlow takes {' '.join(_PATTERN)} in its name for a pattern: rename it or its folder"
+        )
+
+
 def _refuse(error: OSError) -> None:
     raise unreadable(error) from error
 
 
 def unreadable(error: OSError) -> SourceError:
+    """The sentence for a file to which this user has no right of reading."""
     return SourceError(f"{error.filename} may not be read by this user: give rights to read it")
 
 
 def source_bytes(source: Path) -> int:
+    """The size in bytes of all files of a source; raises SourceError as `source_files` does."""
     return sum(file.stat().st_size for file in source_files(source))
 
 
@@ -109,6 +126,7 @@ def _refuse_holes(path: Path) -> None:
 
 
 def file_sha256(path: Path) -> str:
+    """SHA-256 of the file's bytes, in hexadecimal digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -9,8 +9,8 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from converter import formats
 from converter.errors import SourceError
-from converter.planning.sources import FORMATS
 from converter.planning.storage_limits import refuse_size, with_limits
 
 __all__ = ["MIRROR", "Found", "Storage", "is_mirror", "is_remote", "mirror", "url_of"]
@@ -21,6 +21,7 @@ _PLUGINS = {"s3": "snakemake-storage-plugin-s3", "http": "snakemake-storage-plug
 
 
 def is_remote(path: str) -> bool:
+    """Whether the path is an address that a storage plugin serves (s3://, http://, https://)."""
     scheme, separator, _ = path.partition("://")
     return bool(separator) and scheme in _SCHEMES
 
@@ -37,6 +38,7 @@ def mirror(url: str) -> str:
 
 
 def is_mirror(path: str) -> bool:
+    """Whether the path lies where sources of addresses are kept on this machine."""
     return path.startswith(tuple(f"{MIRROR}{scheme}/" for scheme in _SCHEMES))
 
 
@@ -81,15 +83,13 @@ class Storage:
         return self._found[url]
 
     def _look(self, url: str) -> Found:
-        suffix = os.path.splitext(url)[1]
+        suffix, known = os.path.splitext(url)[1], formats.extensions_of_sources()
         if suffix == ".meta":
             raise SourceError(
                 f"{url}: a checkpoint is several files: fetch them yourself, or give a SavedModel directory"
             )
-        if suffix not in FORMATS and not url.startswith("s3:"):
-            raise SourceError(
-                f"{url} is of no known format: at http(s) addresses lie single files, {', '.join(FORMATS)}"
-            )
+        if suffix not in known and not url.startswith("s3:"):
+            raise SourceError(f"{url} is of no known format: at http(s) addresses lie single files, {', '.join(known)}")
         path = mirror(url)
         if self._offline:
             if not os.path.exists(path):
@@ -99,9 +99,9 @@ class Storage:
         try:
             if not found.exists():
                 raise SourceError(f"{url} does not exist: correct convert_from, or your access to it")
-            if suffix not in FORMATS and not found.is_dir():
+            if suffix not in known and not found.is_dir():
                 raise SourceError(
-                    f"{url} is of no known format: write a SavedModel directory or a file: {', '.join(FORMATS)}"
+                    f"{url} is of no known format: write a SavedModel directory or a file: {', '.join(known)}"
                 )
             size = int(found.size())
             refuse_size(url, size)

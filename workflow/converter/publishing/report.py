@@ -7,8 +7,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from converter.escape import printable
+from converter.escape import json_text, printable
 from converter.planning.source_files import file_sha256
+from converter.version import __version__
 
 if TYPE_CHECKING:
     from converter.contracts import ExportResult
@@ -51,7 +52,7 @@ def compose(
         "verification": None,
         "first_divergence": None,
         "steps": steps,
-        "versions": dict(sorted(versions.items())),
+        "versions": dict(sorted({**versions, "converter": __version__}.items())),
     }
     if error is not None or result is None:
         report["reason"] = error["message"] if error else f"{export} did not finish"
@@ -105,6 +106,8 @@ def _seen_decisions(hub: Hub, result: ExportResult) -> list[str]:
         decisions.append(f"batch fixed at {batches.pop()}")
     if result.verification is not None and result.verification.weak_evidence:
         decisions.append("weak evidence: the source's answers hardly vary over the samples")
+    if result.verification is not None and (unused := hub.coverage.get("below")):
+        decisions.append(f"weak evidence: the samples exercise too few {' and '.join(unused)} of the model")
     return decisions
 
 
@@ -126,7 +129,7 @@ def write(path: Path, report: dict) -> None:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    temporary.write_text(json_text(report) + "\n", encoding="utf-8")
     os.replace(temporary, path)
 
 

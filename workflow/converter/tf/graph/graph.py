@@ -43,6 +43,7 @@ def split_tensor(name: str) -> tuple[str, int]:
 
 
 def node_name(tensor: str) -> str:
+    """The node of a tensor's name: "x" for "x:1" and for "^x"."""
     return split_tensor(tensor)[0]
 
 
@@ -75,12 +76,16 @@ def redirect(graph_def: GraphDef, old: str, new: str) -> None:
 
 
 def valid_node_name(name: str) -> str:
-    """`name` with the characters that TensorFlow refuses in a node's name replaced by "_"."""
-    name = re.sub(r"[^A-Za-z0-9_.\\/>-]", "_", name)
+    """`name` with the characters that TensorFlow refuses in a node's name replaced by "_".
+
+    Its graphs refuse more (2.21) than its Python: a backslash, and ">" before anything but a letter, a digit or a dot.
+    """
+    name = re.sub(r"[^A-Za-z0-9_./>-]|>(?![A-Za-z0-9.])", "_", name)
     return name if re.match(r"[A-Za-z0-9.]", name) else "n" + name
 
 
 def unique_name(wanted: str, taken: Iterable[str]) -> str:
+    """`wanted`, or with the first number behind it that makes it none of `taken`."""
     taken = taken if isinstance(taken, set | frozenset | dict) else set(taken)
     name, count = wanted, 0
     while name in taken:

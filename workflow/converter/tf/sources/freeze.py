@@ -57,6 +57,7 @@ class Frozen:
 
     @property
     def parameters_count(self) -> int:
+        """How many numbers the variables hold together."""
         return int(sum(np.prod(self.values[name].shape, dtype=np.int64) for name in self.variables))
 
 
@@ -99,7 +100,7 @@ def _value_of_variable(variable: tf.Variable) -> Value:
         # np.asarray takes the tensor's buffer as it is, `.numpy()` would copy it.
         return np.asarray(variable.read_value())
 
-    name = variable.name.partition(":")[0]
+    name = valid_node_name(variable.name.partition(":")[0])
     return Value(name, np.dtype(variable.dtype.as_numpy_dtype), tuple(variable.shape), read)
 
 
@@ -292,6 +293,7 @@ def describe(graph: tf.Graph, spec: TensorSpec) -> TensorSpec:
 
 
 def shape_tuple(shape: tf.TensorShape) -> tuple[int | None, ...] | None:
+    """None for an unknown rank, None entries for unknown dimensions."""
     return None if shape.rank is None else tuple(shape.as_list())
 
 

@@ -5,15 +5,17 @@ Each raises UnsupportedError where Keras or TensorFlow are not as they are known
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework import ops
 
-from converter.library_patches.keras import ACTIVATION, EAGER_TENSOR, RESIZE, RESIZE_BACKEND, initializers
+from converter.library_patches.keras import ACTIVATION, EAGER_TENSOR, RESIZE, RESIZE_BACKEND, VARIABLE, initializers
 from converter.library_patches.replacing import replaced
 
 __all__ = ["no_initial_weights", "repaired", "uncopied_weights"]
@@ -23,15 +25,32 @@ _LARGE = 1 << 20
 
 @contextmanager
 def no_initial_weights(keras: ModuleType) -> Iterator[None]:
-    """Inside, memory for weights is set aside and left as it is: those of a file replace them all, and drawing random
-    ones for VGG16 first takes 1.6 CPU s and three times its size in memory, zeros half a second and its size.
+    """Inside, memory for weights is set aside and left as it is: those of a file replace them all (keras_filled.py looks),
+    and drawing random ones for VGG16 first takes 1.6 CPU s and three times its size in memory, zeros half a second and
+    its size. What is drawn for anything but a variable is drawn.
     """
+    creating = [0]
+    _, create = VARIABLE.find()
 
-    def empty(_, shape, dtype=None, **kwargs):
-        dims = tf.constant(tuple(shape), tf.int32)  # with its dtype: an empty tuple would be float
-        return tf.raw_ops.Empty(shape=dims, dtype=dtype or keras.backend.floatx(), init=False)
+    def creation(self: tf.Variable, *args: object, **kwargs: object) -> None:
+        creating[0] += 1
+        try:
+            create(self, *args, **kwargs)
+        finally:
+            creating[0] -= 1
 
-    with replaced(*((call, empty) for call in initializers(keras.__name__))):
+    def without_values(call: Callable) -> Callable:
+        @functools.wraps(call)
+        def empty(self: object, shape: Sequence[int], dtype: Any = None, **kwargs: object) -> tf.Tensor:
+            if not creating[0]:
+                return call(self, shape, dtype, **kwargs)
+            dims = tf.constant(tuple(shape), tf.int32)  # with its dtype: an empty tuple would be float
+            return tf.raw_ops.Empty(shape=dims, dtype=dtype or keras.backend.floatx(), init=False)
+
+        return empty
+
+    calls = [(call, without_values(call.find()[1])) for call in initializers(keras.__name__)]
+    with replaced((VARIABLE, creation), *calls):
         yield
 
 
@@ -44,7 +63,7 @@ def uncopied_weights() -> Iterator[None]:
     """
     _, create = EAGER_TENSOR.find()
 
-    def uncopied(value, ctx, dtype=None):
+    def uncopied(value: object, ctx: Any, dtype: object = None) -> tf.Tensor:
         fits = isinstance(value, np.ndarray) and (dtype is None or tf.as_dtype(dtype) == value.dtype)
         if fits and value.flags.owndata and value.nbytes > _LARGE:
             ctx.ensure_initialized()
@@ -69,7 +88,7 @@ def _custom_activations() -> Iterator[None]:
     """
     _, deserialize = ACTIVATION.find()
 
-    def by_name(name, *args, **kwargs):
+    def by_name(name: object, *args: object, **kwargs: object) -> Callable:
         if isinstance(name, dict) and name.get("class_name") == "function" and isinstance(name.get("config"), str):
             name = name["config"]
         return deserialize(name, *args, **kwargs)
@@ -87,7 +106,7 @@ def _symbolic_sizes() -> Iterator[None]:
     """
     (_, unchecked), (_, checked) = RESIZE_BACKEND.find(), RESIZE.find()
 
-    def resize(images, size, *args, **kwargs):
+    def resize(images: object, size: Sequence[int | tf.Tensor], *args: object, **kwargs: object) -> object:
         if any(tf.is_symbolic_tensor(side) for side in size):
             return unchecked(images, tuple(size), *args, **kwargs)
         return checked(images, size, *args, **kwargs)

@@ -1,5 +1,6 @@
 """State dicts and modules in what a checkpoint file holds: find them, choose the one that fits, load it with every key
-accounted for. Where two fit that are not equal, the user is asked."""
+accounted for. Where two fit that are not equal, the user is asked.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from pathlib import Path
 import torch
 
 from converter.errors import ParameterError, SourceError, nearest
+from converter.torch.sources.norm_names import with_names_of
 
 __all__ = ["choose_module", "choose_state", "find_weights", "is_state_dict", "load_state"]
 
@@ -214,7 +216,7 @@ def _fits(own: torch.Tensor, value: torch.Tensor) -> bool:
 
 
 def _strip(state: Mapping[str, torch.Tensor], own: Mapping[str, object]) -> tuple[dict[str, torch.Tensor], list[str]]:
-    """Take off wrappers' prefixes as long as that brings more keys into agreement, or put one on that the module has."""
+    """Take off wrappers' prefixes as long as that brings more keys into agreement; names of normalised weights as `own` has."""
     current, notes = dict(state), []
     improved = True
     while improved:
@@ -233,7 +235,8 @@ def _strip(state: Mapping[str, torch.Tensor], own: Mapping[str, object]) -> tupl
                 current, improved = stripped, True
                 notes.append(f"the prefix {prefix!r} of the weights' names was taken off")
                 break
-    return current, notes
+    current, renamed = with_names_of(own, current)
+    return current, notes + renamed
 
 
 def _list(keys: list[str]) -> str:

@@ -5,21 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
-from collections.abc import Callable, Collection
 from pathlib import Path
 
+from converter import formats
 from converter.planning.config import CONVERTED
-from converter.planning.planner import Planner
+from converter.planning.rules.base import Planned
 from converter.planning.sources import model_name
 
 __all__ = ["OverviewInputs"]
 
 
-class OverviewInputs:
-    """requested: targets that the user named on the command line."""
-
-    planner: Planner
-    requested: Callable[[], Collection[str]]
+class OverviewInputs(Planned):
+    """wildcards.model: a model of which targets are asked for."""
 
     def zoo_targets(self, wildcards: object) -> list[str]:
         """ONNX and TensorFlow Lite of each recipe's model, or of those named by zoo: only."""
@@ -46,8 +43,9 @@ class OverviewInputs:
     def model_reports(self, wildcards: object) -> list[str]:
         """Reports of one model's targets that are asked for, or of its two usual ones where none is."""
         asked = [target for target in self._asked(wildcards) if self._model(target) == wildcards.model]
-        targets = asked or [f"{CONVERTED}{wildcards.model}.{extension}" for extension in ("onnx", "tflite")]
-        return [f"reports/{self.planner.report_name(target)}.json" for target in targets]
+        if not asked:  # Snakemake (9.27) puts wildcards into these too: a model named {x} would be taken for one
+            return [f"reports/{{model}}.{extension}.json" for extension in ("onnx", "tflite")]
+        return [f"reports/{self.planner.report_name(target)}.json" for target in asked]
 
     def model_benchmarks(self, wildcards: object) -> list[str]:
         """Benchmarks of the model's files where the profile is asked for too: the page shows them."""
@@ -75,12 +73,17 @@ class OverviewInputs:
         return [
             f"benchmarks/{target.removeprefix(CONVERTED)}.json"
             for target in self._asked(wildcards)
-            if target.startswith(CONVERTED) and target.endswith((".onnx", ".tflite"))
+            if target.startswith(CONVERTED) and _is_timed(target)
         ]
 
     def known_benchmarks(self, wildcards: object) -> str:
         """A hash of the benchmarks of earlier runs: the page shows them too."""
         return _state_of("benchmarks")
+
+
+def _is_timed(target: str) -> bool:
+    found = formats.target_extensions().get(target.rpartition(".")[2])
+    return found is not None and found.timer is not None
 
 
 def _state_of(folder: str) -> str:
