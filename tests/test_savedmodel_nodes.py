@@ -143,13 +143,13 @@ def test_behind_an_lstm_and_before_it(tmp_path):
     tf_keras.utils.set_random_seed(6)
     layers = tf_keras.layers
     model = tf_keras.Sequential(
-        [layers.Input((7, 3), name="rows"), layers.LSTM(5, name="memory"), layers.Dense(2, name="top")]
+        [layers.Input((7, 3), name="rows"), layers.LSTM(5, name="memory"), layers.Dense(2, name="top")], name="seq"
     )
     model.save(tmp_path / "m", save_format="tf")
     rows = np.random.default_rng(7).standard_normal((4, 7, 3)).astype(np.float32)
-    whole = imported(SCRIPT, tmp_path / "m", tmp_path / "a", output_nodes="sequential/top/BiasAdd")
+    whole = imported(SCRIPT, tmp_path / "m", tmp_path / "a", output_nodes="seq/top/BiasAdd")
     np.testing.assert_allclose(run_graph(whole, [rows])[0], model(rows), rtol=1e-5, atol=1e-6)
-    behind = imported(SCRIPT, tmp_path / "m", tmp_path / "b", input_nodes="sequential/top/MatMul", output_nodes="top")
+    behind = imported(SCRIPT, tmp_path / "m", tmp_path / "b", input_nodes="seq/top/MatMul", output_nodes="top")
     assert behind.parameters_count == 2
     np.testing.assert_allclose(run_graph(behind, [np.zeros((1, 2), np.float32)])[0], model.layers[-1].bias[None])
 

@@ -7,14 +7,8 @@ from types import ModuleType
 from converter.library_patches.replacing import Patched
 
 __all__ = [
-    "ACTIVATION",
-    "EAGER_TENSOR",
-    "RESIZE",
-    "RESIZE_BACKEND",
-    "VARIABLE",
-    "find_class",
-    "importlib_of",
-    "initializers",
+    *("ACTIVATION", "ADD_WEIGHT", "ASSIGN", "EAGER_TENSOR", "RESIZE", "RESIZE_BACKEND", "VARIABLE"),
+    *("find_class", "importlib_of", "initializers"),
 ]
 
 _PACKAGES = {"keras": "keras", "tf_keras": "tf-keras"}  # the packages' names for pip
@@ -41,11 +35,13 @@ _VARIABLE += (
     "aggregation",
     "shape",
 )
-VARIABLE = Patched(
-    "tensorflow",
-    "tensorflow.python.ops.resource_variable_ops:ResourceVariable",
-    "__init__",
-    (*_VARIABLE, "handle", "experimental_enable_variable_lifting"),
+_RESOURCE = "tensorflow.python.ops.resource_variable_ops:ResourceVariable"
+_LIFTING = ("handle", "experimental_enable_variable_lifting")
+VARIABLE = Patched("tensorflow", _RESOURCE, "__init__", (*_VARIABLE, *_LIFTING))
+ASSIGN = Patched("tensorflow", _RESOURCE, "assign", ("self", "value", "use_locking", "name", "read_value"))
+_WEIGHT = ("self", "args", "shape", "initializer", "dtype", "trainable", "autocast", "regularizer", "constraint")
+ADD_WEIGHT = Patched(
+    "keras", "keras.layers:Layer", "add_weight", (*_WEIGHT, "aggregation", "overwrite_with_gradient", "name")
 )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import inspect
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -33,12 +34,17 @@ class Patched:
     kind: type = object
 
     def find(self) -> tuple[object, object]:
-        """The owner, and what it has under the name. Raises UnsupportedError where that is not what is expected."""
+        """The owner, and what it has under the name: within `replaced` the replacement.
+
+        Raises UnsupportedError where that is not what is expected.
+        """
         try:
             owner = _object(self.owner) if isinstance(self.owner, str) else self.owner
             found = getattr(owner, self.name)
         except (ImportError, AttributeError):
             raise self._unknown("is not there") from None
+        if _replaced[self]:
+            return owner, found
         if self.parameters is None:
             if not isinstance(found, self.kind):
                 raise self._unknown(f"is a {type(found).__name__}")
@@ -61,6 +67,10 @@ class Patched:
             f"{self.library} {version} is not as it is known here ({owner}.{self.name} {what}): "
             "install the version that constraints.txt names"
         )
+
+
+# How many times each name is replaced now: a model may be opened while another one is.
+_replaced: Counter[Patched] = Counter()
 
 
 def _object(place: str) -> object:
@@ -88,7 +98,9 @@ def replaced(*replacements: tuple[Patched, object]) -> Iterator[None]:
         for patched, replacement, owner, original in found:
             # As it stands in a class: a static method's function would become a method.
             stack.callback(setattr, owner, patched.name, vars(owner).get(patched.name, original))
+            stack.callback(_replaced.subtract, [patched])
             setattr(owner, patched.name, replacement)
+            _replaced[patched] += 1
         yield
 
 

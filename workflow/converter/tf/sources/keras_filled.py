@@ -13,9 +13,10 @@ from pathlib import Path
 from types import ModuleType
 
 import tensorflow as tf
-from tensorflow.python.ops import resource_variable_ops
 
 from converter.errors import SourceError
+from converter.library_patches.keras import ADD_WEIGHT, ASSIGN, VARIABLE
+from converter.library_patches.replacing import replaced
 
 __all__ = ["Filled", "watched"]
 
@@ -53,19 +54,19 @@ class Filled:
 
 @contextmanager
 def watched(keras: ModuleType) -> Iterator[Filled]:
-    """Watches the variables of a model while it is opened and traced."""
-    filled = Filled()
-    kind = resource_variable_ops.ResourceVariable
-    hooked = [(kind, "__init__"), (kind, "assign")]
-    if keras.__name__ == "keras":
-        hooked.append((keras.layers.Layer, "add_weight"))
-    originals = [getattr(owner, name) for owner, name in hooked]
+    """Watches the variables of a model while it is opened and traced.
 
-    def created(self: resource_variable_ops.ResourceVariable, *args: object, **kwargs: object) -> None:
+    Raises UnsupportedError where Keras or TensorFlow are not as they are known here (library_patches/keras.py).
+    """
+    filled = Filled()
+    hooked = [VARIABLE, ASSIGN, *([ADD_WEIGHT] if keras.__name__ == "keras" else [])]
+    originals = [patched.find()[1] for patched in hooked]
+
+    def created(self: tf.Variable, *args: object, **kwargs: object) -> None:
         originals[0](self, *args, **kwargs)
         filled._created[id(self.handle)] = self.handle
 
-    def assigned(self: resource_variable_ops.ResourceVariable, *args: object, **kwargs: object) -> object:
+    def assigned(self: tf.Variable, *args: object, **kwargs: object) -> object:
         if not filled.loaded:
             filled._assigned[id(self.handle)] = self.handle
         return originals[1](self, *args, **kwargs)
@@ -75,10 +76,5 @@ def watched(keras: ModuleType) -> Iterator[Filled]:
         filled._added.append(weight)
         return weight
 
-    for (owner, name), hook in zip(hooked, (created, assigned, added), strict=False):
-        setattr(owner, name, hook)
-    try:
+    with replaced(*zip(hooked, (created, assigned, added), strict=False)):
         yield filled
-    finally:
-        for (owner, name), original in zip(hooked, originals, strict=True):
-            setattr(owner, name, original)
