@@ -12,7 +12,7 @@ from pathlib import Path
 from converter import formats
 from converter.errors import ConverterError
 from converter.planning.code_version import code_version
-from converter.planning.library_versions import step_versions
+from converter.planning.library_versions import versions_of
 from converter.planning.parameters import RESERVED, flags
 from converter.planning.recorded_code import read_record
 from converter.planning.rules.base import environment_of, hash_if_file, minutes
@@ -119,7 +119,7 @@ class ImportInputs(ZooInputs, StorageInputs):
         return code_version(found.script, found.framework, (found.importer,) if found.importer else ())
 
     def import_versions(self, wildcards: object) -> str:
-        return json.dumps(step_versions(self._import_format(wildcards).step))
+        return json.dumps(versions_of(self._import_format(wildcards).packages))
 
     def _import_format(self, wildcards: object) -> formats.SourceFormat:
         return formats.source(self.planner.import_plan(wildcards.key).format)
