@@ -10,10 +10,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
+from types import FunctionType
 from typing import BinaryIO
 
 from converter.errors import SourceError, UntrustedError
 from converter.torch.inert import Inert
+from converter.torch.legacy_pickles import CONTAINER_CLASS, container_class, with_plain_classes
 from converter.torch.records import Archive, TensorSizes, record_sizes
 
 __all__ = ["check_pickle_content"]
@@ -30,7 +32,7 @@ def check_pickle_content(path: Path, is_archive: bool, trusted: bool, called: Pa
     shown = path if called is None else called
     try:
         if not is_archive:
-            with open(path, "rb") as stream:
+            with with_plain_classes(path) or open(path, "rb") as stream:  # what torch will read (pickles.py)
                 for _ in range(5):  # the old format is a row of pickles (pickles.py), whose sizes torch compares itself
                     _Content(shown, stream, None, trusted).load()
                     if not stream.peek(1):
@@ -66,6 +68,19 @@ class _Rebuilds(Inert):
     """Stands for torch._utils._rebuild_sparse_tensor and the like."""
 
 
+class _Later(Inert):
+    """Stands for functools.partial and collections.defaultdict, which call a function later: it may not make values."""
+
+    def __init__(self, function: object = None, *_: object) -> None:
+        known = function is None or isinstance(function, type | Inert) and not isinstance(function, _Rebuilds)
+        if not known or getattr(function, "makes_values", False):
+            _NotCalled.__call__(type(self))
+
+    def __setstate__(self, state: object) -> None:
+        """functools.partial.__reduce__: the function, which replaces the first one, and its arguments."""
+        type(self).__init__(self, *(state if isinstance(state, tuple) else (state,)))
+
+
 class _Content(TensorSizes):
     def __init__(self, path: Path, stream: BinaryIO, records: dict[str, int] | None, trusted: bool) -> None:
         super().__init__(path, stream, records or {})
@@ -79,6 +94,11 @@ class _Content(TensorSizes):
             return _Rebuilds()
         if full == "torch._tensor._rebuild_from_type_v2":
             return self._rebuild_from_type
+        if full in ("functools.partial", "collections.defaultdict"):
+            members = {"path": self._path, "full_name": f"values by {full}", "trusted": self._trusted}
+            return type("_Later", (_Later,), members)
+        if full == CONTAINER_CLASS:
+            return container_class
         if _VALUES.fullmatch(full):
             return self._not_called(full, keeps=full == "torch.Tensor")
         if module.startswith(("torch.nn.", "torchvision.", "torch._C._nn")) and not full.startswith(_PARAMETERS):
@@ -95,8 +115,10 @@ class _Content(TensorSizes):
 
     def _rebuild_from_type(self, function: object, kind: object, arguments: tuple, state: object) -> Inert:
         """It calls the function that the file names."""
-        if not isinstance(function, _Rebuilds):
+        if isinstance(function, FunctionType):
             function(*arguments)
+        elif not isinstance(function, _Rebuilds):
+            self._not_called("a tensor", keeps=False)()
         return Inert()
 
     def _not_called(self, full_name: str, *, keeps: bool) -> type:
@@ -106,4 +128,5 @@ class _Content(TensorSizes):
             return object.__new__(cls) if keeps and not arguments else _NotCalled.__call__(cls)
 
         members = {"__new__": new, "path": self._path, "full_name": full_name, "trusted": self._trusted}
+        members["makes_values"] = _VALUES.fullmatch(full_name) is not None
         return _NotCalled(full_name.rpartition(".")[2], (Inert,), members)
