@@ -6,6 +6,7 @@ import functools
 import io
 import json
 import pickle
+import subprocess
 import zipfile
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from converter.errors import UntrustedError
 
 torch = pytest.importorskip("torch")
 
+from converter.network_script import load_script  # noqa: E402
 from converter.torch.pickles import load_pickled  # noqa: E402
 
 
@@ -235,3 +237,53 @@ def test_modules_that_are_not_sound(kind: str, tmp_path: Path) -> None:
     torch.save(_UNSOUND[kind](), tmp_path / "model.pt")
     error = run_step("import_pytorch", tmp_path / "model.pt", tmp_path / "hub", input_shape="1,4").error
     assert error is not None and error["kind"] == "SourceError", error
+
+
+_SCRIPT = """
+from enum import Enum
+from subprocess import Popen
+import torch
+from torch.nn import Linear
+
+from beside import Options
+
+class Kind(Enum):
+    SMALL = 1
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.dense = Linear(4, 3)
+        self.options, self.kind = Options(), Kind.SMALL
+
+    def forward(self, x):
+        return self.dense(x)
+"""
+
+
+@pytest.mark.parametrize("name", ["subprocess Popen", "__main__ Popen"])
+def test_what_a_script_imports_is_no_class_of_the_network(name: str, tmp_path: Path) -> None:
+    """With a script the step is bound less; the file may still name no more than the network's own classes."""
+    marker, source, script = tmp_path / "marker", tmp_path / "model.pt", tmp_path / "script.py"
+    script.write_text(_SCRIPT)
+    (tmp_path / "beside.py").write_text("class Options:\n    width = 4\n")
+    state = {"weight": torch.ones(3, 4), "more": _Calls(subprocess.Popen, ["/usr/bin/touch", str(marker)])}
+    torch.save(state, source)
+    with zipfile.ZipFile(source) as archive:
+        entries = {entry: archive.read(entry) for entry in archive.namelist()}
+    with zipfile.ZipFile(source, "w") as archive:
+        for entry, content in entries.items():
+            archive.writestr(entry, content.replace(b"subprocess\nPopen", name.replace(" ", "\n").encode()))
+    with pytest.raises(UntrustedError, match="Popen"):
+        load_pickled(source, load_script(script), trusted=False)
+    assert not marker.exists()
+
+
+def test_classes_of_a_script_and_of_what_lies_beside_it(tmp_path: Path) -> None:
+    source, script = tmp_path / "model.pt", tmp_path / "script.py"
+    script.write_text(_SCRIPT)
+    (tmp_path / "beside.py").write_text("class Options:\n    width = 4\n")
+    loaded = load_script(script)
+    torch.save(loaded.module.Net(), source)
+    network = load_pickled(source, loaded, trusted=False)
+    assert network.options.width == 4 and network.kind is loaded.module.Kind.SMALL
