@@ -287,3 +287,17 @@ def test_classes_of_a_script_and_of_what_lies_beside_it(tmp_path: Path) -> None:
     torch.save(loaded.module.Net(), source)
     network = load_pickled(source, loaded, trusted=False)
     assert network.options.width == 4 and network.kind is loaded.module.Kind.SMALL
+
+
+@pytest.mark.parametrize("name", ["Net", "Linear"])
+def test_a_network_of_the_script_with_weights_of_chance(name: str, tmp_path: Path) -> None:
+    """What torch.save wrote calls no constructor of a module; the weights would be those of this import alone."""
+    source, script = tmp_path / "model.pt", tmp_path / "script.py"
+    script.write_text(_SCRIPT)
+    (tmp_path / "beside.py").write_text("class Options:\n    width = 4\n")
+    arguments = {"Net": b")", "Linear": b"K\4K\3\x86"}[name]
+    with zipfile.ZipFile(source, "w") as archive:
+        archive.writestr("model/data.pkl", b"\x80\2c__main__\n" + name.encode() + b"\n" + arguments + b"R.")
+        archive.writestr("model/version", b"3\n")
+    with pytest.raises(UntrustedError, match="not in the file"):
+        load_pickled(source, load_script(script), trusted=False)

@@ -8,7 +8,7 @@ memory, a tensor's record may also be shorter than the tensor, and is then fille
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from types import FunctionType
 from typing import BinaryIO
@@ -24,17 +24,20 @@ _VALUES = re.compile(r"torch(\.cuda|\.sparse|\.storage)*\.\w*(Tensor|Storage)")
 _PARAMETERS = "torch.nn.parameter."
 
 
-def check_pickle_content(path: Path, is_archive: bool, trusted: bool, called: Path | None = None) -> None:
+def check_pickle_content(
+    path: Path, is_archive: bool, trusted: bool, called: Path | None = None, networks: Collection[str] = ()
+) -> None:
     """Raise UntrustedError where the file makes tensors or modules anew, SourceError where a record is too short.
 
     With `trusted` the former may be. `called`: the file that the messages name, where the pickle was taken out of one.
+    networks: names of module classes beside those of torch and torchvision.
     """
     shown = path if called is None else called
     try:
         if not is_archive:
             with with_plain_classes(path) or open(path, "rb") as stream:  # what torch will read (pickles.py)
                 for _ in range(5):  # the old format is a row of pickles (pickles.py), whose sizes torch compares itself
-                    _Content(shown, stream, None, trusted).load()
+                    _Content(shown, stream, None, trusted, networks).load()
                     if not stream.peek(1):
                         break
             return
@@ -42,7 +45,7 @@ def check_pickle_content(path: Path, is_archive: bool, trusted: bool, called: Pa
             for name in archive.namelist():
                 if name.lower().rpartition("/")[2] == "data.pkl":
                     with archive.open(name) as stream:
-                        _Content(shown, stream, record_sizes(archive, name), trusted).load()
+                        _Content(shown, stream, record_sizes(archive, name), trusted, networks).load()
     except (MemoryError, UntrustedError):
         raise
     except Exception as error:  # whatever the bytes lead the machine to
@@ -82,9 +85,16 @@ class _Later(Inert):
 
 
 class _Content(TensorSizes):
-    def __init__(self, path: Path, stream: BinaryIO, records: dict[str, int] | None, trusted: bool) -> None:
+    def __init__(
+        self,
+        path: Path,
+        stream: BinaryIO,
+        records: dict[str, int] | None,
+        trusted: bool,
+        networks: Collection[str],
+    ) -> None:
         super().__init__(path, stream, records or {})
-        self._path, self._in_archive, self._trusted = path, records is not None, trusted
+        self._path, self._in_archive, self._trusted, self._networks = path, records is not None, trusted, networks
 
     def find_class(self, module: str, name: str) -> Callable | type:
         full = f"{module}.{name}"
@@ -101,7 +111,10 @@ class _Content(TensorSizes):
             return container_class
         if _VALUES.fullmatch(full):
             return self._not_called(full, keeps=full == "torch.Tensor")
-        if module.startswith(("torch.nn.", "torchvision.", "torch._C._nn")) and not full.startswith(_PARAMETERS):
+        framework = module.startswith(("torch.nn.", "torchvision.", "torch._C._nn")) and not full.startswith(
+            _PARAMETERS
+        )
+        if framework or full in self._networks:
             return self._not_called(full, keeps=True)
         return Inert
 
