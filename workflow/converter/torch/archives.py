@@ -23,6 +23,7 @@ from converter.torch.pickles import globals_in_file, is_zip, pickle_streams, uns
 from converter.torch.program_trust import TRUST, check_expression, inert_loading
 from converter.torch.records import Archive, check_sums, check_tensors
 from converter.torch.script_trust import named_file_operator, used_file_operator
+from converter.torch.unwritten import refuse_unwritten, write_program, write_script
 
 __all__ = ["checked_kind", "load_program", "load_torchscript", "refuse_unread"]
 
@@ -72,12 +73,14 @@ def load_torchscript(path: Path, trusted: bool) -> torch.jit.ScriptModule:
         _refuse_code(path)
     try:
         script = torch.jit.load(path, map_location="cpu")
+        write_script(script)
         found = None if trusted else used_file_operator(script)
     except Exception as error:  # whatever the bytes lead its unpickler to
         raise SourceError(f"{path} cannot be loaded as TorchScript: {_last_line(error)}") from error
     _refuse_operator(path, found)
     for named in (script.named_modules(), script.named_parameters(), script.named_buffers()):
         check_parts(path, (name for name, _ in named))
+    refuse_unwritten(path, script)
     return script
 
 
@@ -116,6 +119,7 @@ def load_program(path: Path, trusted: bool) -> tuple[torch.export.ExportedProgra
         with nullcontext() if trusted else inert_loading(path):
             program = torch.export.load(str(path))
         program._guards_code = []  # Python as text: no part of the model (torch 2.13)
+        write_program(program)
         return program, program.module(check_guards=False)
     except ConverterError:
         raise

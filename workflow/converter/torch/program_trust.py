@@ -25,6 +25,7 @@ from converter.errors import UntrustedError
 from converter.torch.names import check_parts, check_program
 from converter.torch.pickle_content import check_pickle_content
 from converter.torch.size_expressions import is_size_expression
+from converter.torch.unwritten import unbounded_operator
 
 __all__ = ["TRUST", "check_expression", "file_operator", "inert_loading"]
 
@@ -170,7 +171,7 @@ def _check_content(path: Path, stream: BinaryIO) -> None:
 
 def _is_operator(target: object, name: str) -> bool:
     if isinstance(target, torch._ops.OpOverload):
-        return not file_operator(target._schema.name)
+        return not file_operator(target._schema.name) and not unbounded_operator(target._schema.name)
     if isinstance(target, torch._ops.HigherOrderOperator):
         return True
     if name.startswith(("_operator.", "math.")):
