@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
+import socket
 import threading
+import time
 from collections.abc import Iterator
 from types import SimpleNamespace
 
@@ -125,6 +128,54 @@ def test_servers_that_never_answer() -> None:
     for call in (plugin.requests.get, plugin.requests.head):
         assert all(0 < seconds <= 60 for seconds in call.keywords["timeout"])
     assert plugin.requests.codes is requests.codes
+
+
+_STARTS = {"continue": b"HTTP/1.1 100 Continue\r\n\r\n", "headers": b"x", "redirects": b"x"}
+
+
+@pytest.mark.parametrize("kind", _STARTS)
+def test_answers_that_never_begin(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A byte now and then keeps a request alive for ever, and so does what http.client itself skips."""
+    plugin = pytest.importorskip("snakemake_storage_plugin_http")
+    from converter import remote_limits
+    from converter.remote import mirror
+
+    listening = socket.create_server(("127.0.0.1", 0))
+    address = f"http://127.0.0.1:{listening.getsockname()[1]}/model.h5"
+
+    def serve() -> None:
+        taken = 0
+        while True:
+            connection, _ = listening.accept()
+            with contextlib.suppress(OSError):
+                connection.recv(65536)
+                taken += 1
+                if kind == "redirects" and taken < 3:
+                    connection.sendall(f"HTTP/1.1 302 Found\r\nLocation: {address}{taken}\r\n\r\n".encode())
+                    connection.close()
+                    continue
+                if kind != "continue":
+                    connection.sendall(b"HTTP/1.1 200 OK\r\n")
+                while True:
+                    connection.sendall(_STARTS[kind])
+                    time.sleep(0.01)
+
+    threading.Thread(target=serve, daemon=True).start()
+    remote_limits.with_limits(plugin.StorageObject, mirror)
+    monkeypatch.setattr(remote_limits, "_ANSWER_SECONDS", 1)
+    failures: list[Exception] = []
+
+    def ask() -> None:
+        try:
+            plugin.requests.head(address, allow_redirects=True)
+        except plugin.requests.exceptions.RequestException as error:
+            failures.append(error)
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(15)
+    assert not asking.is_alive() and failures
+    assert "within 1 s" in str(failures[0])
 
 
 @pytest.mark.parametrize("size", [-1, 10**30])
