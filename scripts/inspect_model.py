@@ -7,6 +7,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow"))
 
 from converter import failures
+from converter.escape import json_bytes
 from converter.hub import Hub
 from converter.inspection import inspect_hub
 
@@ -16,7 +17,7 @@ def main(hub_path: Path, output: Path) -> int:
     if hub.error is not None and not hub.candidates["inputs"]:
         failures.remember(output.stem, f"{output}: {hub.error['message']}")
         return 1
-    output.write_text(json.dumps(inspect_hub(hub), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    output.write_bytes(json_bytes(json.dumps(inspect_hub(hub), indent=2, ensure_ascii=False) + "\n"))
     return 0
 
 

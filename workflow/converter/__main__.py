@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 
 from converter.errors import ConverterError
-from converter.escape import printable
+from converter.escape import json_bytes, printable
 from converter.parameters import IMPORT_PARAMETERS, PARAMETERS, normalize
 from converter.verify import Tolerance
 
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ConverterError as error:
         print(printable(str(error)), file=sys.stderr)
         return 1
-    print(json.dumps(result, indent=2, ensure_ascii=False), flush=True)
+    print(json_bytes(json.dumps(result, indent=2, ensure_ascii=False)).decode(), flush=True)
     print(printable(sentence(result)), file=sys.stderr)
     return 0 if result["status"] == "verified" else 1
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["markdown", "printable", "rest"]
+__all__ = ["json_bytes", "markdown", "printable", "rest"]
 
 _HTML = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 
@@ -15,6 +15,11 @@ _HTML = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 def printable(text: str) -> str:
     """For a terminal: without characters that it obeys or that turn the text's direction; they are shown as `\\x1b`."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def json_bytes(text: str) -> bytes:
+    """JSON in UTF-8: halves of characters, which names of files and layers may have, stand in it as JSON's own escapes."""
+    return text.encode("utf-8", "backslashreplace")
 
 
 def markdown(text: str) -> str:

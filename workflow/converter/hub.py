@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from converter.escape import json_bytes
 from converter.weights import Weights, as_dtype
 
 __all__ = ["Hub", "Run", "TensorSpec"]
@@ -110,7 +111,7 @@ class Hub:
         stored = asdict(self)
         del stored["path"]
         text = json.dumps(stored, indent=1, ensure_ascii=False, default=_plain)
-        (self.path / "hub.json").write_text(text + "\n", encoding="utf-8")
+        (self.path / "hub.json").write_bytes(json_bytes(text + "\n"))
 
     @property
     def graph_path(self) -> Path:

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from converter.escape import printable
+from converter.escape import json_bytes, printable
 from converter.source_files import file_sha256
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def write(path: Path, report: dict) -> None:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    temporary.write_bytes(json_bytes(json.dumps(report, indent=2, ensure_ascii=False) + "\n"))
     os.replace(temporary, path)
 
 

@@ -82,10 +82,12 @@ class RuleInputs(OverviewInputs, RemoteInputs):
         if plan.made:
             return environment
         try:
-            # Names that it reserves, of a SavedModel's files say, end Snakemake (9.27), and so do files that it may not read,
-            # which the import says in a sentence. The hash of all is among the params.
+            # Names that it reserves or cannot write, of a SavedModel's files say, end Snakemake (9.27); so do files that it
+            # may not read, which the import says in a sentence. The hash of all is among the params.
             files = (str(path) for path in source_files(Path(plan.source)))
-            files = (path for path in files if not RESERVED.search(path) and os.access(path, os.R_OK))
+            files = (
+                path for path in files if not RESERVED.search(path) and _is_text(path) and os.access(path, os.R_OK)
+            )
             return [*files, *environment]
         except ConverterError:
             return environment
@@ -369,6 +371,11 @@ def _float16(wildcards: object) -> _Named:
 def _environment(toolchain: str) -> list[str]:
     """What rule toolchain_legacy makes, where the toolchain is a legacy one."""
     return [] if toolchain == "default" else [f"intermediate/toolchains/{toolchain}/ready"]
+
+
+def _is_text(path: str) -> bool:
+    """Not a name of any bytes, which Python reads as halves of characters."""
+    return path.isprintable() or not any("\ud800" <= character <= "\udfff" for character in path)
 
 
 def _hash_if_file(path: str | None) -> str:

@@ -84,9 +84,10 @@ class ModelFolder:
             return found
         for entry in os.scandir(self.folder):
             suffix = os.path.splitext(entry.name)[1]
-            if suffix in FORMATS and not entry.is_dir():
+            is_folder = os.path.isdir(entry.path)  # entry.is_dir() raises for a link that leads to itself
+            if suffix in FORMATS and not is_folder:
                 found.setdefault(entry.name[: -len(suffix)], []).append(f"{self.folder}/{entry.name}")
-            elif entry.is_dir() and any(os.path.exists(f"{entry.path}/{name}") for name in _SAVED_MODEL_FILES):
+            elif is_folder and any(os.path.exists(f"{entry.path}/{name}") for name in _SAVED_MODEL_FILES):
                 found.setdefault(entry.name, []).append(f"{self.folder}/{entry.name}")
         return {name: sorted(paths) for name, paths in found.items()}
 
