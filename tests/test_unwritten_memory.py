@@ -119,14 +119,17 @@ def test_script_with_control_flow(tmp_path: Path) -> None:
     assert torch.equal(script(x), script.dense(x))
 
 
-def test_an_operator_that_makes_its_tensor_larger(tmp_path: Path) -> None:
+@pytest.mark.parametrize("trusted", [False, True])
+def test_an_operator_that_makes_its_tensor_larger(trusted: bool, tmp_path: Path) -> None:
     class Grows(torch.nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return x + torch.zeros(1).resize_([3, 700]).sum()
 
     torch.jit.save(torch.jit.script(Grows().eval()), tmp_path / "model.pt")
-    error = run_step("import_pytorch", tmp_path / "model.pt", tmp_path / "hub", input_shape="2,4").error
-    assert error is not None and error["kind"] == "UnsupportedError" and "resize_" in error["message"], error
+    flags = {"trusted": True} if trusted else {}
+    error = run_step("import_pytorch", tmp_path / "model.pt", tmp_path / "hub", input_shape="2,4", **flags).error
+    assert error is not None and error["kind"] == ("UnsupportedError" if trusted else "UntrustedError"), error
+    assert "resize_" in error["message"]
 
 
 def test_tensorflow(tmp_path: Path) -> None:

@@ -27,12 +27,15 @@ from converter.torch.pickle_content import check_pickle_content
 from converter.torch.size_expressions import is_size_expression
 from converter.torch.unwritten import unbounded_operator
 
-__all__ = ["TRUST", "check_expression", "file_operator", "inert_loading"]
+__all__ = ["TRUST", "check_expression", "file_operator", "inert_loading", "is_bounded", "namespaces"]
 
 TRUST = "write `trusted: true` if you know where the file comes from"
 
 # Operators that read and write files, or the network, by their schemas' names.
 _FILE_OPERATORS = re.compile(r"aten::(save|load|from_file)|(debugprims|c10d|symm_mem|image)::\w+")
+# Whose operators look at their tensors' sizes. Those that torch's compilers write do not (inductor::_reinterpret_tensor,
+# mkldnn::data_ptr): a program of them reads and writes any of the process's memory.
+_NAMESPACES = {"aten", "prim", "prims", "profiler", "quantized", "quantized_decomposed", "torchvision"}
 # Functions of torch that an exported graph calls beside operators: of symbolic sizes, of vmap, and switches of modes.
 _FUNCTIONS = re.compile(
     r"torch\.(_?sym_\w+|_functorch\.predispatch\.\w+|_C\._set_grad_enabled|amp\.autocast_mode\._(enter|exit)_autocast)"
@@ -48,6 +51,16 @@ def check_expression(path: Path, text: str) -> None:
 def file_operator(name: str) -> bool:
     """Whether the operator of a schema's name ("aten::from_file") reaches beyond the model."""
     return _FILE_OPERATORS.fullmatch(name) is not None
+
+
+def namespaces() -> frozenset[str]:
+    """Those of the operators that models consist of."""
+    return frozenset(_NAMESPACES)
+
+
+def is_bounded(name: str) -> bool:
+    """Whether the operator of a schema's name ("aten::relu") is one that models consist of, and stays within its tensors."""
+    return name.partition("::")[0] in _NAMESPACES and not unbounded_operator(name)
 
 
 @contextmanager
@@ -171,7 +184,7 @@ def _check_content(path: Path, stream: BinaryIO) -> None:
 
 def _is_operator(target: object, name: str) -> bool:
     if isinstance(target, torch._ops.OpOverload):
-        return not file_operator(target._schema.name) and not unbounded_operator(target._schema.name)
+        return is_bounded(target._schema.name) and not file_operator(target._schema.name)
     if isinstance(target, torch._ops.HigherOrderOperator):
         return True
     if name.startswith(("_operator.", "math.")):

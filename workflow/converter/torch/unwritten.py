@@ -16,12 +16,15 @@ from converter.errors import UnsupportedError
 from converter.torch.kept_state import all_nodes
 from converter.torch.rewriting import Rule, Writer, rewrite
 
-__all__ = ["refuse_unwritten", "unbounded_operator", "write_program", "write_script"]
+__all__ = ["UNCHECKED", "refuse_unwritten", "unbounded_operator", "write_program", "write_script"]
 
 _aten = torch.ops.aten
 
-# Operators that make a tensor larger than its values, or take a sparse one's indices as they are, by their schemas' names.
-_UNBOUNDED = re.compile(r"aten::(_?resize\w*|set_|_sparse_\w+_unsafe|_empty_(affine|per_channel_affine)_quantized)")
+# Operators that take sizes, lengths or indices as they are (torch 2.13), and that make a tensor larger than its values.
+UNCHECKED = r"_reshape_alias\w*|_sparse_\w+_unsafe|_convert_indices_\w+|segment_reduce"
+_UNBOUNDED = re.compile(
+    rf"aten::({UNCHECKED}|_?resize\w*|set_|_copy_from\w*|_empty_(affine|per_channel_affine)_quantized)|prims::(empty\w*|resize)"
+)
 
 
 def unbounded_operator(name: str) -> bool:
