@@ -16,8 +16,8 @@ from snakemake.utils import min_version
 
 min_version("9.27")
 sys.path.insert(0, f"{workflow.basedir}/workflow")
-from converter.remote import Storage
-from converter.session import open_session
+from converter.planning.storage import Storage
+from converter.running.session import open_session
 
 
 # The configuration lies beside this file, not where the models are.
@@ -48,7 +48,19 @@ rule all:
 
 
 for topic in (
-    *("publish", "storage", "keras", "savedmodel", "checkpoint", "protobuf", "pytorch", "onnx", "tflite"),
+    *(
+        "publish",
+        "storage",
+        "import",
+        "export",
+        "keras",
+        "savedmodel",
+        "checkpoint",
+        "protobuf",
+        "pytorch",
+        "onnx",
+        "tflite",
+    ),
     *("quantization", "layers", "report", "coverage", "benchmark", "zoo", "toolchains"),
 ):
 

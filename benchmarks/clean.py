@@ -51,14 +51,14 @@ def leftover_nodes(path: Path) -> list[str]:
 
 
 def tflite_operators(path: Path) -> Counter:
-    from converter.tflite_file import operators, read
+    from converter.tflite.flatbuffer import operators, read
 
     return Counter(name for _, _, name in operators(read(Path(path).read_bytes())))
 
 
 def compare(ours: Path, theirs: Path) -> dict:
     """{"operators": [ours, theirs], "leftovers": [...], "milliseconds": [ours, theirs], "same": ...} of two files."""
-    from converter.runtimes import OnnxModel, TFLiteModel
+    from converter.verification.runtimes import OnnxModel, TFLiteModel
 
     onnx_file = ours.suffix == ".onnx"
     count = onnx_operators if onnx_file else tflite_operators

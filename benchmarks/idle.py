@@ -92,8 +92,8 @@ def _indexed(targets: list[str]) -> list[tuple[int, str]]:
 def _hubs(folder: Path, sources: list[str]) -> list[str]:
     """The folders of the imports, by the planner itself."""
     sys.path.insert(0, str(ROOT / "workflow"))
-    from converter.plan import ImportPlan
-    from converter.source_files import source_sha256, source_stat
+    from converter.planning.planner import ImportPlan
+    from converter.planning.source_files import source_sha256, source_stat
 
     hubs = []
     for source in sources:

@@ -72,7 +72,7 @@ def _load(source: str):
     import torch
 
     sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow"))
-    from converter.torch.vision import import_torchvision
+    from converter.torch.extensions.vision import import_torchvision
 
     import_torchvision()
     return torch.load(source, weights_only=False).eval()

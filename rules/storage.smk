@@ -1,5 +1,5 @@
 # Sources in object storage or on the web, and targets in object storage (docs/storage.md). What could not be fetched is
-# empty here (remote_limits.py).
+# empty here (planning/storage_limits.py).
 
 if planned.remote_sources(directories=False):
 

@@ -1,7 +1,7 @@
 """How fast a converted file runs, as JSON: benchmark.py --threads=1 [--device=android --tool=PATH] FILE OUTPUT.
 
-Here: onnxruntime or LiteRT, in fresh processes (converter/latency.py), and a time for each operator
-(converter/operator_times.py). On a phone: TensorFlow Lite's own benchmark tool (converter/android.py).
+Here: onnxruntime or LiteRT, in fresh processes (converter/profiling/latency.py), and a time for each operator
+(converter/profiling/operator_times.py). On a phone: TensorFlow Lite's own benchmark tool (converter/profiling/android.py).
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow"))
 
-from converter import failures
 from converter.errors import ConverterError
 from converter.escape import printable
-from converter.reader import confined_reader
-from converter.run_lock import in_run
-from converter.source_files import file_sha256
+from converter.planning.source_files import file_sha256
+from converter.run_state import failures
+from converter.run_state.lifetime import in_run
+from converter.running.reader import confined_reader
 
 
 def measure(args: argparse.Namespace) -> dict:
     """The figures of one file; raises UnsupportedError in one sentence."""
     if args.device == "android":
-        from converter.android import benchmark_on_phone
+        from converter.profiling.android import benchmark_on_phone
 
         figures = benchmark_on_phone(
             args.file, tool=args.tool, serial=args.serial, runs=args.runs, warmup=args.warmup, threads=args.threads
         )
         operators, method = figures.pop("operators"), "benchmark_model's profile"
     else:
-        from converter.latency import latency
-        from converter.operator_times import METHODS, operator_times
+        from converter.profiling.latency import latency
+        from converter.profiling.operator_times import METHODS, operator_times
 
         found = latency(args.file, runs=args.runs, warmup=args.warmup, threads=args.threads)
         figures = {"device": {"kind": "local", "name": _processor()}, **found.to_json()}

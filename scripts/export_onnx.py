@@ -1,4 +1,4 @@
-"""Hub to ONNX: export_onnx.py HUB STAGED --report REPORT --target TARGET."""
+"""Hub to ONNX: export_onnx.py HUB STAGED --report REPORT --target TARGET. The conversion: formats/targets/."""
 
 import sys
 from pathlib import Path
@@ -6,19 +6,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow"))
 
 from converter.divergence import first_divergence
-from converter.hub import Hub
-from converter.step import ExportJob, ExportResult, run_export
-
-
-def export_model(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
-    if job.backend == "keras2onnx":
-        from converter.legacy_backends import export_keras2onnx as export
-    elif hub.framework == "tensorflow":
-        from converter.tf.onnx_export import export
-    else:
-        from converter.torch.onnx_export import export
-    return export(hub, job, staged)
-
+from converter.exporting import export_model
+from converter.running.step_runner import run_export
 
 if __name__ == "__main__":
     sys.exit(run_export("export_onnx", export_model, explain=first_divergence))

@@ -5,25 +5,26 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow"))
 
-from converter.hub import Hub
-from converter.step import ImportSpec, run_import
+from converter.contracts import ImportSpec
+from converter.hub.hub import Hub
+from converter.running.step_runner import run_import
 
 
 def import_model(spec: ImportSpec, out: Path) -> Hub:
     if spec.toolchain != "default":
-        from converter.legacy import import_tensorflow
-        from converter.tf.checkpoint import read_meta_graph
-        from converter.tf.refused_operators import refuse_unread
+        from converter.legacy.source import import_tensorflow
+        from converter.tf.sources.checkpoint import read_meta_graph
+        from converter.tf.trust.refused_operators import refuse_unread
 
         if not spec.trusted:
             graph_def = read_meta_graph(spec.source)[0].graph_def
             refuse_unread(spec.source, graph_def, spec.input_nodes, spec.output_nodes)
         return import_tensorflow(spec, out)
-    from converter.tf.build_hub import Source, build_hub
-    from converter.tf.checkpoint import checkpoint_values, moving_averages, read_meta_graph
-    from converter.tf.checkpoint_session import restored_session
-    from converter.tf.graph_source import open_graph
-    from converter.tf.lookup_tables import session_tables
+    from converter.tf.sources.build_hub import Source, build_hub
+    from converter.tf.sources.checkpoint import checkpoint_values, moving_averages, read_meta_graph
+    from converter.tf.sources.checkpoint_session import restored_session
+    from converter.tf.sources.graph_source import open_graph
+    from converter.tf.sources.lookup_tables import session_tables
 
     meta, prefix = read_meta_graph(spec.source)
     source = open_graph(spec, meta.graph_def)

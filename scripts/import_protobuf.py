@@ -5,28 +5,29 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow"))
 
-from converter.hub import Hub
-from converter.step import ImportSpec, run_import
+from converter.contracts import ImportSpec
+from converter.hub.hub import Hub
+from converter.running.step_runner import run_import
 
 
 def import_model(spec: ImportSpec, out: Path) -> Hub:
     if spec.toolchain != "default":
-        from converter.legacy import import_tensorflow
-        from converter.tf.graph_file import read_graph_file
-        from converter.tf.refused_operators import refuse_unread
+        from converter.legacy.source import import_tensorflow
+        from converter.tf.sources.graph_file import read_graph_file
+        from converter.tf.trust.refused_operators import refuse_unread
 
         if not spec.trusted:
             refuse_unread(spec.source, read_graph_file(spec.source), spec.input_nodes, spec.output_nodes)
         return import_tensorflow(spec, out)
     import tensorflow as tf
 
-    from converter.tf.build_hub import Source, build_hub
-    from converter.tf.constants import extract_large_constants
-    from converter.tf.graph import clean
-    from converter.tf.graph_file import read_graph_file, refuse_unfrozen
-    from converter.tf.graph_source import import_graph, known_part, open_graph
-    from converter.tf.lookup_tables import initialize_tables, session_tables
-    from converter.tf.refused_operators import disarm
+    from converter.tf.graph.constants import extract_large_constants
+    from converter.tf.graph.graph import clean
+    from converter.tf.sources.build_hub import Source, build_hub
+    from converter.tf.sources.graph_file import read_graph_file, refuse_unfrozen
+    from converter.tf.sources.graph_source import import_graph, known_part, open_graph
+    from converter.tf.sources.lookup_tables import initialize_tables, session_tables
+    from converter.tf.trust.refused_operators import disarm
 
     graph_def = read_graph_file(spec.source)
     if not spec.trusted:

@@ -7,24 +7,27 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "workflow"))
 
-from converter.hub import Hub
-from converter.step import ImportSpec, run_import
+from converter.contracts import ImportSpec
+from converter.hub.hub import Hub
+from converter.running.step_runner import run_import
 
 
 def import_model(spec: ImportSpec, out: Path) -> Hub:
     """Load `spec.source` in eval mode, run it for the reference, trace it, and write program.pt2 or module.pt into `out`."""
     if spec.toolchain != "default":
-        from converter.legacy import import_pytorch
+        from converter.legacy.source import import_pytorch
 
         return import_pytorch(spec, out, import_model)
-    from converter.torch.evidence import FirstCalls
-    from converter.torch.hub_writer import write_hub
-    from converter.torch.inputs import find_inputs
-    from converter.torch.loading import load_source
+    from converter.torch.extensions.vision import missing_operators
+    from converter.torch.sources.evidence import FirstCalls
+    from converter.torch.sources.hub_writer import write_hub
+    from converter.torch.sources.inputs import find_inputs
+    from converter.torch.sources.loading import load_source
 
     source = load_source(spec)
     first_calls = FirstCalls(source)  # before find_inputs, which calls the model to see which dtypes it takes
-    return write_hub(source, find_inputs(source, spec), first_calls, spec, out)
+    with missing_operators(source.path):
+        return write_hub(source, find_inputs(source, spec), first_calls, spec, out)
 
 
 if __name__ == "__main__":

@@ -6,8 +6,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow"))
 
 from converter.errors import ConverterError
-from converter.failures import remember
-from converter.toolchains import PYTHONS, ensure
+from converter.planning.toolchains import PYTHONS, ensure
+from converter.run_state.failures import remember
 
 
 def main(toolchain: str, marker: Path) -> int:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow"))
 
-from converter import report
-from converter.model_page import model_page
+from converter.pages.model import model_page
 from converter.pages.page import write
+from converter.publishing import report
 
 
 def main(model: str, output: Path, paths: list[Path]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow"))
 
 from converter.pages.page import write
-from converter.profile_page import compared_page
+from converter.pages.profile import compared_page
 
 
 def main(folder: Path, output: Path) -> None:

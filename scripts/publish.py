@@ -12,7 +12,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow"))
 
-from converter import failures, report
+from converter.publishing import report
+from converter.run_state import failures
 
 
 def main(staged: Path, report_path: Path, target: Path, wanted: str | None = None) -> int:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow"))
 
-from converter.hub import Hub
+from converter.hub.hub import Hub
 
 
 def main(sentence: str, hub: Path) -> None:

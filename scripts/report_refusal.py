@@ -5,9 +5,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow"))
 
+from converter.contracts import ExportJob, ExportResult
 from converter.errors import UnsupportedError
-from converter.hub import Hub
-from converter.step import ExportJob, ExportResult, run_export
+from converter.hub.hub import Hub
+from converter.running.step_runner import run_export
 
 
 def export_model(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:

@@ -16,6 +16,8 @@ import numpy as np
 _SEED = 7
 _SAMPLES = 8
 _LOGITS = 0.5
+# Of images where the network takes any (MobileNetV3).
+_FREE_SIZE = 224
 
 
 def application(name: str, weights: str):
@@ -27,7 +29,8 @@ def application(name: str, weights: str):
         return build(weights="imagenet")
     keras.utils.set_random_seed(_SEED)
     model = build(weights=None)
-    _spread(model, np.random.default_rng(_SEED).normal(size=(_SAMPLES, *model.input_shape[1:])).astype(np.float32))
+    shape = [size or _FREE_SIZE for size in model.input_shape[1:]]
+    _spread(model, np.random.default_rng(_SEED).normal(size=(_SAMPLES, *shape)).astype(np.float32))
     return model
 
 
@@ -54,6 +57,7 @@ def recurrent(name: str, weights: str):
 def _spread(model, data: np.ndarray) -> None:
     """Give `model` weights with which its outputs vary over `data` (see the module's docstring)."""
     import keras
+    import tensorflow
 
     rng = np.random.default_rng(_SEED)
     for layer in model.layers:
@@ -68,13 +72,15 @@ def _spread(model, data: np.ndarray) -> None:
             kernel = layer.kernel
             fan_in = int(np.prod(kernel.shape[:-1]))
             kernel.assign(rng.normal(0, np.sqrt(2 / fan_in), kernel.shape))
-    model(data, training=True)
+    # Not called eagerly: that keeps every layer's output, 22 GB of EfficientNetB7.
+    tensorflow.function(lambda batch: model(batch, training=True))(data)
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = 0.99
     # MobileNet's last layer is a convolution of 1x1 over one pixel.
     last = [layer for layer in model.layers if isinstance(layer, keras.layers.Dense | keras.layers.Conv2D)][-1]
-    features = keras.Model(model.inputs, last.input)(data, training=False).numpy()
+    before_last = keras.Model(model.inputs, last.input)
+    features = tensorflow.function(lambda batch: before_last(batch, training=False))(data).numpy()
     kernel = last.kernel.numpy()
     logits = features.reshape(len(features), -1) @ kernel.reshape(-1, kernel.shape[-1])
     scale = _LOGITS / max(float(logits.std(axis=0).mean()), 1e-12)

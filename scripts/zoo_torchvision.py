@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow"))
 
 import torch
 
-from converter.torch.vision import import_torchvision
+from converter.torch.extensions.vision import import_torchvision
 
 _SEED = 7
 _SAMPLES = 4

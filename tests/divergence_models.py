@@ -13,9 +13,9 @@ from tf_hub import dense, make_hub
 from torch import nn
 from torch.nn import functional as F
 
-from converter.hub import Hub
-from converter.parameters import parse_input_shape
-from converter.step import ImportSpec
+from converter.contracts import ImportSpec
+from converter.hub.hub import Hub
+from converter.planning.parameters import parse_input_shape
 
 
 class Residual(nn.Module):

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from converter.tflite_file import constant, is_constant, operator_name, read, schema, write
+from converter.tflite.flatbuffer import constant, is_constant, operator_name, read, schema, write
 
 
 @dataclass

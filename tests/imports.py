@@ -11,10 +11,10 @@ import numpy as np
 import tensorflow as tf
 from conftest import ROOT
 
-from converter.hub import Hub
-from converter.step import run_import
-from converter.tf.constants import inline_weights
-from converter.tf.graph import GraphDef
+from converter.hub.hub import Hub
+from converter.running.step_runner import run_import
+from converter.tf.graph.constants import inline_weights
+from converter.tf.graph.graph import GraphDef
 
 
 def run_step(script: str, source: Path, hub: Path, **parameters: object) -> Hub:

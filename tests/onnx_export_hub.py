@@ -10,8 +10,8 @@ import tensorflow as tf
 from export_onnx import export_model
 from tf_hub import dense, make_hub
 
-from converter.hub import Hub
-from converter.step import ExportJob, ExportResult
+from converter.contracts import ExportJob, ExportResult
+from converter.hub.hub import Hub
 
 __all__ = ["Net", "convert", "dims", "make_net_hub", "operators", "spec"]
 

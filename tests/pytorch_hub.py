@@ -6,9 +6,9 @@ import pytorch_networks
 import torch
 from import_pytorch import import_model
 
-from converter.hub import Hub
-from converter.parameters import parse_input_shape
-from converter.step import ImportSpec
+from converter.contracts import ImportSpec
+from converter.hub.hub import Hub
+from converter.planning.parameters import parse_input_shape
 
 SCRIPT = Path(pytorch_networks.__file__)
 

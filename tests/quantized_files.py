@@ -8,8 +8,8 @@ import jsonschema
 import numpy as np
 from conftest import Project
 
-from converter.runtimes import TFLiteModel
-from converter.tflite_file import TENSOR_DTYPES, is_constant, read
+from converter.tflite.flatbuffer import TENSOR_DTYPES, is_constant, read
+from converter.verification.runtimes import TFLiteModel
 
 VARIANTS = ("float16", "dynamic", "int8", "uint8")
 TARGETS = ("", *(f".{variant}" for variant in VARIANTS))

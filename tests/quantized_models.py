@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 from tf_hub import dense, make_hub
 
-from converter.hub import Hub
+from converter.hub.hub import Hub
 
 IMAGE = tf.TensorSpec([None, 8, 8, 3], tf.float32, "image")
 

@@ -30,7 +30,7 @@ def processes(root: int) -> dict[str, list[int]]:
             parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
         except OSError:
             continue
-        if parent == root and b"converter.preload" in command:
+        if parent == root and b"converter.running.fork_server" in command:
             found["preloaded"].append(int(folder.name))
     return found
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from converter.hub import Hub, Run, TensorSpec
-from converter.step import ExportJob, ExportResult
+from converter.contracts import ExportJob, ExportResult
+from converter.hub.hub import Hub, Run, TensorSpec
 
 __all__ = ["export_to", "function_hub", "program_hub"]
 
@@ -53,7 +53,7 @@ def function_hub(folder: Path, function: Callable, samples: Samples) -> Hub:
     """The hub of a function of TensorFlow tensors."""
     import tensorflow as tf
 
-    from converter.tf.freeze import freeze_function
+    from converter.tf.sources.freeze import freeze_function
 
     folder.mkdir(parents=True, exist_ok=True)
     arrays = next(iter(samples.values()))
@@ -93,14 +93,14 @@ def export_to(hub: Hub, target: str, folder: Path) -> ExportResult:
 
         return export_model(hub, job, path)
     if kind == "onnx":
-        from converter.tf import onnx_export as tensorflow
-        from converter.torch import onnx_export as pytorch
+        from converter.tf.onnx import export as tensorflow
+        from converter.torch.onnx import export as pytorch
     else:
-        from converter.tf import tflite_export as tensorflow
-        from converter.torch import tflite_export as pytorch
+        from converter.tf.tflite import export as tensorflow
+        from converter.torch.tflite import export as pytorch
     if kind == "litert":
-        from converter.torch.exact_program import exact_program
-        from converter.torch.hub_program import read_program
+        from converter.torch.exact.exact_program import exact_program
+        from converter.torch.program.hub_program import read_program
 
         refusals: list[str] = []
         results = list(pytorch._by_litert(hub, job, exact_program(read_program(hub)), path, refusals))

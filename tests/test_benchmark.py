@@ -11,11 +11,11 @@ import pytest
 from conftest import Project, last_line
 from text_graphs import linear
 
-from converter.android import benchmark_on_phone, parse
-from converter.config import read_config
 from converter.errors import ParameterError, UnsupportedError
-from converter.operator_times import operator_times
-from converter.profile_page import compared_page, operators_by_type
+from converter.pages.profile import compared_page, operators_by_type
+from converter.planning.config import read_config
+from converter.profiling.android import benchmark_on_phone, parse
+from converter.profiling.operator_times import operator_times
 
 # The form of TensorFlow Lite's benchmark_model of 2.16 and later, run with --enable_op_profiling=true.
 SAID = """\

@@ -12,9 +12,9 @@ from onnx import TensorProto, helper, numpy_helper
 from small_models import write_graph
 
 from converter import __main__ as command
-from converter.check import check, sentence
+from converter.commands.compare import check, sentence
 from converter.errors import ConverterError, SourceError, UnsupportedError
-from converter.verify import Tolerance
+from converter.verification.verify import Tolerance
 
 WEIGHTS = np.random.default_rng(0).standard_normal((4, 3)).astype(np.float32)
 KERNEL = np.random.default_rng(1).standard_normal((2, 3, 3, 3)).astype(np.float32)

@@ -15,7 +15,7 @@ from conftest import ROOT
 from imports import imported
 from keras import layers
 
-from converter.step import ExportJob
+from converter.contracts import ExportJob
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 

@@ -11,8 +11,8 @@ from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 
-from converter.config import normal_path, read_config, report_name
 from converter.errors import ParameterError
+from converter.planning.config import normal_path, read_config, report_name
 
 SCHEMA = json.loads((ROOT / "configs" / "config.schema.json").read_text())
 SHIPPED = yaml.safe_load((ROOT / "configs" / "config.yaml").read_text())

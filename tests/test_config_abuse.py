@@ -11,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_parameters import values
 
-from converter.config import read_config
+from converter.contracts import export_job, import_spec
 from converter.errors import ConverterError, ParameterError
-from converter.parameters import EXPORT_PARAMETERS, IMPORT_PARAMETERS, PARAMETERS, normalize
-from converter.plan import Planner
-from converter.rule_inputs import RuleInputs
-from converter.sources import ModelFolder
-from converter.step import export_job, import_spec
+from converter.planning.config import read_config
+from converter.planning.parameters import EXPORT_PARAMETERS, IMPORT_PARAMETERS, PARAMETERS, normalize
+from converter.planning.planner import Planner
+from converter.planning.rules.rule_inputs import RuleInputs
+from converter.planning.sources import ModelFolder
 
 # Values that come near to right ones, besides the altogether random.
 near = st.one_of(

@@ -15,7 +15,7 @@ import pytest
 from conftest import ROOT, Project
 from small_models import write_graph
 
-from converter.sandbox import limits_for, own_directory
+from converter.safety.sandbox import limits_for, own_directory
 
 
 def run_confined(code: str, folder: Path, access: str = "", **environment: str) -> subprocess.CompletedProcess:
@@ -27,7 +27,7 @@ def run_confined(code: str, folder: Path, access: str = "", **environment: str) 
     program = f"""
 import os, sys, time, socket, subprocess, tempfile
 from pathlib import Path
-from converter.sandbox import Access, confined, limits_for
+from converter.safety.sandbox import Access, confined, limits_for
 
 def attempt(action):
     try:
@@ -145,7 +145,7 @@ def test_a_temporary_directory_in_use_stays(tmp_path: Path, monkeypatch: pytest.
     """Another step comes and goes meanwhile."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     with own_directory() as kept:
-        code = "from converter.sandbox import own_directory\nwith own_directory() as d: print(d)"
+        code = "from converter.safety.sandbox import own_directory\nwith own_directory() as d: print(d)"
         environ = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": str(ROOT / "workflow")}
         run = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True)
         assert run.returncode == 0 and run.stdout.strip() != kept

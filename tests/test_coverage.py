@@ -11,8 +11,8 @@ import yaml
 from conftest import ROOT, Project
 from text_graphs import linear
 
-from converter.config import read_config
-from converter.coverage import collect, markdown, page, table
+from converter.pages.coverage import collect, markdown, page, table
+from converter.planning.config import read_config
 
 RECIPES = {"net": {"file": "zoo/net.pb", "recipe": "tf1", "stands_for": "old/net.pb"}, "lib": {"file": "zoo/lib.h5"}}
 

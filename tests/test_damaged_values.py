@@ -11,8 +11,8 @@ import pytest
 import tensorflow as tf
 from imports import imported, refused
 
-from converter.containers import refuse_hdf5
 from converter.errors import SourceError
+from converter.safety.containers import refuse_hdf5
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from divergence_models import HUBS
 from file_faults import Fault, onnx_faults, tflite_faults
 
 from converter import divergence
+from converter.contracts import ExportJob, ExportResult
 from converter.divergence import comparison as comparing
 from converter.divergence import first_divergence, open_comparison
 from converter.divergence.comparison import Comparison, Side
@@ -27,9 +28,9 @@ from converter.divergence.sketch import Sketch
 from converter.divergence.tensorflow_graph import layer_names
 from converter.divergence.torch_program import source_line
 from converter.errors import ConverterError, ParameterError
-from converter.hub import Hub
-from converter.runtimes import OnnxModel, TFLiteModel
-from converter.step import ExportJob, ExportResult, run_export
+from converter.hub.hub import Hub
+from converter.running.step_runner import run_export
+from converter.verification.runtimes import OnnxModel, TFLiteModel
 
 FAULTS = {".onnx": onnx_faults, ".tflite": tflite_faults}
 SCHEMA = json.loads((ROOT / "configs" / "report.schema.json").read_text())

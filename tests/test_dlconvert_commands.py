@@ -17,7 +17,7 @@ from aup.dlconvert.job_list import parse_jobs, read_jobs
 from aup.dlconvert.progress import Progress
 from converter.errors import ParameterError
 from converter.jobs import configure
-from converter.plan import Planner
+from converter.planning.planner import Planner
 
 COMMANDS = {
     "checkpoint_to_onnx": "--input_nodes --output_nodes --input_shape --opset",
@@ -140,7 +140,7 @@ def test_frozen_false(folder: Path, frozen: object):
 
 def test_a_network_script_whose_name_ends_in_py_letters(folder: Path):
     """The original stripped the letters of ".py" from the end of the name: happy.py was imported as ha."""
-    from converter.network_script import load_script
+    from converter.importing.network_script import load_script
 
     Path("happy.py").write_text("class Net:\n    pass\n")
     Path("a.pt").touch()

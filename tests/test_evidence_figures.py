@@ -10,7 +10,7 @@ from converter.evidence.probe import Observation, projection, sample
 from converter.evidence.samples import draw_of, more_inputs, rows_for_tables
 from converter.evidence.tally import Tally
 from converter.evidence.weakest import perturbed
-from converter.hub import Run, TensorSpec
+from converter.hub.hub import Run, TensorSpec
 
 
 class Weights:

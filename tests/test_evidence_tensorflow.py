@@ -12,9 +12,9 @@ import tensorflow as tf
 from imports import run_graph, run_step
 
 from converter.evidence.weakest import perturbed
-from converter.hub import Hub
-from converter.verify import Tolerance
-from converter.weights import Weights
+from converter.hub.hub import Hub
+from converter.hub.weights import Weights
+from converter.verification.verify import Tolerance
 
 
 def keras_hub(model: keras.Model, folder: Path, name: str = "hub") -> Hub:

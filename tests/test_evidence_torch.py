@@ -14,8 +14,8 @@ from torch import nn
 
 from converter.evidence.torch_gradients import TorchProbe
 from converter.evidence.weakest import perturbed
-from converter.hub import Hub
-from converter.verify import Tolerance
+from converter.hub.hub import Hub
+from converter.verification.verify import Tolerance
 
 
 def program(folder: Path, module: nn.Module, *example: torch.Tensor, dynamic: bool = True, name: str = "m") -> Path:

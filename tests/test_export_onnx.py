@@ -17,9 +17,9 @@ from export_onnx import export_model
 from onnx_export_hub import Net, convert, dims, make_net_hub, operators, spec
 from tf_hub import dense, make_hub, perturb
 
+from converter.contracts import ExportJob
 from converter.errors import UnsupportedError
-from converter.hub import Hub
-from converter.step import ExportJob
+from converter.hub.hub import Hub
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -275,7 +275,7 @@ def test_what_onnxruntime_has_no_kernel_for_is_unverified(tmp_path):
 
 
 def test_a_model_above_two_gigabytes_is_refused_before_anything_is_written(net_hub, tmp_path, monkeypatch):
-    import converter.tf.onnx_file as module
+    import converter.tf.onnx.file as module
 
     monkeypatch.setattr(module, "_PROTOBUF_LIMIT", 1000)
     with pytest.raises(UnsupportedError, match="cannot exceed 2 GB"):

@@ -11,10 +11,10 @@ from onnx import numpy_helper
 from onnx_export_hub import convert, make_net_hub, spec
 from tf_hub import dense, make_hub
 
+from converter.contracts import ExportJob
 from converter.errors import UnsupportedError
-from converter.hub import Hub
-from converter.step import ExportJob
-from converter.verify import Tolerance
+from converter.hub.hub import Hub
+from converter.verification.verify import Tolerance
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def net_hub(tmp_path_factory) -> Hub:
 
 
 def test_an_operator_that_needs_a_higher_opset_raises_it_without_trials(tmp_path, monkeypatch):
-    import converter.tf.onnx_export as module
+    import converter.tf.onnx.export as module
 
     tried = []
     original = module.convert_graph
@@ -53,7 +53,7 @@ def test_an_opset_asked_for_is_met_exactly(net_hub, tmp_path, opset):
 
 
 def test_a_wrong_file_at_the_default_opset_is_tried_at_higher_ones(net_hub, tmp_path, monkeypatch):
-    import converter.tf.onnx_export as module
+    import converter.tf.onnx.export as module
 
     original = module.write_model
 

@@ -7,9 +7,9 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
-from converter.tf.onnx_deferred import DeferredTensors, InsertionSet
-from converter.tf.onnx_file import hoist_stand_ins, write_model
-from converter.tf.onnx_names import canonicalize
+from converter.tf.onnx.deferred import DeferredTensors, InsertionSet
+from converter.tf.onnx.file import hoist_stand_ins, write_model
+from converter.tf.onnx.names import canonicalize
 
 RNG = np.random.default_rng(0)
 

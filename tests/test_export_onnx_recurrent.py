@@ -14,10 +14,10 @@ import tf_keras
 from export_onnx import export_model
 from tf_hub import dense, make_hub
 
-from converter.hub import Hub, TensorSpec
-from converter.reference import make_reference
-from converter.step import ExportJob, ExportResult
-from converter.tf.freeze import freeze_graph
+from converter.contracts import ExportJob, ExportResult
+from converter.hub.hub import Hub, TensorSpec
+from converter.hub.reference import make_reference
+from converter.tf.sources.freeze import freeze_graph
 
 
 def convert(hub: Hub, path: Path) -> tuple[ExportResult, Counter[str]]:
@@ -75,17 +75,17 @@ def test_layers_of_keras_3_are_right(tmp_path, layers):
 
 def test_one_walk_finds_the_nodes_of_many_in_their_order(tmp_path, monkeypatch):
     """Each search of a conversion with a loop, by our one walk and by tf2onnx's own walk for each output and input."""
-    from converter.tf import onnx_subgraph
+    from converter.tf.onnx import subgraph
 
-    ours, alike = onnx_subgraph._extract_sub_graph_nodes, []
+    ours, alike = subgraph._extract_sub_graph_nodes, []
 
     def both(graph, outputs, input_checker=None, remove_unused_inputs=True):
         nodes = ours(graph, outputs, input_checker, remove_unused_inputs)
         if input_checker is None:
-            alike.append(nodes == onnx_subgraph._original(graph, outputs, None, remove_unused_inputs))
+            alike.append(nodes == subgraph._original(graph, outputs, None, remove_unused_inputs))
         return nodes
 
-    monkeypatch.setattr(onnx_subgraph, "_extract_sub_graph_nodes", both)
+    monkeypatch.setattr(subgraph, "_extract_sub_graph_nodes", both)
     hub = layers_hub(tmp_path / "hub", keras, [keras.layers.SimpleRNN(8)])
     _, operators = convert(hub, tmp_path / "x.onnx")
     assert operators["Loop"] and len(alike) > 10 and all(alike)

@@ -8,11 +8,11 @@ import tensorflow as tf
 from export_protobuf import export_model
 from tf_hub import dense, make_hub, perturb
 
+from converter.contracts import ExportJob
 from converter.errors import UnsupportedError
-from converter.hub import Hub
-from converter.step import ExportJob
-from converter.tf import graph_bytes
-from converter.tf.graph_bytes import graph_pieces, read_graph, write_graph
+from converter.hub.hub import Hub
+from converter.tf.graph import graph_bytes
+from converter.tf.graph.graph_bytes import graph_pieces, read_graph, write_graph
 
 
 class Net(tf.Module):

@@ -13,10 +13,10 @@ from ai_edge_litert.interpreter import Interpreter
 from export_tflite import export_model
 from tf_hub import dense, make_hub, perturb
 
+from converter.contracts import ExportJob, ExportResult
 from converter.errors import UnsupportedError
-from converter.hub import Hub
-from converter.step import ExportJob, ExportResult
-from converter.tflite_file import operators, read
+from converter.hub.hub import Hub
+from converter.tflite.flatbuffer import operators, read
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -191,7 +191,7 @@ def test_opsset_tf_takes_no_select_tf_operator_that_is_not_needed(net_hub, tmp_p
 
 
 def test_constants_are_aligned_and_a_rewritten_file_is_the_same(net_hub, tmp_path):
-    from converter.tflite_file import write
+    from converter.tflite.flatbuffer import write
 
     convert(net_hub, tmp_path / "x.tflite")
     data = (tmp_path / "x.tflite").read_bytes()

@@ -14,15 +14,15 @@ import tensorflow as tf
 from export_tflite import export_model
 from tf_hub import dense, make_hub, perturb
 
+from converter.contracts import ExportJob, ExportResult
 from converter.errors import ConverterError, ParameterError, UnsupportedError
-from converter.hub import Hub
-from converter.quantization_rules import resolve_quantization
-from converter.representative import RepresentativeData
-from converter.runtimes import TFLiteModel
-from converter.step import ExportJob, ExportResult
-from converter.tflite_file import TENSOR_DTYPES, is_constant, operators, read, schema, write
-from converter.tflite_integer import calibrate, to_integers
-from converter.tflite_quantized_check import composition
+from converter.hub.hub import Hub
+from converter.planning.variants import resolve_quantization
+from converter.quantization.composition import composition
+from converter.quantization.full_integer import calibrate, to_integers
+from converter.quantization.representative import RepresentativeData
+from converter.tflite.flatbuffer import TENSOR_DTYPES, is_constant, operators, read, schema, write
+from converter.verification.runtimes import TFLiteModel
 
 ROOT = Path(__file__).resolve().parent.parent
 IMAGE = tf.TensorSpec([None, 12, 12, 3], tf.float32, "image")

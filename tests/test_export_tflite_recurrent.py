@@ -13,15 +13,15 @@ import tf_keras
 from export_tflite import export_model
 from tf_hub import make_hub, perturb
 
-from converter.hub import Hub, Run
-from converter.informative import typical
-from converter.runtimes import TFLiteModel
-from converter.step import ExportJob, ExportResult
-from converter.tf import tflite_export
-from converter.tf.graph_bytes import read_graph
-from converter.tf.tensor_lists import has_tensor_lists, without_tensor_lists
-from converter.tf.tflite_lstm import STATE_NOTE
-from converter.tflite_file import operators, read
+from converter.contracts import ExportJob, ExportResult
+from converter.hub.hub import Hub, Run
+from converter.hub.informative import typical
+from converter.tf.graph.graph_bytes import read_graph
+from converter.tf.graph.tensor_lists import has_tensor_lists, without_tensor_lists
+from converter.tf.tflite import export
+from converter.tf.tflite.lstm import STATE_NOTE
+from converter.tflite.flatbuffer import operators, read
+from converter.verification.runtimes import TFLiteModel
 
 LAYERS: dict[str, Callable] = {
     "lstm": lambda L: L.LSTM(6),
@@ -84,7 +84,7 @@ def test_a_loop_weight_off_by_one_percent_fails(tmp_path):
 
 
 def test_where_lists_cannot_become_tensors_the_batch_is_one_and_the_report_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr(tflite_export, "without_tensor_lists", lambda *_: None)
+    monkeypatch.setattr(export, "without_tensor_lists", lambda *_: None)
     hub = recurrent_hub(tmp_path / "hub", LAYERS["sequences"])
     result = convert(hub, tmp_path / "x.tflite")
     assert result.verification.passed and result.verification.samples == 4

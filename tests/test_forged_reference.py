@@ -15,8 +15,8 @@ import pytest
 import tensorflow as tf
 from tf_hub import dense, make_hub
 
-from converter.hub import Hub, Run
-from converter.step import run_export
+from converter.hub.hub import Hub, Run
+from converter.running.step_runner import run_export
 
 
 class Net(tf.Module):

@@ -17,13 +17,13 @@ import pytest
 import torch
 from conftest import ROOT
 
+from converter.contracts import ImportSpec
 from converter.errors import ConverterError, UntrustedError
-from converter.hub import Run, TensorSpec
-from converter.step import ImportSpec
-from converter.torch.flat import Call, Slot
-from converter.torch.inputs import Inputs
-from converter.torch.loading import load_source
-from converter.torch.tracing import TraceError, export_program
+from converter.hub.hub import Run, TensorSpec
+from converter.torch.program.flat import Call, Slot
+from converter.torch.sources.inputs import Inputs
+from converter.torch.sources.loading import load_source
+from converter.torch.sources.tracing import TraceError, export_program
 
 
 @pytest.mark.parametrize("kinds", ["keras,protobuf,checkpoint,savedmodel", "pytorch"])

@@ -21,10 +21,10 @@ from imports import run_step
 from onnx import TensorProto, helper
 from small_models import write_graph
 
-from converter import containers
 from converter.errors import UntrustedError
-from converter.hub import Hub
-from converter.onnx_external import refuse_external_data
+from converter.hub.hub import Hub
+from converter.safety import containers
+from converter.safety.onnx_external import refuse_external_data
 
 torch = pytest.importorskip("torch")
 
@@ -146,7 +146,7 @@ def test_numpy_objects_at_addresses_of_the_file_s_choice(kind: str, tmp_path: Pa
 
 
 def test_numpy_numbers_and_arrays_are_read(tmp_path: Path) -> None:
-    from converter.torch.pickles import load_pickled
+    from converter.torch.trust.pickles import load_pickled
 
     arrays = {
         "a": np.arange(6, dtype=">f4").reshape(2, 3),
@@ -257,7 +257,7 @@ def test_torchscript_whose_code_has_another_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["dtype", "code", "links", "plain"])
 def test_what_an_old_torch_would_read(kind: str, tmp_path: Path) -> None:
     """torch 1.6 has no loader for weights only, and its NumPy is as trusting as today's."""
-    from converter.torch.archives import checked_kind, refuse_unread
+    from converter.torch.sources.archives import checked_kind, refuse_unread
 
     source = tmp_path / "model.pt"
     if kind == "plain":

@@ -15,7 +15,7 @@ from conftest import ROOT
 from tensorflow.core.protobuf.tensor_bundle_pb2 import BundleEntryProto, BundleHeaderProto
 
 from converter.errors import SourceError
-from converter.tf.checkpoint_table import entries, refuse_table
+from converter.tf.trust.checkpoint_table import entries, refuse_table
 
 
 def _crc32c(data: bytes) -> int:

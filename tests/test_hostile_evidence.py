@@ -14,8 +14,8 @@ import onnxruntime
 import pytest
 from imports import run_step
 
-from converter.hub import Hub
-from converter.step import ExportJob
+from converter.contracts import ExportJob
+from converter.hub.hub import Hub
 
 torch = pytest.importorskip("torch")
 

@@ -17,7 +17,7 @@ from imports import run_step
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 from test_hostile_tensorflow import Plain, acts_while_it_is_loaded, write_pb
 
-from converter.hub import Hub
+from converter.hub.hub import Hub
 
 v1 = tf.compat.v1
 FLOAT, STRING = 1, 7  # types.proto

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from imports import run_step
 
-from converter.containers import refuse_hdf5
 from converter.errors import UntrustedError
+from converter.safety.containers import refuse_hdf5
 
 
 def _objects() -> h5py.h5t.TypeID:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from imports import run_step
 
-from converter import containers
+from converter.safety import containers
 
 
 def _model(package, *layers):

@@ -11,8 +11,8 @@ from imports import run_step
 
 torch = pytest.importorskip("torch")
 
-from converter.torch.program_trust import is_bounded  # noqa: E402
-from converter.torch.script_trust import named_unbounded_operator  # noqa: E402
+from converter.torch.trust.program_trust import is_bounded  # noqa: E402
+from converter.torch.trust.script_trust import named_unbounded_operator  # noqa: E402
 
 _ops = torch.ops
 
@@ -124,7 +124,7 @@ def test_compiled_code_in_a_graph(place: str) -> None:
     """XLA's code may call what the process has registered, with addresses of the file's choice."""
     from tensorflow.core.framework import node_def_pb2
 
-    from converter.tf.refused_operators import reaches_out
+    from converter.tf.trust.refused_operators import reaches_out
 
     node = node_def_pb2.NodeDef(name="call", op="XlaCallModule")
     if place == "placeholder":

@@ -13,14 +13,14 @@ import export_onnx
 import pytest
 from imports import run_step
 
+from converter.contracts import ExportJob
 from converter.errors import UnsupportedError, UntrustedError
-from converter.hub import Hub
-from converter.step import ExportJob
+from converter.hub.hub import Hub
 
 torch = pytest.importorskip("torch")
 
-from converter.torch import generated_code  # noqa: E402
-from converter.torch.hub_program import read_program  # noqa: E402
+from converter.torch.program.hub_program import read_program  # noqa: E402
+from converter.torch.trust import generated_code  # noqa: E402
 
 _MODEL = "model/models/model.json"
 _WEIGHTS = "model/data/weights/model_weights_config.json"

@@ -19,8 +19,8 @@ from converter.errors import UntrustedError
 
 torch = pytest.importorskip("torch")
 
-from converter.network_script import load_script  # noqa: E402
-from converter.torch.pickles import load_pickled  # noqa: E402
+from converter.importing.network_script import load_script  # noqa: E402
+from converter.torch.trust.pickles import load_pickled  # noqa: E402
 
 
 class _Calls:

@@ -17,7 +17,7 @@ from imports import run_step
 
 torch = pytest.importorskip("torch")
 
-from converter.torch.size_expressions import is_size_expression  # noqa: E402
+from converter.torch.trust.size_expressions import is_size_expression  # noqa: E402
 
 _MODEL, _SAMPLES = "model/models/model.json", "model/data/sample_inputs/model.pt"
 
@@ -153,7 +153,7 @@ def test_sizes_that_are_computed(tmp_path: Path) -> None:
     dims = {0: torch.export.Dim.AUTO, 1: torch.export.Dim.AUTO}
     example = (torch.ones(6, 8), torch.ones(4, 8))
     torch.export.save(torch.export.export(Model(), example, dynamic_shapes=(dims, dims)), tmp_path / "model.pt2")
-    from converter.torch.archives import load_program
+    from converter.torch.sources.archives import load_program
 
     _, module = load_program(tmp_path / "model.pt2", trusted=False)
     for actual, expected in zip(module(*example), Model()(*example), strict=True):
@@ -226,7 +226,7 @@ def test_keys_of_outputs_that_are_members_of_enumerations(tmp_path: Path) -> Non
             return {_Key.SCORE: x + 1}
 
     torch.export.save(torch.export.export(Model(), (torch.ones(2, 4),)), tmp_path / "model.pt2")
-    from converter.torch.archives import load_program
+    from converter.torch.sources.archives import load_program
 
     _, module = load_program(tmp_path / "model.pt2", trusted=False)
     assert torch.equal(module(torch.ones(2, 4))[_Key.SCORE], torch.full((2, 4), 2.0))
@@ -298,7 +298,7 @@ def test_programs_of_other_operators_are_loaded(tmp_path: Path) -> None:
     batch = torch.export.Dim("batch")
     program = torch.export.export(Model().eval(), (torch.ones(2, 4),), dynamic_shapes=({0: batch},))
     torch.export.save(program, tmp_path / "model.pt2")
-    from converter.torch.archives import load_program
+    from converter.torch.sources.archives import load_program
 
     _, module = load_program(tmp_path / "model.pt2", trusted=False)
     x = torch.randn(3, 4)

@@ -16,7 +16,8 @@ from test_storage import S3, s3  # noqa: F401 (a fixture)
 from text_graphs import linear
 
 from converter.errors import SourceError
-from converter.remote_limits import _plain_keys, refuse_size
+from converter.planning import storage_limits
+from converter.planning.storage_limits import _plain_keys, refuse_size
 
 GRAPH = linear().encode()
 ENDLESS = 30_000_000
@@ -116,69 +117,45 @@ def test_keys_are_looked_at_while_they_are_fetched(name: str) -> None:
         list(_plain_keys(found, [*items, SimpleNamespace(key=f"m/{name}")]))
 
 
-def test_servers_that_never_answer() -> None:
-    """Each request of the plugin's ends after a while, both to connect and between two answers."""
-    plugin = pytest.importorskip("snakemake_storage_plugin_http")
-    import requests
-
-    from converter.remote import mirror
-    from converter.remote_limits import with_limits
-
-    with_limits(plugin.StorageObject, mirror)
-    for call in (plugin.requests.get, plugin.requests.head):
-        assert all(0 < seconds <= 60 for seconds in call.keywords["timeout"])
-    assert plugin.requests.codes is requests.codes
+@pytest.mark.parametrize("size", [-1, 10**30])
+def test_sizes_that_are_none(size: int) -> None:
+    with pytest.raises(SourceError):
+        refuse_size("http://host/x.h5", size)
 
 
-_STARTS = {"continue": b"HTTP/1.1 100 Continue\r\n\r\n", "headers": b"x", "redirects": b"x"}
+_STARTS = {"continue": b"HTTP/1.1 100 Continue\r\n\r\n", "headers": b"x"}
 
 
 @pytest.mark.parametrize("kind", _STARTS)
-def test_answers_that_never_begin(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_answers_of_a_bucket_that_never_begin(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A byte now and then keeps a request alive for ever, and so does what http.client itself skips."""
-    plugin = pytest.importorskip("snakemake_storage_plugin_http")
-    from converter import remote_limits
-    from converter.remote import mirror
+    import urllib3
 
     listening = socket.create_server(("127.0.0.1", 0))
-    address = f"http://127.0.0.1:{listening.getsockname()[1]}/model.h5"
 
     def serve() -> None:
-        taken = 0
-        while True:
-            connection, _ = listening.accept()
-            with contextlib.suppress(OSError):
-                connection.recv(65536)
-                taken += 1
-                if kind == "redirects" and taken < 3:
-                    connection.sendall(f"HTTP/1.1 302 Found\r\nLocation: {address}{taken}\r\n\r\n".encode())
-                    connection.close()
-                    continue
-                if kind != "continue":
-                    connection.sendall(b"HTTP/1.1 200 OK\r\n")
-                while True:
-                    connection.sendall(_STARTS[kind])
-                    time.sleep(0.01)
+        connection, _ = listening.accept()
+        with contextlib.suppress(OSError):
+            connection.recv(65536)
+            if kind == "headers":
+                connection.sendall(b"HTTP/1.1 200 OK\r\n")
+            while True:
+                connection.sendall(_STARTS[kind])
+                time.sleep(0.01)
 
     threading.Thread(target=serve, daemon=True).start()
-    remote_limits.with_limits(plugin.StorageObject, mirror)
-    monkeypatch.setattr(remote_limits, "_ANSWER_SECONDS", 1)
+    storage_limits._limit_answers()
+    monkeypatch.setattr(storage_limits, "_ANSWER_SECONDS", 1)
     failures: list[Exception] = []
 
     def ask() -> None:
         try:
-            plugin.requests.head(address, allow_redirects=True)
-        except plugin.requests.exceptions.RequestException as error:
+            address = f"http://127.0.0.1:{listening.getsockname()[1]}/"
+            urllib3.PoolManager().request("HEAD", address, retries=False, timeout=60)
+        except urllib3.exceptions.HTTPError as error:
             failures.append(error)
 
     asking = threading.Thread(target=ask, daemon=True)
     asking.start()
     asking.join(15)
-    assert not asking.is_alive() and failures
-    assert "within 1 s" in str(failures[0])
-
-
-@pytest.mark.parametrize("size", [-1, 10**30])
-def test_sizes_that_are_none(size: int) -> None:
-    with pytest.raises(SourceError):
-        refuse_size("http://host/x.h5", size)
+    assert not asking.is_alive() and "within 1 s" in str(failures[0])

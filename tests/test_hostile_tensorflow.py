@@ -283,7 +283,7 @@ def _checkpoint(folder: Path) -> None:
 
 def test_saved_model_assets(tmp_path: Path) -> None:
     """A vocabulary among the assets is read; one elsewhere is not."""
-    from converter.tf.saved_model_file import read_saved_model
+    from converter.tf.sources.saved_model_file import read_saved_model
 
     words = tmp_path / "words.txt"
     words.write_text("alpha\nbeta\n")
@@ -375,7 +375,7 @@ def test_every_operator_that_sounds_like_it_is_known() -> None:
     from tensorflow.core.framework import node_def_pb2, op_def_pb2
     from tensorflow.python.client import pywrap_tf_session
 
-    from converter.tf.refused_operators import reaches_out
+    from converter.tf.trust.refused_operators import reaches_out
 
     operators = op_def_pb2.OpList()
     operators.ParseFromString(pywrap_tf_session.TF_GetBuffer(pywrap_tf_session.TF_GetAllOpList()))

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from converter.hub import Hub, Run, TensorSpec
+from converter.hub.hub import Hub, Run, TensorSpec
 
 NAMES = st.text(st.characters(exclude_categories=["Cs"]), max_size=10)
 SPECS = st.builds(

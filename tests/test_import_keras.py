@@ -14,7 +14,7 @@ import tensorflow as tf
 import tf_keras
 from imports import imported, names, no_large_constants, refused, run_graph
 
-from converter.informative import typical
+from converter.hub.informative import typical
 
 SCRIPT = "import_keras"
 BOTH = pytest.mark.parametrize("library", [keras, tf_keras], ids=["keras3", "keras2"])

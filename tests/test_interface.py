@@ -12,11 +12,11 @@ from export_tflite import export_model
 from onnx import TensorProto, helper
 from tf_hub import make_hub
 
-from converter.runtimes import OnnxModel, check_interface
-from converter.step import ExportJob
-from converter.tflite_check import RuntimeRefusal, verify_tflite
-from converter.tflite_file import read, schema, write
-from converter.verify import Tolerance
+from converter.contracts import ExportJob
+from converter.tflite.flatbuffer import read, schema, write
+from converter.verification.runtimes import OnnxModel, check_interface
+from converter.verification.tflite import RuntimeRefusal, verify_tflite
+from converter.verification.verify import Tolerance
 
 
 def _difference(path: Path, inputs: list[str], outputs: list[str]) -> OnnxModel:

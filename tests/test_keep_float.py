@@ -8,11 +8,11 @@ import pytest
 from export_tflite import export_model
 from quantized_models import blocks, images
 
+from converter.contracts import ExportJob, ExportResult
 from converter.errors import ParameterError
-from converter.hub import Hub
-from converter.step import ExportJob, ExportResult
-from converter.tflite_file import TENSOR_DTYPES, operators, read
-from converter.tflite_layers import Layer, _names, chosen, layers
+from converter.hub.hub import Hub
+from converter.tflite.flatbuffer import TENSOR_DTYPES, operators, read
+from converter.tflite.layers import Layer, _names, chosen, layers
 
 FUSED = "net_1/relu_1/Relu;net_1/norm_1/add;net_1/block2/conv_1/convolution"
 

@@ -10,8 +10,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from converter.console import _Filter
-from converter.session import Session, _existing
+from converter.running.log_filter import _Filter
+from converter.running.session import Session, _existing
 
 
 @pytest.mark.parametrize(

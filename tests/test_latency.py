@@ -11,8 +11,8 @@ import tensorflow as tf
 from onnx import TensorProto, helper
 
 from converter.errors import UnsupportedError
-from converter.hub import TensorSpec
-from converter.latency import Latency, latencies, latency, random_inputs, time_file
+from converter.hub.hub import TensorSpec
+from converter.profiling.latency import Latency, latencies, latency, random_inputs, time_file
 
 
 def write_tflite(path: Path, width: int) -> Path:

@@ -16,15 +16,15 @@ import torch
 from conftest import ROOT, last_line
 from imports import refused
 
-from converter import toolchains
-from converter.config import read_config
 from converter.errors import ParameterError, SourceError, UnsupportedError, UntrustedError
-from converter.hub import Run
-from converter.legacy import _chosen, call, read_arrays, write_arrays
-from converter.legacy_hints import toolchain_hint
-from converter.plan import Planner
-from converter.rule_inputs import RuleInputs
-from converter.torch.vision import import_torchvision
+from converter.hub.hub import Run
+from converter.importing.hints import toolchain_hint
+from converter.legacy.source import _chosen, call, read_arrays, write_arrays
+from converter.planning import toolchains
+from converter.planning.config import read_config
+from converter.planning.planner import Planner
+from converter.planning.rules.rule_inputs import RuleInputs
+from converter.torch.extensions.vision import import_torchvision
 
 _FIND = toolchains.find_python  # itself, whatever a test puts in its place
 LEGACY_SCRIPTS = [ROOT / "scripts" / "legacy_import.py", *sorted((ROOT / "scripts" / "legacy").glob("*.py"))]

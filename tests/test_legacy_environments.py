@@ -10,9 +10,9 @@ import pytest
 from conftest import ROOT, Project
 
 from converter import __main__ as command
-from converter import toolchains
 from converter.errors import ConverterError
-from converter.hub import Hub
+from converter.hub.hub import Hub
+from converter.planning import toolchains
 
 pytestmark = pytest.mark.legacy
 

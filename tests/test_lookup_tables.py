@@ -14,12 +14,12 @@ from export_tflite import export_model as to_tflite
 from imports import refused, run_step
 from tf_hub import make_hub
 
+from converter.contracts import ExportJob
 from converter.errors import UnsupportedError
-from converter.hub import Hub
-from converter.runtimes import OnnxModel, TFLiteModel
-from converter.step import ExportJob
-from converter.tf.onnx_export import export as to_onnx
-from converter.tf.protobuf_export import export as to_pb
+from converter.hub.hub import Hub
+from converter.tf.onnx.export import export as to_onnx
+from converter.tf.protobuf.export import export as to_pb
+from converter.verification.runtimes import OnnxModel, TFLiteModel
 
 v1 = tf.compat.v1
 layers = keras.layers

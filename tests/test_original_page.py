@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from converter.hub import TensorSpec
-from converter.representative import RepresentativeData
+from converter.hub.hub import TensorSpec
+from converter.quantization.representative import RepresentativeData
 
 # With the trailing comma and the indentation of the page, which is not JSON.
 ONNX_JOB = """\

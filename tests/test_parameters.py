@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from converter import parameters
 from converter.errors import ParameterError, nearest
-from converter.parameters import PARAMETERS, InputShape, flags, normalize, normalize_all, parse_input_shape
+from converter.planning import parameters
+from converter.planning.parameters import PARAMETERS, InputShape, flags, normalize, normalize_all, parse_input_shape
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -134,7 +134,7 @@ def test_no_value_raises_anything_else(name, value):
 
 @given(st.data())
 def test_the_command_line_carries_canonical_values(data):
-    """rule_inputs writes flags for the shell, step.py reads them: quotes, commas and leading dashes survive."""
+    """rule_inputs writes flags for the shell, running/step_runner.py reads them: quotes, commas and leading dashes survive."""
     names = data.draw(st.lists(NAMES, min_size=1, max_size=3, unique_by=lambda x: x.strip().removesuffix(":0")))
     text = data.draw(NAMES)
     written = normalize_all(

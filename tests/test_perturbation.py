@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from conftest import ROOT, Project, last_line
 
-from converter.weights import Weights, write_weights
+from converter.hub.weights import Weights, write_weights
 
 
 def _perturb(project: Project, model: str, place: float) -> str:

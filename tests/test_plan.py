@@ -10,10 +10,10 @@ from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 
-from converter.config import read_config
 from converter.errors import ParameterError, SourceError
-from converter.plan import ImportPlan, Planner
-from converter.rule_inputs import RuleInputs
+from converter.planning.config import read_config
+from converter.planning.planner import ImportPlan, Planner
+from converter.planning.rules.rule_inputs import RuleInputs
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ import publish
 import pytest
 import refuse
 
-from converter import failures
-from converter import report as reports
-from converter.hub import Hub
+from converter.hub.hub import Hub
+from converter.publishing import report as reports
+from converter.run_state import failures
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 from conftest import Project
 from pytorch_sources import DETECTORS, NETWORKS, write_detectors, write_networks
 
-from converter.runtimes import KerasModel, OnnxModel, TFLiteModel
+from converter.verification.runtimes import KerasModel, OnnxModel, TFLiteModel
 
 EXTENSIONS = ("onnx", "tflite", "keras", "h5")
 # The original's sixteen, and two of a later time.

@@ -12,7 +12,7 @@ from imports import run_step
 from converter.errors import SourceError, UnsupportedError
 
 torch = pytest.importorskip("torch")
-from converter.torch.records import check_tensors  # noqa: E402 - only where torch is installed
+from converter.torch.trust.records import check_tensors  # noqa: E402 - only where torch is installed
 
 SHAPE = "1,40"
 

@@ -11,14 +11,14 @@ from export_keras import export_model as export_keras
 from pytorch_hub import import_file
 from pytorch_networks import vary
 
+from converter.contracts import ExportJob
 from converter.errors import UnsupportedError
-from converter.hub import Hub, Run
-from converter.report import compose
-from converter.step import ExportJob
-from converter.torch.onnx_export import export
-from converter.torch.tflite_export import export as export_tflite
-from converter.torch.variations import moved, other_batches, unvaried
-from converter.torch.variations import vary as other_samples
+from converter.hub.hub import Hub, Run
+from converter.publishing.report import compose
+from converter.torch.onnx.export import export
+from converter.torch.sources.variations import moved, other_batches, unvaried
+from converter.torch.sources.variations import vary as other_samples
+from converter.torch.tflite.export import export as export_tflite
 
 ROWS = torch.randn(6, 5, generator=torch.Generator().manual_seed(3))
 
@@ -91,6 +91,32 @@ def test_lower_opset_names_what_reads_the_values(tmp_path):
     ):
         export(hub, ExportJob("net.onnx", onnx_opset=13), tmp_path / "net.onnx")
     assert export(hub, ExportJob("net.onnx"), tmp_path / "net.onnx").opset == 18
+
+
+def test_packed_rows_of_other_lengths_and_sizes(tmp_path):
+    """torch.export cannot follow, and the script asks for types: the trace is exact."""
+    example = "torch.rand(3, 7, 5) - 0.5, torch.tensor([7, 3, 5])"
+    hub = imported(tmp_path, "Packed", example)
+    assert len({tuple(run.inputs[1]) for run in hub.reference()}) > 2
+    for lengths in ([1, 6], [7], [2, 7, 7, 4, 1]):
+        inputs = torch.randn(len(lengths), 7, 5), torch.tensor(lengths)
+        with torch.no_grad():
+            expected = network("Packed")(*inputs).numpy()
+        np.testing.assert_allclose(onnx_outputs(tmp_path, hub, *inputs), expected, rtol=1e-4, atol=1e-5)
+    with pytest.raises(UnsupportedError, match=r"ask for .onnx$"):  # the class was given already
+        export_keras(hub, ExportJob("net.keras"), tmp_path / "net.keras")
+
+
+def test_packed_rows_whose_lengths_are_numbers_are_refused_or_right(tmp_path):
+    try:
+        hub = imported(tmp_path, "PackedByNumbers", "torch.rand(3, 7, 5) - 0.5, torch.tensor([7, 3, 5])")
+        inputs = torch.randn(3, 7, 5), torch.tensor([1, 6, 2])
+        outputs = onnx_outputs(tmp_path, hub, *inputs)
+    except UnsupportedError as error:
+        assert "cannot" in str(error)
+        return
+    with torch.no_grad():
+        np.testing.assert_allclose(outputs, network("PackedByNumbers")(*inputs).numpy(), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["Scaled", "Either"])

@@ -11,10 +11,10 @@ import pytest
 import torch
 from pytorch_hub import SCRIPT, import_file
 
+from converter.contracts import ExportJob
 from converter.errors import UntrustedError
-from converter.step import ExportJob
-from converter.torch.loading import load_source
-from converter.torch.onnx_export import export
+from converter.torch.onnx.export import export
+from converter.torch.sources.loading import load_source
 
 FOLDER = Path(__file__).parent / "data" / "torch16"
 IMAGES = (np.arange(2 * 3 * 16 * 16, dtype=np.float32).reshape(2, 3, 16, 16) / 500) - 1
@@ -22,7 +22,7 @@ TOKENS = np.arange(14).reshape(2, 7)
 
 
 def load(name, script=SCRIPT):
-    from converter.step import ImportSpec
+    from converter.contracts import ImportSpec
 
     return load_source(ImportSpec(FOLDER / name, "pytorch", network_script=script))
 
@@ -40,7 +40,7 @@ def load(name, script=SCRIPT):
 def test_same_outputs_as_then(name, output, array):
     if name == "torchvision.pt":
         pytest.importorskip("PIL")
-        from converter.torch.vision import import_torchvision
+        from converter.torch.extensions.vision import import_torchvision
 
         if import_torchvision() is None:
             pytest.skip("torchvision is not installed")
@@ -65,7 +65,7 @@ def test_old_format_converts(tmp_path):
 
 
 def test_names_are_read_without_unpickling():
-    from converter.torch.pickles import globals_in_file
+    from converter.torch.trust.pickles import globals_in_file
 
     for name in ("whole.pt", "whole_old_format.pt"):
         names = globals_in_file(FOLDER / name)

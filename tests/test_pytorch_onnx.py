@@ -9,9 +9,9 @@ import pytest
 import torch
 from pytorch_hub import import_file, network, saved
 
+from converter.contracts import ExportJob
 from converter.errors import UnsupportedError
-from converter.step import ExportJob
-from converter.torch.onnx_export import export
+from converter.torch.onnx.export import export
 
 
 def converted(tmp_path, name, shape, opset=None, **arguments):
@@ -116,7 +116,7 @@ def test_same_bytes_and_nothing_of_this_machine(tmp_path, opset):
 
 def test_a_wrong_file_is_found_out(tmp_path, monkeypatch):
     """An exporter that drops an activation must not pass."""
-    from converter.torch import eager_program
+    from converter.torch.program import eager_program
 
     monkeypatch.setitem(eager_program._SPECIAL, torch.ops.aten.relu.default, lambda x: x)
     hub = import_file(saved(tmp_path, "Net"), tmp_path / "hub", "1,3,16,16")

@@ -9,11 +9,11 @@ import torch
 from pytorch_hub import import_file
 from pytorch_networks import vary
 
+from converter.contracts import ExportJob
 from converter.errors import SourceError
-from converter.hub import Run, TensorSpec
-from converter.step import ExportJob
-from converter.torch.onnx_export import export
-from converter.verify import STEPS, Tolerance, verify
+from converter.hub.hub import Run, TensorSpec
+from converter.torch.onnx.export import export
+from converter.verification.verify import STEPS, Tolerance, verify
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

@@ -5,10 +5,10 @@ from packages import unpacked
 from pytorch_hub import import_file
 from pytorch_sources import write_detectors
 
+from converter.contracts import ExportJob
 from converter.errors import ParameterError, UnsupportedError
-from converter.step import ExportJob
-from converter.torch.onnx_export import export as export_onnx
-from converter.torch.tflite_export import export as export_tflite
+from converter.torch.onnx.export import export as export_onnx
+from converter.torch.tflite.export import export as export_tflite
 
 
 def test_a_detector_takes_images_of_any_size(tmp_path):

@@ -5,11 +5,12 @@ import pytest
 import torch
 from pytorch_hub import import_file, network, saved
 
+from converter.contracts import ExportJob
 from converter.errors import UnsupportedError
-from converter.runtimes import TFLiteModel
-from converter.step import ExportJob
-from converter.torch import tflite_batch, tflite_export
-from converter.torch.tflite_export import export
+from converter.torch.tflite import batch
+from converter.torch.tflite import export as tflite_export
+from converter.torch.tflite.export import export
+from converter.verification.runtimes import TFLiteModel
 
 
 def hub_of(tmp_path, name, shape, **arguments):
@@ -86,7 +87,7 @@ def test_by_litert_a_recurrent_network_has_a_batch_of_one(tmp_path, only_litert)
 
 
 def test_what_keras_refuses_goes_by_litert(tmp_path, monkeypatch):
-    from converter.torch import keras_route
+    from converter.torch.tflite import keras_route
 
     def refuse(*args, **kwargs):
         raise UnsupportedError("aten.odd in forward (net.py line 3) has no Keras counterpart")
@@ -133,7 +134,7 @@ def test_no_route_names_the_operator_and_its_line(tmp_path):
 
 def test_a_batch_freed_wrongly_is_found_out(tmp_path, monkeypatch, only_litert):
     """Freed in a place that does not hold the batch, the file is wrong: the one with a batch of 1 is taken."""
-    right = tflite_batch.with_free_batch
+    right = batch.with_free_batch
 
     def wrong(model):
         freed = right(model)
@@ -143,7 +144,7 @@ def test_a_batch_freed_wrongly_is_found_out(tmp_path, monkeypatch, only_litert):
                 buffer.data = np.zeros_like(np.asarray(buffer.data))
         return freed
 
-    monkeypatch.setattr(tflite_export, "with_free_batch", wrong)
+    monkeypatch.setattr(export, "with_free_batch", wrong)
     result, _ = converted(tmp_path, "UNet", "1,3,16,16")
     assert result.inputs[0].shape[0] == 1
 

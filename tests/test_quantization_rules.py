@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from converter.errors import ParameterError
-from converter.quantization_rules import VARIANTS, resolve_quantization
+from converter.planning.variants import VARIANTS, resolve_quantization
 
 LOAD = {"load": "data/rep.py"}
 

@@ -7,11 +7,11 @@ import pytest
 from export_tflite import export_model
 from quantized_models import blocks, images
 
+from converter.contracts import ExportJob
 from converter.errors import ParameterError
-from converter.hub import Run, TensorSpec
-from converter.quantized_accuracy import accuracies, read_labels
-from converter.reference import make_reference
-from converter.step import ExportJob
+from converter.hub.hub import Run, TensorSpec
+from converter.hub.reference import make_reference
+from converter.quantization.labels import accuracies, read_labels
 
 LABELS = np.array([0, 1, 2, 1])
 
@@ -73,7 +73,7 @@ def test_the_report_gives_accuracy_before_and_after(tmp_path, kind):
     samples = np.load(images(tmp_path / "images.npz", 50))["image"]
     exported = ExportJob("converted/x.tflite")
     export_model(hub, exported, tmp_path / "float.tflite")
-    from converter.runtimes import TFLiteModel
+    from converter.verification.runtimes import TFLiteModel
 
     model = TFLiteModel(tmp_path / "float.tflite")
     labels = model.run([samples])[0].argmax(1)

@@ -14,12 +14,12 @@ from export_tflite import export_model
 from quantized_models import blocks, images
 from tf_hub import dense, make_hub
 
+from converter.contracts import ExportJob
 from converter.errors import ParameterError
-from converter.hub import Hub
-from converter.quantized_layers import _layers_of, _proposal, rank_layers
-from converter.step import ExportJob
-from converter.tf.tflite_export import export
-from converter.tflite_layers import Layer
+from converter.hub.hub import Hub
+from converter.quantization.layer_ranking import _layers_of, _proposal, rank_layers
+from converter.tf.tflite.export import export
+from converter.tflite.layers import Layer
 
 SCHEMA = json.loads((ROOT / "configs" / "layers.schema.json").read_text())
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from converter.hub import TensorSpec
-from converter.quantized_verify import THRESHOLDS, Thresholds, thresholds_for, verify_quantized
-from converter.verify import Verification
+from converter.hub.hub import TensorSpec
+from converter.quantization.verify import THRESHOLDS, Thresholds, thresholds_for, verify_quantized
+from converter.verification.verify import Verification
 
 SPEC = [TensorSpec("y", (None, 10), "float32")]
 

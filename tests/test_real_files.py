@@ -7,8 +7,8 @@ import pytest
 from conftest import Project
 from packages import unpacked
 
-from converter.hub import Hub
-from converter.runtimes import OnnxModel, TFLiteModel
+from converter.hub.hub import Hub
+from converter.verification.runtimes import OnnxModel, TFLiteModel
 
 pytestmark = pytest.mark.slow
 

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from converter.errors import ParameterError
-from converter.hub import Run, TensorSpec
-from converter.informative import reference_is_weak, typical
-from converter.reference import make_reference, plan_batches, split_rows
-from converter.samples import make_inputs
+from converter.hub.hub import Run, TensorSpec
+from converter.hub.informative import reference_is_weak, typical
+from converter.hub.reference import make_reference, plan_batches, split_rows
+from converter.hub.samples import make_inputs
 
 IMAGE = TensorSpec("image", (None, None, None, 3), "float32")
 TEXT = TensorSpec("text", (None,), "string")

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from converter.errors import ParameterError
-from converter.hub import TensorSpec
-from converter.representative import RepresentativeData
+from converter.hub.hub import TensorSpec
+from converter.quantization.representative import RepresentativeData
 
 IMAGE = TensorSpec("image", (None, 4, 4, 1), "float32")
 IDS = TensorSpec("ids", (None, 3), "int32")

@@ -10,11 +10,12 @@ from types import SimpleNamespace
 import pytest
 from conftest import ROOT
 
-from converter import code_version, rule_inputs, versions
-from converter.config import read_config
-from converter.plan import Planner
-from converter.rule_inputs import RuleInputs
-from converter.source_files import source_sha256, source_stat
+from converter.planning import code_version, library_versions
+from converter.planning.config import read_config
+from converter.planning.planner import Planner
+from converter.planning.rules import imports as import_inputs
+from converter.planning.rules.rule_inputs import RuleInputs
+from converter.planning.source_files import source_sha256, source_stat
 
 
 @pytest.fixture
@@ -60,7 +61,7 @@ def test_an_unchanged_file_is_hashed_once(work, monkeypatch):
     recorded = {"sha256": source_sha256(source), "stat": source_stat(source)}
     (hub / "hub.json").write_text(json.dumps({"source": recorded}))
     with monkeypatch.context() as patch:
-        patch.setattr(rule_inputs, "source_sha256", lambda path: pytest.fail("hashed again"))
+        patch.setattr(import_inputs, "source_sha256", lambda path: pytest.fail("hashed again"))
         assert version() == before
     os.utime(source)
     assert version() == before
@@ -112,7 +113,7 @@ def keys(planned: RuleInputs, key) -> dict[str, str]:
     found = {}
     for target in TARGETS:
         name, _, extension = target.rpartition(".")
-        found[target] = key(planned, f"export_{extension}")(SimpleNamespace(name=name, extension=extension))
+        found[target] = key(planned, SimpleNamespace(name=name, extension=extension))
     return found
 
 
@@ -129,8 +130,8 @@ def keys(planned: RuleInputs, key) -> dict[str, str]:
 )
 def test_another_version_of_a_library_is_a_cause_for_the_targets_that_use_it(both, monkeypatch, package, targets):
     before = keys(both, RuleInputs.export_versions)
-    installed = versions._version
-    monkeypatch.setattr(versions, "_version", lambda name: "99" if name == package else installed(name))
+    installed = library_versions._version
+    monkeypatch.setattr(library_versions, "_version", lambda name: "99" if name == package else installed(name))
     after = keys(both, RuleInputs.export_versions)
     assert {target for target in TARGETS if after[target] != before[target]} == targets
 
@@ -138,9 +139,9 @@ def test_another_version_of_a_library_is_a_cause_for_the_targets_that_use_it(bot
 @pytest.mark.parametrize(
     ("module", "targets"),
     [
-        ("tf/onnx_export.py", {"a.onnx"}),
-        ("torch/onnx_export.py", {"p.onnx"}),
-        ("torch/tflite_export.py", {"p.tflite", "p.dynamic.tflite"}),
+        ("tf/onnx/export.py", {"a.onnx"}),
+        ("torch/onnx/export.py", {"p.onnx"}),
+        ("torch/tflite/export.py", {"p.tflite", "p.dynamic.tflite"}),
         ("torch_to_keras/linear.py", {"p.tflite", "p.dynamic.tflite"}),
         ("zoo/ssd.py", set()),
     ],

@@ -23,8 +23,8 @@ IMPORT = """
 import json, os, sys
 from pathlib import Path
 sys.path[:0] = [{workflow!r}, {tests!r}]
-from converter.hub import Hub
-from converter.step import run_import
+from converter.hub.hub import Hub
+from converter.running.step_runner import run_import
 from sandbox_attacks import attacks, outcome
 
 def import_model(spec, hub):
@@ -53,7 +53,7 @@ def scene(tmp_path: Path) -> Iterator[dict]:
         "source": str(tmp_path / "models" / "source.pb"),
         "hub": str(tmp_path / "out"),
         "temporary": str(tmp_path / "tmp"),
-        "module": str(ROOT / "workflow" / "converter" / "hub.py"),
+        "module": str(ROOT / "workflow" / "converter" / "hub/hub.py"),
         "victim": victims[0].pid,
         "second_victim": victims[1].pid,
         "alive": lambda: [victim.poll() is None for victim in victims],
@@ -112,14 +112,14 @@ def test_the_attacks_are_real(scene: dict) -> None:
 # A measurement and an analysis taken over by the file they look at; a comparison, which starts programs of its own.
 OTHERS = {
     "latency": """
-import converter.latency
-converter.latency.time_file = lambda *_, **__: try_all()
+import converter.profiling.latency
+converter.profiling.latency.time_file = lambda *_, **__: try_all()
 sys.argv[1:] = [scene["source"]]
-converter.latency.main()
+converter.profiling.latency.main()
 """,
     "analysis": """
-from converter.analysis import run_analysis
-from converter.hub import Hub
+from converter.running.analysis_runner import run_analysis
+from converter.hub.hub import Hub
 hub = Path(scene["hub"])
 Hub(hub, framework="tensorflow").write()
 def analyse(hub, job, output):
@@ -128,9 +128,9 @@ sys.argv[1:] = [str(hub), str(hub / "page.html"), "--target=converted/x.tflite"]
 run_analysis("quantization_layers", analyse)
 """,
     "check": """
-import converter.check
+import converter.commands.compare
 import converter.__main__
-converter.check.check = lambda *_, **__: try_all()
+converter.commands.compare.check = lambda *_, **__: try_all()
 sys.argv[1:] = ["check", scene["source"], scene["source"]]
 converter.__main__.main()
 """,

@@ -8,7 +8,7 @@ import os
 import pytest
 
 from converter.errors import SourceError
-from converter.source_files import file_sha256, source_bytes, source_files, source_sha256, source_stat
+from converter.planning.source_files import file_sha256, source_bytes, source_files, source_sha256, source_stat
 
 
 @pytest.fixture

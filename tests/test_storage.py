@@ -15,7 +15,7 @@ from moto.server import ThreadedMotoServer
 from text_graphs import linear
 
 from converter.errors import SourceError
-from converter.remote import is_mirror, is_remote, mirror, url_of
+from converter.planning.storage import is_mirror, is_remote, mirror, url_of
 
 
 class S3:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from conftest import ROOT, Project
 
-from converter.runtimes import OnnxModel, TFLiteModel
+from converter.verification.runtimes import OnnxModel, TFLiteModel
 
 DATA = ROOT / "tests" / "data" / "tf1_15"
 # Two of a directory's checkpoints are there; each .meta means its own step, whatever the state file says.

@@ -8,12 +8,12 @@ import tensorflow as tf
 from export_tflite import export_model as to_tflite
 from tf_hub import make_hub
 
+from converter.contracts import ExportJob
 from converter.errors import UnsupportedError
-from converter.runtimes import OnnxModel, TFLiteModel
-from converter.step import ExportJob
-from converter.tf.graph import GraphDef
-from converter.tf.new_axes import expand_new_axes
-from converter.tf.onnx_export import export as to_onnx
+from converter.tf.graph.graph import GraphDef
+from converter.tf.graph.new_axes import expand_new_axes
+from converter.tf.onnx.export import export as to_onnx
+from converter.verification.runtimes import OnnxModel, TFLiteModel
 
 
 @pytest.mark.parametrize("mode", ["plain", "half_pixel_centers", "align_corners"])

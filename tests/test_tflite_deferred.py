@@ -11,10 +11,10 @@ import tensorflow as tf
 from export_tflite import export_model
 from tf_hub import dense, make_hub, perturb
 
-from converter.hub import Hub
-from converter.step import ExportJob
-from converter.tf import tflite_deferred, tflite_export
-from converter.tflite_file import operators, read
+from converter.contracts import ExportJob
+from converter.hub.hub import Hub
+from converter.tf.tflite import deferred, export
+from converter.tflite.flatbuffer import operators, read
 
 RNG = np.random.default_rng(0)
 
@@ -87,11 +87,11 @@ def test_same_operators_as_with_the_weights_inside(tmp_path, monkeypatch, case):
     function, spec, outside = CASES[case]
     count = len(tf.nest.flatten(function(tf.zeros([2 if dim is None else dim for dim in spec.shape], spec.dtype))))
     hub = make_hub(tmp_path / "hub", function, [spec], [f"y{i}" for i in range(count)])
-    monkeypatch.setattr(tflite_deferred, "MIN_BYTES", 1 << 40)
+    monkeypatch.setattr(deferred, "MIN_BYTES", 1 << 40)
     inside = convert(hub, tmp_path / "inside.tflite")
-    monkeypatch.setattr(tflite_deferred, "MIN_BYTES", 100)
+    monkeypatch.setattr(deferred, "MIN_BYTES", 100)
     placed: list[int] = []
-    monkeypatch.setattr(tflite_export, "place", lambda m, a: (placed.append(len(a)), tflite_deferred.place(m, a)))
+    monkeypatch.setattr(export, "place", lambda m, a: (placed.append(len(a)), deferred.place(m, a)))
     assert convert(hub, tmp_path / "outside.tflite") == inside
     assert placed == [outside]
     model = read((tmp_path / "outside.tflite").read_bytes())
@@ -101,7 +101,7 @@ def test_same_operators_as_with_the_weights_inside(tmp_path, monkeypatch, case):
 
 
 def test_a_perturbed_weight_outside_the_converter_fails(tmp_path, monkeypatch):
-    monkeypatch.setattr(tflite_deferred, "MIN_BYTES", 100)
+    monkeypatch.setattr(deferred, "MIN_BYTES", 100)
     for position in range(3):
         hub = make_hub(tmp_path / str(position), CASES["convolution, bias, FusedBatchNorm"][0], [IMAGE], ["y"])
         perturb(hub, hub.extra["variables"][position])

@@ -14,7 +14,7 @@ from imports import run_graph, run_step
 
 torch = pytest.importorskip("torch")
 
-from converter.torch.hub_program import read_program  # noqa: E402
+from converter.torch.program.hub_program import read_program  # noqa: E402
 
 _SIZES = (20, 64, 150, 300, 700)
 _NAMES = {"empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided", "empty_permuted", "resize_"}
@@ -109,7 +109,7 @@ def test_script_with_control_flow(tmp_path: Path) -> None:
                 y = y + torch.empty_like(y)
             return y
 
-    from converter.torch.archives import load_torchscript
+    from converter.torch.sources.archives import load_torchscript
 
     torch.jit.save(torch.jit.script(Net().eval()), tmp_path / "model.pt")
     script = load_torchscript(tmp_path / "model.pt", trusted=False)

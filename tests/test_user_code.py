@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from converter import recorded_code
 from converter.errors import ParameterError, SourceError
-from converter.hub import Hub
-from converter.network_script import load_script
-from converter.recorded_code import RecordedCode, refuse_changed
-from converter.user_code import Record, is_users, load_file, recorded
+from converter.hub.hub import Hub
+from converter.importing.network_script import load_script
+from converter.importing.user_code import Record, is_users, load_file, recorded
+from converter.planning import recorded_code
+from converter.planning.recorded_code import RecordedCode, refuse_changed
 
 
 @pytest.fixture

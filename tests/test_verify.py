@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from converter.hub import Run, TensorSpec
-from converter.verify import Tolerance, verify
+from converter.hub.hub import Run, TensorSpec
+from converter.verification.verify import Tolerance, verify
 
 SHAPES = st.sampled_from([(1,), (4, 3), (2, 3, 5)])
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from converter.weights import STORABLE_DTYPES, Weights, write_weights
+from converter.hub.weights import STORABLE_DTYPES, Weights, write_weights
 
 SHAPES = [(), (0,), (3, 0, 2), (1,), (7,), (3, 5), (2, 1, 3, 1)]
 

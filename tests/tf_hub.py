@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from converter.hub import Hub, TensorSpec
-from converter.reference import make_reference
-from converter.tf.freeze import freeze_function
-from converter.weights import Weights, write_weights
+from converter.hub.hub import Hub, TensorSpec
+from converter.hub.reference import make_reference
+from converter.hub.weights import Weights, write_weights
+from converter.tf.sources.freeze import freeze_function
 
 
 def make_hub(

@@ -40,7 +40,7 @@ def train_resnet18(path: Path, epochs: int = 4) -> None:
     """torchvision's resnet18 with ten classes, 11.2 million parameters, as a whole pickled module (.pt)."""
     import torch
 
-    from converter.torch.vision import import_torchvision
+    from converter.torch.extensions.vision import import_torchvision
 
     torchvision = import_torchvision()
     torch.manual_seed(1)

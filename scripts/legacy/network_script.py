@@ -12,7 +12,7 @@ __all__ = ["build", "load_script", "user_code"]
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 _SPEC = importlib.util.spec_from_file_location(
-    "user_code", os.path.join(_ROOT, "workflow", "converter", "user_code.py")
+    "user_code", os.path.join(_ROOT, "workflow", "converter", "importing", "user_code.py")
 )
 user_code = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(user_code)

@@ -1,11 +1,13 @@
-"""The harness's preloaded process, converter/preload.py with moments in its steps: python -m faults.preloaded KIND DESCRIPTOR."""
+"""The preloaded process of the harness: running/fork_server.py with moments in its steps: python -m faults.preloaded KIND FD."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
 
-from converter import preload, report, runtimes, step
+from converter.publishing import report
+from converter.running import fork_server, step_runner
+from converter.verification import runtimes
 from faults.moments import DONE, enter
 
 
@@ -26,10 +28,10 @@ def mark(owner: object, name: str, phase: str, after: str | None = None) -> None
 
 
 if __name__ == "__main__":
-    mark(step, "run_import", "import", DONE)
-    mark(step, "run_export", "export", DONE)
+    mark(step_runner, "run_import", "import", DONE)
+    mark(step_runner, "run_export", "export", DONE)
     # From the moment that a runtime opens the staged file to that of the report's first line.
     mark(runtimes.OnnxModel, "__init__", "verification")
     mark(runtimes.TFLiteModel, "__init__", "verification")
     mark(report, "compose", "report")
-    preload.main()
+    fork_server.main()

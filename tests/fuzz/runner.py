@@ -140,7 +140,7 @@ def _fork(action, case: Case, folder: Path) -> int:
 
 
 def _import_case(case: Case, folder: Path) -> int:
-    from converter import step
+    from converter.running import step_runner
 
     try:
         source = case.build(folder).relative_to(folder)
@@ -150,13 +150,13 @@ def _import_case(case: Case, folder: Path) -> int:
     (folder / "before").write_text("\0".join(os.listdir(folder)))
     note = os.open(folder / "note", os.O_WRONLY | os.O_CREAT)
     os.write(note, (_hash(folder) + "\n").encode())
-    describe = step._describe
+    describe = step_runner._describe
 
     def noting(error, *arguments):
         os.write(note, (_part(error) + "\n").encode("utf-8", "replace"))
         return describe(error, *arguments)
 
-    step._describe = noting
+    step_runner._describe = noting
     (folder / "source").write_text(str(source))
     return _run_import(case, str(source), "hub")
 
@@ -182,7 +182,7 @@ def _export_case(_case: Case, _folder: Path) -> int:
 
 
 def _part(error: BaseException) -> str:
-    """ "tf/graph_file.py read_graph_file SourceError (DecodeError)": where in the converter, and what the library said."""
+    """ "graph_file.py read_graph_file SourceError (DecodeError)": where in the converter, and what the library said."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [
         frame

@@ -52,11 +52,11 @@ def convert(recipe: Recipe, folder: Path) -> None:
 
 
 def _run(script: str, run: str, arguments: list[str]) -> None:
-    from converter import step
+    from converter.running import step_runner
 
     module = importlib.import_module(script)
     model = module.import_model if run == "run_import" else module.export_model
-    if getattr(step, run)(script, model, arguments):
+    if getattr(step_runner, run)(script, model, arguments):
         raise RuntimeError(f"{script} gave up")
 
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from converter.hub import Hub, Run
-from converter.runtimes import OnnxModel, TFLiteModel, check_interface
-from converter.tflite_check import runs_for
-from converter.verify import Tolerance, verify
+from converter.hub.hub import Hub, Run
+from converter.verification.runtimes import OnnxModel, TFLiteModel, check_interface
+from converter.verification.tflite import runs_for
+from converter.verification.verify import Tolerance, verify
 from mutation.convert import Case
 from mutation.fault import Fault, draw
 from mutation.rows import many_inputs
@@ -47,7 +47,7 @@ def faults_of(case: Case, count: int, seed: int) -> list[Fault]:
 
         found = onnx_faults(onnx.load(case.file), number)
     else:
-        from converter.tflite_file import read
+        from converter.tflite.flatbuffer import read
         from mutation.tflite_faults import tflite_faults
 
         found = tflite_faults(read(case.file.read_bytes()), number)
@@ -167,7 +167,7 @@ def _write(case: Case, fault: Fault, content: bytes, path: Path) -> bool:
         after = model.SerializeToString(deterministic=True)
         path.write_bytes(after)
         return before != after
-    from converter.tflite_file import read, write
+    from converter.tflite.flatbuffer import read, write
 
     model = read(content)
     fault.apply(model)
@@ -189,7 +189,7 @@ class _File:
         if case.target == "onnx":
             self.model = OnnxModel(path)
             if self._hub.framework == "tensorflow":
-                from converter.tf.onnx_model import output_specs
+                from converter.tf.onnx.model import output_specs
 
                 self.names = names, [spec.name for spec in output_specs(self._hub.inputs, self.outputs)[0]]
                 self.run = self.model.run

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
-from converter.hub import Hub, Run, TensorSpec
-from converter.weights import as_dtype
+from converter.hub.hub import Hub, Run, TensorSpec
+from converter.hub.weights import as_dtype
 
 __all__ = ["many_inputs"]
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from converter.tflite_file import constant, is_constant, operator_name, operators, schema
+from converter.tflite.flatbuffer import constant, is_constant, operator_name, operators, schema
 from mutation.fault import Fault, weight_changes
 
 __all__ = ["tflite_faults"]

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 
+from converter import formats
 from converter.errors import ConverterError
-from converter.escape import json_bytes, printable
-from converter.parameters import IMPORT_PARAMETERS, PARAMETERS, normalize
-from converter.verify import Tolerance
+from converter.escape import json_text, printable
+from converter.planning.parameters import IMPORT_PARAMETERS, PARAMETERS, normalize
+from converter.verification.verify import Tolerance
 
 _FLAGS = [name for name in IMPORT_PARAMETERS if name != "verify"]
 
@@ -34,17 +34,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name in _FLAGS:
         group.add_argument(f"--{name}", metavar="VALUE", help=PARAMETERS[name].help)
     args = parser.parse_args(argv)
-    from converter.check import check, sentence
-    from converter.model_files import install, is_source
-    from converter.reader import confined_check
-    from converter.sources import source_format
+    from converter.commands.compare import check, sentence
+    from converter.commands.open_model import install, is_source
+    from converter.planning.sources import source_format
+    from converter.running.reader import confined_check
 
     try:
         given = {name: getattr(args, name) for name in _FLAGS}
         parameters = {name: normalize(name, value) for name, value in given.items() if value is not None}
         paths = (args.first, args.second)
         for path in filter(is_source, paths):
-            if source_format(path) == "pytorch":
+            if formats.framework(formats.source(source_format(path)).framework).requirements:
                 install(path)
         # Inside another program, with `argv`, nothing is given up.
         with confined_check(paths, parameters) if argv is None else nullcontext():
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ConverterError as error:
         print(printable(str(error)), file=sys.stderr)
         return 1
-    print(json_bytes(json.dumps(result, indent=2, ensure_ascii=False)).decode(), flush=True)
+    print(json_text(result), flush=True)
     print(printable(sentence(result)), file=sys.stderr)
     return 0 if result["status"] == "verified" else 1
 

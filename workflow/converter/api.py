@@ -7,7 +7,7 @@ import os
 from converter import errors
 from converter.errors import ConverterError, VerificationError
 from converter.jobs import configure, run
-from converter.plan import Planner
+from converter.planning.planner import Planner
 
 __all__ = ["convert"]
 

@@ -15,17 +15,18 @@ from pathlib import Path
 
 import yaml
 
-from converter import events, report
-from converter.config import Config, normal_path, read_config
 from converter.errors import ParameterError, nearest
-from converter.plan import Planner
+from converter.planning.config import Config, normal_path, read_config
+from converter.planning.planner import Planner
+from converter.publishing import report
+from converter.running import events
 
 __all__ = ["JobList", "Outcome", "Row", "configure", "run"]
 
 ROOT = Path(__file__).resolve().parents[2]
 _FOLDER = Path(".snakemake")
 
-# Called with each event of the run (see events.py), and with None about once a second between them.
+# Called with each event of the run (see running/events.py), and with None about once a second between them.
 Listener = Callable[[dict | None], None]
 
 

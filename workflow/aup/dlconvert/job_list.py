@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 
 from converter.errors import ParameterError
-from converter.given_values import check_values
+from converter.planning.value_limits import check_values
 
 __all__ = ["parse_jobs", "read_jobs"]
 

@@ -13,7 +13,7 @@ _BAR = 20
 
 
 class Progress:
-    """Shows the events of converter.events. `quiet`: nothing at all; `plain`: lines on a terminal too."""
+    """Shows the events of converter.running.events. `quiet`: nothing at all; `plain`: lines on a terminal too."""
 
     def __init__(self, stream: TextIO, *, quiet: bool = False, plain: bool = False) -> None:
         self._stream = stream

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from converter.jobs import Row
-from converter.report import decision_lines, size_text, worst_output
+from converter.publishing.report import decision_lines, size_text, worst_output
 
 __all__ = ["table"]
 

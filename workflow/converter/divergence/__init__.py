@@ -11,10 +11,10 @@ import numpy as np
 from converter.errors import ConverterError
 
 if TYPE_CHECKING:
+    from converter.contracts import ExportJob, ExportResult
     from converter.divergence.comparison import Comparison
-    from converter.hub import Hub
-    from converter.step import ExportJob, ExportResult
-    from converter.verify import Tolerance
+    from converter.hub.hub import Hub
+    from converter.verification.verify import Tolerance
 
 __all__ = ["first_divergence", "open_comparison"]
 

@@ -6,12 +6,12 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from converter.contracts import ExportJob, ExportResult
 from converter.divergence import first_divergence, open_comparison
 from converter.divergence.comparison import Comparison, Pair
 from converter.divergence.locate import doubtful_tensors
 from converter.errors import ParameterError, UnsupportedError
-from converter.hub import Hub
-from converter.step import ExportJob, ExportResult
+from converter.hub.hub import Hub
 
 __all__ = ["layer_differences"]
 

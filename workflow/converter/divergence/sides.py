@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
+from converter.contracts import ExportJob
 from converter.divergence.comparison import Side
 from converter.divergence.computation import Computation
 from converter.errors import UnsupportedError
-from converter.hub import Hub, Run, TensorSpec
-from converter.step import ExportJob
+from converter.hub.hub import Hub, Run, TensorSpec
 
 __all__ = ["open_sides"]
 
@@ -56,7 +56,7 @@ def _open_target(hub: Hub, job: ExportJob, path: Path) -> _Target:
         return _Target(OnnxComputation(path, inputs, outputs), hub.reference(), [None] * len(outputs))
     if extension == ".tflite":
         from converter.divergence.tflite_model import TFLiteComputation
-        from converter.tflite_check import runs_for
+        from converter.verification.tflite import runs_for
 
         file = TFLiteComputation(path, inputs, outputs, _orders(hub.inputs, hub, job))
         return _Target(file, runs_for(file.specs, hub.reference()), _orders(hub.outputs, hub, job))
@@ -66,7 +66,7 @@ def _open_target(hub: Hub, job: ExportJob, path: Path) -> _Target:
 def _orders(specs: Sequence[TensorSpec], hub: Hub, job: ExportJob) -> list[tuple[int, ...]]:
     """The axes of a file's inputs or outputs: TensorFlow Lite files of PyTorch models are channels-last."""
     if hub.framework == "pytorch" and job.input_layout == "nhwc":
-        from converter.torch.file_layout import channels_last_order as order
+        from converter.torch.program.file_layout import channels_last_order as order
     else:
 
         def order(rank: int) -> tuple[int, ...]:

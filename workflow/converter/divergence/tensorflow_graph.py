@@ -9,8 +9,8 @@ import numpy as np
 
 from converter.divergence.computation import Computation, Operator
 from converter.divergence.control_flow import in_order, inside, read_by_loops
-from converter.hub import Hub
-from converter.tf.run_hub import open_session
+from converter.hub.hub import Hub
+from converter.tf.runtime.run_hub import open_session
 
 __all__ = ["TensorFlowComputation", "layer_names"]
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from converter.divergence.computation import Computation, Operator
-from converter.hub import TensorSpec
-from converter.runtimes import TFLiteModel
-from converter.tflite_file import is_constant, operator_name, read
+from converter.hub.hub import TensorSpec
+from converter.tflite.flatbuffer import is_constant, operator_name, read
+from converter.verification.runtimes import TFLiteModel
 
 __all__ = ["TFLiteComputation"]
 

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from converter.divergence.computation import Computation, Operator
-from converter.hub import Hub
-from converter.torch.flat import to_arrays, to_tensors
-from converter.torch.hub_program import read_program
+from converter.hub.hub import Hub
+from converter.torch.program.flat import to_arrays, to_tensors
+from converter.torch.program.hub_program import read_program
 
 __all__ = ["ProgramComputation", "source_line"]
 

@@ -9,10 +9,10 @@ import torch
 from torch.utils._pytree import tree_leaves
 
 from converter.divergence.computation import Computation, Operator
-from converter.hub import Hub
-from converter.torch.flat import flat_outputs, to_arrays, to_tensors
-from converter.torch.hub_program import read_script
-from converter.torch.script_graph import ScriptGraphModule, location
+from converter.hub.hub import Hub
+from converter.torch.program.flat import flat_outputs, to_arrays, to_tensors
+from converter.torch.program.hub_program import read_script
+from converter.torch.program.script_graph import ScriptGraphModule, location
 
 __all__ = ["ScriptComputation"]
 

@@ -13,14 +13,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from converter import failures
 from converter.evidence.bounds import below
 from converter.evidence.probe import SAMPLED, NoEvidence, Probe
 from converter.evidence.samples import draw_of, more_inputs, rows_for_tables
 from converter.evidence.tally import Tally
 from converter.evidence.weakest import Allowed, perturbed, weakest
-from converter.hub import Hub, Run
-from converter.verify import Tolerance
+from converter.hub.hub import Hub, Run
+from converter.run_state import failures
+from converter.verification.verify import Tolerance
 
 __all__ = ["assess"]
 

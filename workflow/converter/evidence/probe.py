@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
-from converter.hub import Run
+from converter.hub.hub import Run
 
 __all__ = ["SAMPLED", "NoEvidence", "Observation", "Probe", "projection", "sample"]
 

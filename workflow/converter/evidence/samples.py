@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from converter.hub import Run, TensorSpec
-from converter.samples import make_inputs
+from converter.hub.hub import Run, TensorSpec
+from converter.hub.samples import make_inputs
 
 __all__ = ["draw_of", "more_inputs", "rows_for_tables"]
 
@@ -29,7 +29,7 @@ def more_inputs(
 
     An input with a vocabulary takes its numbers in turn, in a seeded order, behind those of `start` earlier rows: random
     draws would need several times as many to meet them all. Every other run, the first too, has no negative numbers, as
-    images have none: that moves activations which signed noise leaves at rest. draw: as in converter.samples.
+    images have none: that moves activations which signed noise leaves at rest. draw: as in converter.hub.samples.
     """
     specs = [replace(spec, shape=array.shape) for spec, array in zip(inputs, like.inputs, strict=True)]
     if rows is not None:
@@ -48,7 +48,7 @@ def more_inputs(
 
 
 def draw_of(inputs: Sequence[TensorSpec], runs: Sequence[Run], vocabulary: Mapping[str, int]) -> str:
-    """How the ordinary values of a reference were drawn (converter.samples), by what they are."""
+    """How the ordinary values of a reference were drawn (converter.hub.samples), by what they are."""
     floats, integers = [], []
     for position, spec in enumerate(inputs):
         values = [run.inputs[position] for run in runs if run.inputs[position].size]

@@ -16,7 +16,7 @@ from tensorflow.python.framework import op_def_registry
 
 from converter.evidence.tf_graph import NORMALIZATIONS, has_gradient, output_types
 from converter.evidence.tf_weights import plain_name
-from converter.tf.graph import GraphDef, NodeDef, node_name, topological
+from converter.tf.graph.graph import GraphDef, NodeDef, node_name, topological
 
 __all__ = ["EagerGraph", "is_plain"]
 

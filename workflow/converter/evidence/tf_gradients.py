@@ -15,8 +15,8 @@ from converter.evidence.probe import SAMPLED, NoEvidence, Observation, Probe, pr
 from converter.evidence.tf_eager import EagerGraph, is_plain
 from converter.evidence.tf_session import SessionProbe
 from converter.evidence.tf_weights import ACTIVATIONS, START, VALUE, GraphWeights, multiplications
-from converter.hub import Run, TensorSpec
-from converter.tf.graph import GraphDef, NodeDef
+from converter.hub.hub import Run, TensorSpec
+from converter.tf.graph.graph import GraphDef, NodeDef
 
 __all__ = ["TapeProbe", "tensorflow_probe"]
 

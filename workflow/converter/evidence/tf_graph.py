@@ -9,7 +9,7 @@ import tensorflow as tf
 from tensorflow.core.framework import attr_value_pb2
 from tensorflow.python.framework import op_def_registry, ops
 
-from converter.tf.graph import GraphDef, NodeDef, canonical, node_name, split_tensor, tensor_name, unique_name
+from converter.tf.graph.graph import GraphDef, NodeDef, canonical, node_name, split_tensor, tensor_name, unique_name
 
 __all__ = [
     "NORMALIZATIONS",

@@ -11,8 +11,8 @@ import tensorflow as tf
 from converter.evidence.probe import NoEvidence, Observation, projection, sample
 from converter.evidence.tf_graph import cut_opaque, differentiable_normalization, opaque_nodes
 from converter.evidence.tf_weights import ACTIVATIONS, START, VALUE, GraphWeights, multiplications
-from converter.hub import Run, TensorSpec
-from converter.tf.graph import GraphDef, node_name
+from converter.hub.hub import Run, TensorSpec
+from converter.tf.graph.graph import GraphDef, node_name
 
 __all__ = ["SessionProbe"]
 

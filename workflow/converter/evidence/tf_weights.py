@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from converter.tf.graph import GraphDef, NodeDef, canonical, node_name, split_tensor
-from converter.weights import Weights
+from converter.hub.weights import Weights
+from converter.tf.graph.graph import GraphDef, NodeDef, canonical, node_name, split_tensor
 
 __all__ = ["ACTIVATIONS", "START", "VALUE", "GraphWeights", "multiplications", "plain_name"]
 

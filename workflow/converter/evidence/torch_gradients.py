@@ -12,8 +12,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from converter.evidence.probe import NoEvidence, Observation, projection, sample
-from converter.hub import Run
-from converter.torch.flat import flat_outputs, to_arrays, to_tensors
+from converter.hub.hub import Run
+from converter.torch.program.flat import flat_outputs, to_arrays, to_tensors
 
 __all__ = ["TorchProbe"]
 

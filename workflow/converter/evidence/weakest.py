@@ -11,7 +11,7 @@ import numpy as np
 
 from converter.evidence.probe import Probe
 from converter.evidence.tally import Tally
-from converter.hub import Run
+from converter.hub.hub import Run
 
 __all__ = ["Allowed", "perturbed", "weakest"]
 

@@ -6,11 +6,11 @@ import platform
 from collections.abc import Sequence
 from pathlib import Path
 
-from converter.hub import Hub
+from converter.hub.hub import Hub
 from converter.pages.figures import COLORS, new_figure, svg
 from converter.pages.page import Figure, Section, Table, render
-from converter.quantized_comparison import Variant
-from converter.report import size_text
+from converter.publishing.report import size_text
+from converter.quantization.compare import Variant
 
 __all__ = ["quantization_page"]
 

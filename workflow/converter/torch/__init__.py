@@ -1,5 +1,5 @@
 """The PyTorch side: loading, tracing, and the exporters to ONNX and TensorFlow Lite."""
 
-from converter.torch.generated_code import lock
+from converter.torch.trust.generated_code import lock
 
 lock()

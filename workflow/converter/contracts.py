@@ -1,0 +1,97 @@
+"""What steps are asked for, and what they answer: the contracts between the runner of steps and importers and exporters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from converter.hub.hub import TensorSpec
+from converter.planning.parameters import InputShape, parse_input_shape
+from converter.verification.verify import Tolerance, Verification
+
+__all__ = ["ExportJob", "ExportResult", "ImportSpec", "export_job", "import_spec"]
+
+
+@dataclass(frozen=True)
+class ImportSpec:
+    """What an import step is asked for, in canonical form (see planning/parameters.py)."""
+
+    source: Path
+    format: str
+    input_nodes: list[str] = field(default_factory=list)
+    output_nodes: list[str] = field(default_factory=list)
+    input_shape: list[InputShape] | None = None
+    constants: dict = field(default_factory=dict)
+    network_script: Path | None = None
+    network_name: str | None = None
+    network_args: dict | list | None = None
+    state_dict_key: str | None = None
+    savedmodel_tag: list[str] = field(default_factory=lambda: ["serve"])
+    savedmodel_signature: str = "serving_default"
+    toolchain: str = "default"
+    trusted: bool = False
+    samples: int = 4
+    reference_inputs: Path | None = None
+
+
+@dataclass(frozen=True)
+class ExportJob:
+    """What an export step is asked for. `onnx_opset` None: not set by the user, the default 10 may be raised.
+
+    `reference_inputs`: the file of `verify.inputs`, on which the hub's reference was made, if there is one.
+    """
+
+    target: str
+    onnx_opset: int | None = None
+    frozen: bool = True
+    quantization: dict = field(default_factory=dict)
+    input_layout: str = "nhwc"
+    backend: str = "default"
+    tolerance: Tolerance = field(default_factory=Tolerance)
+    reference_inputs: Path | None = None
+
+
+@dataclass
+class ExportResult:
+    """What an export step made of the staged file. `route`: the names of its own steps; `inputs`, `outputs`: the file's.
+
+    decisions: as in Hub. first_divergence: where an inaccurate file leaves the source's computation, None if not known.
+    """
+
+    route: list[str]
+    inputs: list[TensorSpec]
+    outputs: list[TensorSpec]
+    verification: Verification | None
+    unverified_reason: str | None = None
+    opset: int | None = None
+    opset_reason: str | None = None
+    notes: list[str] = field(default_factory=list)
+    decisions: list[str] = field(default_factory=list)
+    first_divergence: dict | None = None
+    metadata: dict = field(default_factory=dict)
+
+
+def import_spec(source: Path, format: str, parameters: dict) -> ImportSpec:
+    """The spec of canonical import parameters (see planning/parameters.py)."""
+    verify = parameters.get("verify", {})
+    values = {name: value for name, value in parameters.items() if name != "verify"}
+    if "input_shape" in values:
+        values["input_shape"] = parse_input_shape(values["input_shape"])
+    if "network_script" in values:
+        values["network_script"] = Path(values["network_script"])
+    reference = verify.get("inputs")
+    return ImportSpec(
+        source,
+        format,
+        **values,
+        samples=verify.get("samples", 4),
+        reference_inputs=Path(reference) if reference else None,
+    )
+
+
+def export_job(target: str, parameters: dict) -> ExportJob:
+    verify = parameters.get("verify", {})
+    values = {name: value for name, value in parameters.items() if name != "verify"}
+    tolerance = Tolerance(**{key: verify[key] for key in ("rtol", "atol") if key in verify})
+    reference = verify.get("inputs")
+    return ExportJob(target, **values, tolerance=tolerance, reference_inputs=Path(reference) if reference else None)

@@ -1,0 +1,1 @@
+"""What importers of all frameworks share: the user's own scripts."""

@@ -1,0 +1,1 @@
+"""Sources and exporters that run in an isolated environment of their time."""

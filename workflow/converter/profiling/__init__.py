@@ -1,0 +1,1 @@
+"""How fast a converted file runs, and where the time goes."""

@@ -1,0 +1,1 @@
+"""Float files made smaller, and what that costs."""

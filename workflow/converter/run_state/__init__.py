@@ -1,0 +1,1 @@
+"""What outlives one process of a run: its lock, and the sentences of what failed."""

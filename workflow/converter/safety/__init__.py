@@ -1,0 +1,1 @@
+"""What keeps a stranger's file from doing harm, for all frameworks."""

@@ -1,0 +1,1 @@
+"""TensorFlow graphs, and what is rewritten in them before any export."""

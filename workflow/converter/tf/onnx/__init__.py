@@ -1,0 +1,1 @@
+"""TensorFlow graphs to ONNX, around tf2onnx."""

@@ -1,0 +1,1 @@
+"""TensorFlow graphs to .pb files."""

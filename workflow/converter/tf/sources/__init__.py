@@ -1,0 +1,1 @@
+"""Keras files, SavedModels, checkpoints and frozen graphs, read into a hub."""

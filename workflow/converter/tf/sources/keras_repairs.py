@@ -1,0 +1,132 @@
+"""Defects of Keras that keep a sound model from being traced, or make it slow to open, repaired while a model is open."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.python.framework import constant_op, ops
+from tensorflow.python.ops import resource_variable_ops
+
+__all__ = ["no_initial_weights", "repaired", "uncopied_weights"]
+
+_RANDOM = ("RandomNormal", "TruncatedNormal", "RandomUniform", "VarianceScaling", "Orthogonal")
+_LARGE = 1 << 20
+
+
+@contextmanager
+def no_initial_weights(keras: ModuleType) -> Iterator[None]:
+    """Inside, memory for weights is set aside and left as it is: those of a file replace them all (keras_filled.py looks),
+    and drawing random ones for VGG16 first takes 1.6 CPU s and three times its size in memory, zeros half a second and
+    its size. What is drawn for anything but a variable is drawn.
+    """
+    creating = [0]
+    create = resource_variable_ops.ResourceVariable.__init__
+
+    def creation(self, *args, **kwargs):
+        creating[0] += 1
+        try:
+            create(self, *args, **kwargs)
+        finally:
+            creating[0] -= 1
+
+    def without_values(call):
+        @functools.wraps(call)
+        def empty(self, shape, dtype=None, **kwargs):
+            if not creating[0]:
+                return call(self, shape, dtype, **kwargs)
+            dims = tf.constant(tuple(shape), tf.int32)  # with its dtype: an empty tuple would be float
+            return tf.raw_ops.Empty(shape=dims, dtype=dtype or keras.backend.floatx(), init=False)
+
+        return empty
+
+    classes = [getattr(keras.initializers, name) for name in _RANDOM]
+    calls = [vars(kind)["__call__"] for kind in classes]
+    resource_variable_ops.ResourceVariable.__init__ = creation
+    for kind, call in zip(classes, calls, strict=True):
+        kind.__call__ = without_values(call)
+    try:
+        yield
+    finally:
+        resource_variable_ops.ResourceVariable.__init__ = create
+        for kind, call in zip(classes, calls, strict=True):
+            kind.__call__ = call
+
+
+@contextmanager
+def uncopied_weights() -> Iterator[None]:
+    """Inside, an array that was read from a file is not copied on its way into a variable: 0.9 CPU s and 330 MB for VGG16.
+
+    TensorFlow (2.21) copies arrays since their owner could change them afterwards. Keras gives them away; code of a
+    user's own need not.
+    """
+    create = constant_op.convert_to_eager_tensor
+
+    def uncopied(value, ctx, dtype=None):
+        fits = isinstance(value, np.ndarray) and (dtype is None or tf.as_dtype(dtype) == value.dtype)
+        if fits and value.flags.owndata and value.nbytes > _LARGE:
+            ctx.ensure_initialized()
+            value = ops.EagerTensor(value, ctx.device_name, None)
+        return create(value, ctx, dtype)
+
+    constant_op.convert_to_eager_tensor = uncopied
+    try:
+        yield
+    finally:
+        constant_op.convert_to_eager_tensor = create
+
+
+@contextmanager
+def repaired(keras: ModuleType) -> Iterator[None]:
+    """Inside, this Keras can do what the functions below say."""
+    with _custom_activations() if keras.__name__ == "tf_keras" else _symbolic_sizes():
+        yield
+
+
+@contextmanager
+def _custom_activations() -> Iterator[None]:
+    """Since 2.13, Keras 2 writes a custom activation as {"class_name": "function", "config": its name} and, opening an
+    .h5, looks for a class named "function" (tf_keras 2.21). By its name alone, as older files have it, it is found.
+    """
+    from tf_keras.src import activations
+
+    deserialize = activations.deserialize
+
+    def by_name(name, *args, **kwargs):
+        if isinstance(name, dict) and name.get("class_name") == "function" and isinstance(name.get("config"), str):
+            name = name["config"]
+        return deserialize(name, *args, **kwargs)
+
+    activations.deserialize = by_name
+    try:
+        yield
+    finally:
+        activations.deserialize = deserialize
+
+
+@contextmanager
+def _symbolic_sizes() -> Iterator[None]:
+    """Keras 3.15 compares the size asked of `ops.image.resize` with zero in Python, which no graph can do.
+
+    So no UpSampling2D with interpolation can be traced for an unknown height or width, not by Keras's own export
+    either. With a symbolic size the check is left out.
+    """
+    from keras.src import backend
+    from keras.src.ops import image
+
+    checked = image.resize
+
+    def resize(images, size, *args, **kwargs):
+        if any(tf.is_symbolic_tensor(side) for side in size):
+            return backend.image.resize(images, tuple(size), *args, **kwargs)
+        return checked(images, size, *args, **kwargs)
+
+    image.resize = resize
+    try:
+        yield
+    finally:
+        image.resize = checked

@@ -1,0 +1,1 @@
+"""TensorFlow graphs to TensorFlow Lite."""

@@ -1,0 +1,1 @@
+"""TensorFlow files that would run a stranger's code."""

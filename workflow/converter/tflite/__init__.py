@@ -1,0 +1,1 @@
+"""TensorFlow Lite files as bytes: their tables, and what can be cut away."""

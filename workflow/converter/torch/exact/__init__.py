@@ -1,0 +1,1 @@
+"""Operators that exporters get wrong, replaced before any export."""

@@ -1,0 +1,22 @@
+"""Operators that come out wrong in some target, written as ones that do not, in a program that is to be exported."""
+
+from __future__ import annotations
+
+import torch
+
+from converter.torch.exact import adaptive_pooling, copies, division, integer_shifts, masked_attention, stable_functions
+from converter.torch.exact.rewriting import rewrite
+
+__all__ = ["exact_program"]
+
+
+def exact_program(program: torch.export.ExportedProgram, *, onnx: bool = False) -> torch.export.ExportedProgram:
+    """Edit the program in place, for ONNX or for Keras and TensorFlow Lite, and return it."""
+    rewrite(program, masked_attention.rules(program))
+    rewrite(program, integer_shifts.RULES)
+    rewrite(program, division.RULES)
+    if onnx:
+        rewrite(program, division.BY_FMOD | stable_functions.RULES | adaptive_pooling.RULES)
+    else:
+        rewrite(program, division.BY_REMAINDER | copies.RULES)
+    return program

@@ -1,0 +1,1 @@
+"""Libraries beside torch."""

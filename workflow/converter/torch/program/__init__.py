@@ -1,0 +1,1 @@
+"""Exported programs: their inputs, outputs, state and runs."""

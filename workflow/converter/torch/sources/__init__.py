@@ -1,0 +1,1 @@
+"""PyTorch files, read and traced into a hub."""

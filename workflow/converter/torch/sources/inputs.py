@@ -1,0 +1,223 @@
+"""What a model is called with: names from the forward signature, shapes and dtypes from input_shape or example inputs."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch.utils import _pytree as pytree
+
+from converter.errors import ParameterError, nearest
+from converter.hub.hub import TensorSpec
+from converter.torch.program.flat import Call, Slot, key_text, numpy_name
+from converter.torch.sources.dtypes import with_dtypes
+from converter.torch.sources.loading import Source
+
+if TYPE_CHECKING:
+    from converter.contracts import ImportSpec
+    from converter.running.step_runner import InputShape
+
+__all__ = ["Inputs", "find_inputs"]
+
+
+@dataclass
+class Inputs:
+    """specs: one per tensor, None for dimensions that may vary. `batch_asked`: the user asked for an unknown batch.
+
+    left_out: kinds of special values that the reference has no run of, with the reason (reference.make_reference).
+    """
+
+    call: Call
+    specs: list[TensorSpec]
+    batch_asked: bool = False
+    example: list[torch.Tensor] | None = None
+    left_out: dict[str, str] = field(default_factory=dict)
+
+
+def find_inputs(source: Source, spec: ImportSpec) -> Inputs:
+    """The model's inputs. Raises ParameterError when input_shape is missing or does not fit the forward signature.
+
+    A leading 1 that all shapes share counts as a batch that may vary, and so does -1; whether the model
+    allows it is found out later.
+    """
+    if source.kind == "program":
+        return _program_inputs(source, spec)
+    constants = dict(spec.constants)
+    parameters = _parameters(source)
+    unknown = [name for name in constants if name not in {parameter.name for parameter in parameters}]
+    if unknown:
+        known = ", ".join(parameter.name for parameter in parameters)
+        raise ParameterError(f"constants: forward of {source.name} has no argument {unknown[0]!r}; it has {known}")
+    if spec.input_shape is not None:
+        return _inputs_of_shapes(source, parameters, spec.input_shape, constants)
+    example = source.script.module.__dict__.get("example_inputs") if source.script is not None else None
+    if example is None:
+        names = ", ".join(parameter.name for parameter in parameters if parameter.name not in constants)
+        raise ParameterError(
+            f"input_shape is needed: {source.path} does not say how large the inputs of forward({names}) are; write "
+            'sizes such as "1,3,224,224", ";" between inputs, or define example_inputs() in network_script'
+        )
+    return _inputs_of_example(source, parameters, example() if callable(example) else example, constants)
+
+
+def _parameters(source: Source) -> list[inspect.Parameter]:
+    """Of forward, without self; a TorchScript module's come from its schema."""
+    if source.kind != "torchscript":
+        return list(inspect.signature(source.module.forward).parameters.values())
+    found = []
+    for argument in source.module.forward.schema.arguments[1:]:
+        default = argument.default_value if argument.has_default_value() else inspect.Parameter.empty
+        found.append(
+            inspect.Parameter(
+                argument.name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default, annotation=str(argument.type)
+            )
+        )
+    return found
+
+
+_VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+# Annotations of arguments that are no tensors, as written in Python and in TorchScript's schemas.
+_NOT_TENSORS = ("int", "float", "bool", "str", int, float, bool, str)
+
+
+def _inputs_of_shapes(
+    source: Source, parameters: list[inspect.Parameter], shapes: Sequence[InputShape], constants: dict
+) -> Inputs:
+    variadic = next((p for p in parameters if p.kind == inspect.Parameter.VAR_POSITIONAL), None)
+    named = [p for p in parameters if p.kind not in _VARIADIC]
+    tensors = [p for p in named if p.name not in constants]
+    scalars = [p for p in tensors if p.annotation in _NOT_TENSORS and p.default is inspect.Parameter.empty]
+    if scalars:
+        kind = scalars[0].annotation if isinstance(scalars[0].annotation, str) else scalars[0].annotation.__name__
+        raise ParameterError(
+            f"argument {scalars[0].name!r} of forward of {source.name} is of type {kind}, not a tensor: "
+            f'write its value as constants: {{"{scalars[0].name}": ...}}'
+        )
+    required = [p.name for p in tensors if p.default is inspect.Parameter.empty]
+    if len(shapes) < len(required) or (len(shapes) > len(tensors) and variadic is None):
+        takes = ", ".join(p.name if p.default is inspect.Parameter.empty else f"{p.name}={p.default}" for p in tensors)
+        raise ParameterError(
+            f"input_shape gives {len(shapes)} input{'s' * (len(shapes) != 1)}, but forward of {source.name} takes ({takes}): "
+            'write one entry per input, ";" between them'
+        )
+    chosen = [p.name for p in tensors[: len(shapes)]]
+    chosen += [f"{variadic.name}_{index}" for index in range(len(shapes) - len(chosen))] if variadic else []
+    call = _bind(named, chosen, constants)
+    specs = [
+        TensorSpec(name, _unknown_batch(shape.dims, shapes), shape.dtype or "")
+        for name, shape in zip(chosen, shapes, strict=True)
+    ]
+    asked = all(shape.dims and shape.dims[0] is None for shape in shapes)
+    return Inputs(call, with_dtypes(source, call, specs, shapes), asked)
+
+
+def _unknown_batch(dims: tuple[int | None, ...], shapes: Sequence[InputShape]) -> tuple[int | None, ...]:
+    """Leading ones become unknown when every input has one."""
+    shared = all(shape.dims and shape.dims[0] in (1, None) for shape in shapes)
+    return (None, *dims[1:]) if shared else dims
+
+
+def _bind(named: list[inspect.Parameter], chosen: list[str], constants: Mapping) -> Call:
+    """Positional up to the first argument that is left at its default; by name behind it."""
+    args: list = []
+    kwargs: dict = {}
+    index = 0
+    gap = False
+    for parameter in named:
+        if parameter.name in constants:
+            value: object = constants[parameter.name]
+        elif parameter.name in chosen:
+            value, index = Slot(index), index + 1
+        else:
+            gap = True
+            continue
+        if gap or parameter.kind == inspect.Parameter.KEYWORD_ONLY:
+            kwargs[parameter.name] = value
+        else:
+            args.append(value)
+    args += [Slot(position) for position in range(index, len(chosen))]
+    return Call(tuple(args), kwargs)
+
+
+def _inputs_of_example(source: Source, parameters: list[inspect.Parameter], example: object, constants: dict) -> Inputs:
+    where = source.script.path if source.script else source.path
+    if isinstance(example, Mapping):
+        known = [p.name for p in parameters if p.kind not in _VARIADIC]
+        takes_any = any(p.kind == inspect.Parameter.VAR_KEYWORD for p in parameters)
+        wrong = [key for key in example if key not in known]
+        if wrong and not takes_any:
+            close = nearest(wrong[0], known) or known
+            raise ParameterError(
+                f"example_inputs in {where}: forward has no argument {wrong[0]!r}; it has {', '.join(close)}"
+            )
+        values: dict = dict(example)
+    else:
+        items = [example] if isinstance(example, torch.Tensor) else list(example)
+        positional = [p.name for p in parameters if p.kind not in _VARIADIC and p.name not in constants]
+        if any(p.kind == inspect.Parameter.VAR_POSITIONAL for p in parameters):
+            positional += [f"args_{index}" for index in range(len(positional), len(items))]
+        if len(items) > len(positional):
+            raise ParameterError(f"example_inputs in {where}: {len(items)} inputs, but forward takes {len(positional)}")
+        values = dict(zip(positional, items, strict=False))
+    tensors: list[torch.Tensor] = []
+    names: list[str] = []
+    trees = {}
+    for name, value in values.items():
+        leaves, tree = pytree.tree_flatten_with_path(value)
+        slots = []
+        for path, leaf in leaves:
+            if isinstance(leaf, np.ndarray):
+                leaf = torch.from_numpy(leaf)
+            if isinstance(leaf, torch.Tensor):
+                slots.append(Slot(len(tensors)))
+                tensors.append(leaf)
+                names.append("_".join([name, *map(key_text, path)]))
+            else:
+                slots.append(leaf)
+        trees[name] = pytree.tree_unflatten(slots, tree)
+    if not tensors:
+        raise ParameterError(f"example_inputs in {where} gives no tensors")
+    named = [p for p in parameters if p.kind not in _VARIADIC]
+    call = _bind(named, [], {**{k: v for k, v in trees.items() if k in {p.name for p in named}}, **constants})
+    extra = [tree for name, tree in trees.items() if name not in {p.name for p in named}]
+    call = Call((*call.args, *extra), call.kwargs) if not isinstance(example, Mapping) else call
+    if isinstance(example, Mapping):
+        call.kwargs.update({k: v for k, v in trees.items() if k not in {p.name for p in named}})
+    leading = {tensor.shape[0] if tensor.dim() else None for tensor in tensors}
+    shared = len(leading) == 1 and None not in leading
+    specs = [
+        TensorSpec(name, (None, *tensor.shape[1:]) if shared else tuple(tensor.shape), numpy_name(tensor.dtype))
+        for name, tensor in zip(names, tensors, strict=True)
+    ]
+    return Inputs(call, specs, False, tensors)
+
+
+def _program_inputs(source: Source, spec: ImportSpec) -> Inputs:
+    """Shapes, dtypes and structure as the program was exported; input_shape may only agree with them."""
+    program = source.program
+    names = list(program.graph_signature.user_inputs)
+    values = {node.name: node.meta.get("val") for node in program.graph.nodes if node.op == "placeholder"}
+    tensors = [name for name in names if isinstance(values.get(name), torch.Tensor)]
+    leaves: list[object] = [Slot(tensors.index(name)) if name in tensors else values.get(name, name) for name in names]
+    args, kwargs = pytree.tree_unflatten(leaves, program.call_spec.in_spec)
+    specs = [
+        TensorSpec(
+            name,
+            tuple(int(size) if isinstance(size, int) else None for size in values[name].shape),
+            numpy_name(values[name].dtype),
+        )
+        for name in tensors
+    ]
+    for given, own in zip(spec.input_shape or specs, specs, strict=False):
+        dims = given.dims if spec.input_shape else given.shape
+        fits = len(dims) == len(own.shape) and all(o is None or d == o for d, o in zip(dims, own.shape, strict=False))
+        if not fits or (spec.input_shape and len(spec.input_shape) != len(specs)):
+            shapes = "; ".join(f"{s.name} {['?' if d is None else d for d in s.shape]}" for s in specs)
+            raise ParameterError(
+                f"input_shape: {source.path} was exported for {shapes}; leave input_shape out, or export it anew"
+            )
+    return Inputs(Call(tuple(args), dict(kwargs)), specs)

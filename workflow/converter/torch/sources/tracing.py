@@ -1,0 +1,294 @@
+"""From a callable module to the hub's form: a torch.export program where possible, else TorchScript with its control flow.
+
+What comes out is run on the reference inputs, at more than one batch size and with different values, and on samples that
+the source is given after the trace, before it is believed: an exported program is silently specialised where Python code
+branches on a size or asks whether it is being exported (torch 2.13).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import logging
+import os
+import re
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from converter.errors import SourceError, UntrustedError
+from converter.hub.hub import Run, TensorSpec
+from converter.hub.informative import typical
+from converter.torch.program.eager_program import misdescribed
+from converter.torch.program.flat import Call, flat_outputs, to_arrays, to_tensors
+from converter.torch.program.kept_state import all_nodes, changed_attribute
+from converter.torch.program.script_graph import ScriptGraphModule, script_constants
+from converter.torch.sources.inputs import Inputs
+from converter.torch.sources.loading import Source
+from converter.torch.sources.variations import moved
+from converter.torch.trust.generated_code import refusals_raised
+from converter.verification.verify import Tolerance, verify
+
+__all__ = ["FlatModule", "TraceError", "export_program", "to_torchscript"]
+
+# The traced form is the same computation by the same library; only the order of additions may differ.
+_SAME = Tolerance(rtol=1e-5, atol=1e-6)
+
+
+class TraceError(Exception):
+    """Why a model could not be traced, as a clause that may follow a colon."""
+
+
+class FlatModule(torch.nn.Module):
+    """A module called with tensors by position only, and giving a tuple of tensors only."""
+
+    def __init__(self, module: torch.nn.Module, call: Call) -> None:
+        super().__init__()
+        self.model = module
+        self._call = call
+
+    def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return tuple(flat_outputs(self._call(self.model, tensors))[1])
+
+
+def export_program(
+    source: Source,
+    inputs: Inputs,
+    outputs: Sequence[TensorSpec],
+    runs: Sequence[Run],
+    fresh: Callable[[], list[Run]],
+    only_tensors: bool,
+) -> torch.export.ExportedProgram:
+    """The source as a program that takes the flat inputs by position and computes what `runs` hold.
+
+    `fresh`: runs the source on samples that are new, once the program is there. `only_tensors`: the model's result has no
+    other leaves. Unknown dimensions of `inputs.specs` stay unknown. Raises
+    TraceError where that cannot be.
+    """
+    try:
+        module = ScriptGraphModule(source.module) if source.kind == "torchscript" else source.module
+    except Exception as error:  # parts with the names of torch.nn.Module's own, and what forward changes
+        raise TraceError(reason(error)) from error
+    is_flat = inputs.call.plain and only_tensors
+    if source.kind == "program" and is_flat:
+        wrong = misdescribed(source.program, to_tensors(typical(runs)[-1].inputs))
+        if wrong is not None:
+            raise SourceError(
+                f"{source.path} is damaged: it says of {wrong} that it gives a tensor where it gives a number, or the other "
+                "way round; export the model again"
+            )
+        return source.program
+    target = module if is_flat else FlatModule(module, inputs.call)
+    example = _example(inputs.specs, runs)
+    dims = [{axis: torch.export.Dim.AUTO for axis, dim in enumerate(s.shape) if dim is None} for s in inputs.specs]
+    # The wrapper's forward(*tensors) is one argument to torch.export; a plain forward may leave others at their default.
+    shapes: object = (tuple(dims),) if _is_variadic(target) else tuple(dims)
+    # Code that asks whether it is being exported may compute something else then: the second time the answer is no.
+    problem: str | None = None
+    for told in (True, False):
+        try:
+            with quiet(), refusals_raised(), contextlib.nullcontext() if told else _unnoticed():
+                program = torch.export.export(target, example, dynamic_shapes=shapes, strict=False)
+        except UntrustedError:
+            raise
+        except Exception as error:  # torch.export raises whatever stands in its way
+            raise TraceError(problem or reason(error)) from error
+        _check_dimensions(program, inputs.specs)
+        found = _problem(program.module(check_guards=False), outputs, [*runs, *fresh()])
+        if found is None:
+            if not told:
+                source.notes.append(
+                    "its code computes something else while it is exported: what it computes elsewhere is kept"
+                )
+            return program
+        problem = problem or f"the exported program {found}: its code branches on a size, or on being exported"
+    raise TraceError(problem)
+
+
+@contextlib.contextmanager
+def _unnoticed() -> Iterator[None]:
+    """What torch offers models to ask whether they are being exported says no; torch.export itself does not ask these."""
+    names = ("is_exporting", "is_compiling")
+    functions = {name: getattr(torch.compiler, name) for name in names}
+    try:
+        for name in names:
+            setattr(torch.compiler, name, lambda: False)
+        yield
+    finally:
+        for name, function in functions.items():
+            setattr(torch.compiler, name, function)
+
+
+def _is_variadic(module: torch.nn.Module) -> bool:
+    return any(p.kind == p.VAR_POSITIONAL for p in inspect.signature(module.forward).parameters.values())
+
+
+def _example(specs: Sequence[TensorSpec], runs: Sequence[Run]) -> tuple[torch.Tensor, ...]:
+    """Inputs to trace with: the last typical run's, which has the largest batch; a size of 1 would become a constant."""
+    tensors = to_tensors(typical(runs)[-1].inputs)
+    for position, spec in enumerate(specs):
+        for axis, dim in enumerate(spec.shape):
+            if dim is None and tensors[position].shape[axis] == 1:
+                tensors[position] = tensors[position].repeat_interleave(2, axis)
+    return tuple(tensors)
+
+
+def _check_dimensions(program: torch.export.ExportedProgram, specs: Sequence[TensorSpec]) -> None:
+    """Dim.AUTO lets torch.export fix a dimension without a word."""
+    values = {node.name: node.meta.get("val") for node in program.graph.nodes if node.op == "placeholder"}
+    for spec, name in zip(specs, program.graph_signature.user_inputs, strict=True):
+        for axis, dim in enumerate(spec.shape):
+            size = values[name].shape[axis]
+            if dim is None and (isinstance(size, int) or size.node.expr.is_number):
+                raise TraceError(f"its code works for size {int(size)} of dimension {axis} of {spec.name} only")
+
+
+def _problem(module: torch.nn.Module, outputs: Sequence[TensorSpec], runs: Sequence[Run]) -> str | None:
+    """What is wrong with a traced form on the runs, None when it agrees."""
+
+    def run(arrays: list[np.ndarray]) -> list[np.ndarray]:
+        with torch.no_grad():
+            return to_arrays(flat_outputs(module(*to_tensors(arrays)))[1])
+
+    try:
+        verification = verify(outputs, runs, run, _SAME)
+    except Exception as error:  # a specialised program raises from within an operator
+        return f"fails on another batch or size ({reason(error)})"
+    return None if verification.passed else f"is wrong on another input ({verification.message})"
+
+
+def to_torchscript(
+    source: Source,
+    inputs: Inputs,
+    outputs: Sequence[TensorSpec],
+    runs: Sequence[Run],
+    fresh: Callable[[], list[Run]],
+) -> torch.jit.ScriptModule:
+    """TorchScript that keeps control flow: the source itself, or the module scripted. Raises TraceError.
+
+    A module that cannot be scripted is traced, unless the trace took a decision or a value that depends on data; so is one
+    whose script asks for types, which no exporter writes. `fresh` as in export_program.
+    """
+    if not inputs.call.plain:
+        raise TraceError("its arguments are not all tensors given by position")
+    if source.kind == "torchscript":
+        if (attribute := changed_attribute(source.module)) is not None:
+            raise TraceError(f"forward keeps state in the attribute {attribute}")
+        return source.module
+    if source.kind == "program":
+        raise TraceError("the program itself does not run")
+    failures = []
+    second_best: torch.jit.ScriptModule | None = None
+    for make in (_scripted, _traced):
+        try:
+            with quiet():
+                script = make(source.module, _example(inputs.specs, runs))
+        except Exception as error:  # the TorchScript compiler raises whatever its parts raise
+            failures.append(reason(error))
+            continue
+        problem = _problem(script, outputs, [*runs, *fresh()])
+        if problem is None and (attribute := changed_attribute(script)) is not None:
+            problem = f"keeps state in the attribute {attribute}"
+        if problem is None and make is _scripted and _asks_for_types(script):
+            second_best = script
+        elif problem is None:
+            return script
+        else:
+            failures.append(f"{make.__name__.strip('_')}, it {problem}")
+    if second_best is not None:
+        return second_best
+    raise TraceError("; ".join(failures))
+
+
+def _asks_for_types(script: torch.jit.ScriptModule) -> bool:
+    """Whether there is an isinstance in it, as in the functions of torch.nn.utils.rnn; a trace has the answer instead."""
+    return any(node.kind() == "prim::isinstance" for node in all_nodes(script.inlined_graph))
+
+
+def _scripted(module: torch.nn.Module, example: tuple[torch.Tensor, ...]) -> torch.jit.ScriptModule:
+    return torch.jit.script(module)
+
+
+def _traced(module: torch.nn.Module, example: tuple[torch.Tensor, ...]) -> torch.jit.ScriptModule:
+    """A trace, and the same again with other values: whatever constant differs was taken from the example."""
+    script = _trace_once(module, example)
+    other = to_tensors(moved(to_arrays(example), seed=1))
+    try:
+        with torch.no_grad():
+            module(*other)
+    except Exception:  # values that the model does not take: whether some were fixed is left to the runs
+        return script
+    if script_constants(_trace_once(module, tuple(other))) != script_constants(script):
+        raise TraceError("values of the example would be fixed in it")
+    return script
+
+
+# Recurrent layers decide on data only whether to raise (torch 2.13): sizes of packed sequences and of the state.
+_CHECKS_ONLY = (torch.nn.modules.rnn.__file__, torch.nn.utils.rnn.__file__)
+
+
+def _trace_once(module: torch.nn.Module, example: tuple[torch.Tensor, ...]) -> torch.jit.ScriptModule:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        script = torch.jit.trace(module, example, check_trace=False)
+    for warning in caught:
+        if issubclass(warning.category, torch.jit.TracerWarning) and "might cause the trace to be incorrect" in str(
+            warning.message
+        ):
+            if warning.filename in _CHECKS_ONLY:
+                continue
+            place = f"{warning.filename.rsplit('/', 1)[-1]}, line {warning.lineno}"
+            raise TraceError(f"a decision that depends on the data would be fixed ({place})")
+    return script
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """torch.export prints whole graphs to stderr before it raises; what matters of them is in our sentence."""
+    loggers = [logging.getLogger(name) for name in ("torch", "torch.fx", "torch._dynamo", "torch.export", "torch.onnx")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), open(os.devnull, "w") as nowhere:
+            warnings.simplefilter("ignore")
+            with contextlib.redirect_stderr(nowhere), contextlib.redirect_stdout(nowhere):
+                yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def reason(error: BaseException) -> str:
+    """One clause: what was raised, in its first telling line, and the line of the user's code it was raised for."""
+    text = str(error)
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    first = lines[0] if lines else type(error).__name__
+    if first == "in user code:":  # TensorFlow puts the stack first
+        raised = re.search(r"^\s*(\w*(?:Error|Exception): .+)$", text, re.MULTILINE)
+        first = raised[1] if raised else type(error).__name__
+    if "data-dependent" in first:
+        first = "control flow depends on the data"
+    places = [
+        (file, line, function)
+        for file, line, function in re.findall(r'File "([^"]+)", line (\d+), in (\S+)', text)
+        if "/site-packages/" not in file and not file.startswith(("<", _OWN_CODE))
+    ]
+    if places and "line " not in first:
+        file, line, function = places[-1]
+        code = _code_of(text, file, line)
+        first += f" in {function} ({file.rsplit('/', 1)[-1]}, line {line}{code})"
+    return first[:400].rstrip(".:")
+
+
+# Frames of this package say nothing of the user's model.
+_OWN_CODE = str(Path(__file__).resolve().parents[2])
+
+
+def _code_of(text: str, file: str, line: str) -> str:
+    """The source line that follows a frame in a printed stack."""
+    match = re.search(re.escape(f'File "{file}", line {line}') + r", in \S+\n\s*(\S.*)", text)
+    return f": {match[1].strip()[:80]}" if match and not match[1].startswith("File ") else ""

@@ -1,0 +1,1 @@
+"""PyTorch files that would run a stranger's code."""
