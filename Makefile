@@ -34,6 +34,7 @@ $(VENV)/.all: $(VENV)/.core requirements-torch.txt requirements-vision.txt requi
 lint: $(VENV)/.all
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell
 	$(BIN)/snakefmt --check Snakefile rules
 	$(BIN)/snakemake --lint
 

@@ -1,11 +1,8 @@
-"""What the README promises, with models of real size: minutes and gigabytes, so `make test-all` only."""
+"""What the README promises, with models of real size: two of keras.applications, from recipes, to two formats each."""
 
 from __future__ import annotations
 
-import pytest
 from conftest import Project
-
-pytestmark = pytest.mark.slow
 
 
 def test_applications_from_recipes(project: Project) -> None:

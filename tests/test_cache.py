@@ -24,7 +24,6 @@ def inspect(folder: Path, source: str, name: str, model: dict | None = None) -> 
     return any(logs), project.report(f"{name}.inspect")
 
 
-@pytest.mark.slow
 def test_models_share_an_entry_only_if_all_agrees(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     cache = tmp_path / "cache"
     cache.mkdir()

@@ -62,7 +62,6 @@ def convert(folder: Path, sources: Path, names: list[str], cores: int) -> dict[s
     return fingerprint(folder)
 
 
-@pytest.mark.slow
 def test_everything_twice(sources: Path, tmp_path: Path) -> None:
     names = [f"converted/{model}.{suffix}" for model, suffixes in _SUFFIXES.items() for suffix in suffixes]
     first = convert(tmp_path / "one", sources, names, cores=1)

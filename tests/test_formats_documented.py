@@ -52,7 +52,7 @@ def test_tables_of_sources(path, first):
 
 def test_table_of_import_parameters():
     documented = {cells[0].strip("`"): cells[1] for cells in rows(ROOT / "docs" / "parameters.md", "parameter")}
-    everywhere = set.intersection(*(import_parameters_of(name) for name in formats.sources()))
+    everywhere = frozenset.intersection(*(import_parameters_of(name) for name in formats.sources()))
     table = (ROOT / "docs" / "parameters.md").read_text()
     for name in IMPORT_PARAMETERS:
         assert f"`{name}`" in table, name

@@ -2,7 +2,9 @@
 
 import os
 
-__all__ = ["convert"]
+from converter.version import __version__
+
+__all__ = ["__version__", "convert"]
 
 # onnxruntime (1.32) reports its use to its maker, and keeps a file in the temporary directory for that, from its import on.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

@@ -12,12 +12,15 @@ from converter.errors import ConverterError
 from converter.escape import json_text, printable
 from converter.planning.parameters import IMPORT_PARAMETERS, PARAMETERS, normalize
 from converter.verification.verify import Tolerance
+from converter.version import __version__
 
 _FLAGS = [name for name in IMPORT_PARAMETERS if name != "verify"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status: 0 if both files compute the same."""
     parser = argparse.ArgumentParser(prog="python -m converter", description=__doc__, allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"converter {__version__}")
     commands = parser.add_subparsers(required=True)
     command = commands.add_parser(
         "check",

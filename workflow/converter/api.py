@@ -12,7 +12,9 @@ from converter.planning.planner import Planner
 __all__ = ["convert"]
 
 
-def convert(source: str | os.PathLike, target: str | os.PathLike, *, cores: int | None = None, **parameters) -> dict:
+def convert(
+    source: str | os.PathLike, target: str | os.PathLike, *, cores: int | None = None, **parameters: object
+) -> dict:
     """Make `target` from `source` in the working directory, with any parameter of a job, and return its report.
 
     What is already made and still right is not made again. Raises the ConverterError that says what to change:

@@ -90,6 +90,7 @@ def import_spec(source: Path, format: str, parameters: dict) -> ImportSpec:
 
 
 def export_job(target: str, parameters: dict) -> ExportJob:
+    """The job of canonical export parameters (see planning/parameters.py)."""
     verify = parameters.get("verify", {})
     values = {name: value for name, value in parameters.items() if name != "verify"}
     tolerance = Tolerance(**{key: verify[key] for key in ("rtol", "atol") if key in verify})

@@ -51,6 +51,7 @@ class Row:
 
     @property
     def succeeded(self) -> bool:
+        """Whether it was made, or left out as asked."""
         return self.reason is None
 
 
@@ -64,6 +65,7 @@ class Outcome:
 
     @property
     def succeeded(self) -> bool:
+        """Whether the run came to its end, and every job was made or left out as asked."""
         return self.problem is None and not self.interrupted and all(row.succeeded for row in self.rows)
 
 

@@ -39,9 +39,11 @@ class Side:
         self.sketches = {name: self.sketches[name] for name in self.names if name in self.sketches}
 
     def values(self, names: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:
+        """The tensors of these names on the current sample, as `Computation.values` gives them."""
         return self.computation.values(self._arrays, names)
 
     def operator_of(self, name: str) -> str | None:
+        """The kind of the operator that makes this tensor, such as "Conv2D"; None for inputs and weights."""
         return self.maker[name].kind if name in self.maker else None
 
 

@@ -27,6 +27,7 @@ class Operator:
     sizes_only: bool = False
 
     def described(self) -> dict:
+        """The keys of a report's `first_divergence` that say where: operator, layer, source_line."""
         return {"operator": self.kind, "layer": self.layer, "source_line": self.source_line}
 
 

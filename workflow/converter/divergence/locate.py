@@ -91,6 +91,7 @@ def doubtful_tensors(comparison: Comparison) -> tuple[list[str], list[str]]:
 
 
 def is_moving(operator: Operator) -> bool:
+    """Whether the operator only moves values (transposes, reshapes, padding), without computing any."""
     return _word(operator) in _MOVING
 
 
@@ -99,7 +100,7 @@ def _passes_on(operator: Operator) -> bool:
 
 
 def _word(operator: Operator) -> str:
-    """ "conv2d" of "aten.conv2d" and "Conv2D" """
+    """The bare operator: "conv2d" of "aten.conv2d" and "Conv2D"."""
     return operator.kind.rpartition(".")[2].lower()
 
 

@@ -54,6 +54,7 @@ class OnnxComputation(Computation):
         self._types = {value.name: value.type for value in self._session.get_outputs()}
 
     def values(self, arrays: Sequence[np.ndarray], names: Collection[str]) -> Iterator[tuple[str, np.ndarray]]:
+        """See `Computation.values`; fetched from onnxruntime some tensors at a time."""
         feeds = {name: array for name, array in zip(self.inputs, arrays, strict=True) if name in self._fed}
         yield from ((name, feeds[name]) for name in names if name in feeds)
         wanted = [name for name in names if self._types.get(name, "").startswith("tensor(")]

@@ -35,6 +35,7 @@ class Arrangement:
 
     @property
     def is_plain(self) -> bool:
+        """Whether the axes are in their own order, so that nothing was transposed."""
         return self.order == tuple(sorted(self.order))
 
 

@@ -53,6 +53,7 @@ class TensorFlowComputation(Computation):
         }
 
     def values(self, arrays: Sequence[np.ndarray], names: Collection[str]) -> Iterator[tuple[str, np.ndarray]]:
+        """See `Computation.values`; fetched from TensorFlow some tensors at a time."""
         feeds = dict(zip(self.inputs, arrays, strict=True))
         wanted = [name for name in names if name in self._numeric]
         for start in range(0, len(wanted), _AT_ONCE):

@@ -50,6 +50,7 @@ class TFLiteComputation(Computation):
             self.operators.append(Operator(kind, tuple(used), tuple(made), sizes_only=kind in _SIZES))
 
     def values(self, arrays: Sequence[np.ndarray], names: Collection[str]) -> Iterator[tuple[str, np.ndarray]]:
+        """See `Computation.values`; inputs are brought into the file's order, layout and dtypes first."""
         arranged = [
             np.ascontiguousarray(array.transpose(order)).astype(spec.dtype)
             for array, order, spec in zip(arrays, self._orders, self.specs, strict=True)

@@ -47,6 +47,7 @@ class ProgramComputation(Computation):
                     latest[written] = node.name
 
     def values(self, arrays: Sequence[np.ndarray], names: Collection[str]) -> Iterator[tuple[str, np.ndarray]]:
+        """See `Computation.values`; the program is run node by node."""
         interpreter, wanted = self._interpreter, set(names)
         interpreter.env = {}
         interpreter.args_iter = iter(interpreter.graph.process_inputs(*to_tensors(arrays)))
@@ -63,7 +64,7 @@ class ProgramComputation(Computation):
 
 
 def _kind(node: torch.fx.Node) -> str:
-    """ "aten.conv2d" """
+    """The name of the operator that the node calls, such as "aten.conv2d"."""
     if isinstance(node.target, torch._ops.OpOverload):
         return node.target._schema.name.replace("::", ".")
     return getattr(node.target, "__name__", str(node.target))

@@ -33,6 +33,7 @@ class ScriptComputation(Computation):
         self.operators, self.outputs = self._module.record(self.inputs, to_tensors(arrays), lambda name, value: None)
 
     def values(self, arrays: Sequence[np.ndarray], names: Collection[str]) -> Iterator[tuple[str, np.ndarray]]:
+        """See `Computation.values`; the script is run again for some tensors at a time."""
         yield from ((name, array) for name, array in zip(self.inputs, arrays, strict=True) if name in set(names))
         wanted = [name for name in names if name not in self.inputs]
         for start in range(0, len(wanted), _AT_ONCE):

@@ -30,6 +30,7 @@ class Tally:
         self._ranges: dict[str, tuple[str, np.ndarray, np.ndarray]] = {}
 
     def add(self, seen: Observation) -> None:
+        """Count what one more run showed."""
         for name, (gradient, values) in seen.gradients.items():
             self._add_gradient(name, gradient.astype(np.float32), np.asarray(values, np.float32))
         for name, rows in seen.rows.items():

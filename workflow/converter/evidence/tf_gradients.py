@@ -77,6 +77,7 @@ class TapeProbe:
             self._values = {f"{name}:0": _uncopied(array) for name, array in arrays.items()}
 
     def observe(self, run: Run, scales: Sequence[float], seed: int) -> Observation:
+        """See `Probe.observe`."""
         seen = Observation(start=START * len(self._graph))
         kept = {*self._starts, *(tensor for tensors in self._lookups.values() for tensor in tensors)}
         with context.eager_mode():
@@ -137,6 +138,7 @@ class TapeProbe:
         return {**self._values, **fed}
 
     def outputs(self, inputs: Sequence[np.ndarray], changed: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        """See `Probe.outputs`."""
         with context.eager_mode():
             feeds = self._feeds(inputs) | {f"{name}:0": tf.constant(array) for name, array in changed.items()}
             values = self._graph.run(feeds, self._outputs)

@@ -156,6 +156,7 @@ class SessionProbe:
                     self._ranges[node.name] = (ACTIVATIONS[node.op], low, tf.reduce_max(tensor, axes))
 
     def observe(self, run: Run, scales: Sequence[float], seed: int) -> Observation:
+        """See `Probe.observe`."""
         feeds = self._feeds(run.inputs)
         if self._cuts or any(position is None for _, position in self._starts_at):
             inner = [tensor for tensor, position in self._starts_at if position is None]
@@ -231,6 +232,7 @@ class SessionProbe:
         return {**self._values, **fed}
 
     def outputs(self, inputs: Sequence[np.ndarray], changed: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        """See `Probe.outputs`."""
         feeds = self._feeds(inputs) | {f"{name}:0": value for name, value in changed.items()}
         if self._cuts:
             values = self._first_run([tensor for tensor, _ in self._cuts], [], feeds)

@@ -61,6 +61,7 @@ class TorchProbe:
             self.limits.append("the sides of TorchScript's branches are not seen")
 
     def observe(self, run: Run, scales: Sequence[float], seed: int) -> Observation:
+        """See `Probe.observe`."""
         watch = _Watch({tensor.data_ptr(): name for name, tensor in self._tensors.items()}, self._inner)
         gradients: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         with self._differentiable(gradients):
@@ -122,6 +123,7 @@ class TorchProbe:
                 tensor.requires_grad_(before[name])
 
     def outputs(self, inputs: Sequence[np.ndarray], changed: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        """See `Probe.outputs`; weights are changed in place and put back."""
         kept = {name: self._tensors[name].detach().clone() for name in changed}
         with torch.no_grad():
             try:

@@ -28,7 +28,7 @@ Declaration = Framework | SourceFormat | TargetFormat
 # The order is that of tables and of messages.
 _OWN: tuple[Declaration, ...] = (
     *(TENSORFLOW, PYTORCH),
-    *(checkpoint.CHECKPOINT, keras.KERAS, protobuf.PROTOBUF, pytorch.PYTORCH, savedmodel.SAVEDMODEL),
+    *(keras.KERAS, savedmodel.SAVEDMODEL, checkpoint.CHECKPOINT, protobuf.PROTOBUF, pytorch.PYTORCH),
     *(onnx.ONNX, tflite.TFLITE, protobuf_target.PROTOBUF, keras_target.KERAS),
 )
 

@@ -35,6 +35,7 @@ class TensorSpec:
 
     @classmethod
     def from_json(cls, entry: dict) -> TensorSpec:
+        """The entry of hub.json, as `asdict` wrote it."""
         shape = entry["shape"]
         return cls(
             entry["name"],
@@ -45,6 +46,7 @@ class TensorSpec:
         )
 
     def to_report(self) -> dict:
+        """The entry of a report: name, shape and dtype, without what only the hub's graph knows."""
         return {"name": self.name, "shape": None if self.shape is None else list(self.shape), "dtype": self.dtype}
 
 
@@ -97,6 +99,7 @@ class Hub:
 
     @classmethod
     def read(cls, path: Path) -> Hub:
+        """The hub in the directory `path`; raises FileNotFoundError if no import step has written one."""
         path = Path(path)
         stored = json.loads((path / "hub.json").read_text(encoding="utf-8"))
         for key in ("inputs", "outputs"):
@@ -107,6 +110,7 @@ class Hub:
         return cls(path=path, **stored)
 
     def write(self) -> None:
+        """Write hub.json; raises TypeError for a value that JSON has no form for."""
         stored = asdict(self)
         del stored["path"]
         # Halves of characters, which names may have, stand in it as JSON's own escapes.
@@ -115,12 +119,15 @@ class Hub:
 
     @property
     def graph_path(self) -> Path:
+        """The inference graph (a serialized GraphDef) of a TensorFlow source."""
         return self.path / "graph.pb"
 
     def weights(self) -> Weights:
+        """The weights of a TensorFlow source by node name, memory-mapped."""
         return Weights(self.path / "weights.safetensors")
 
     def write_reference(self, runs: list[Run]) -> None:
+        """Write reference.npz: the runs with all arrays as numpy stores them, bfloat16 as float32, strings as bytes."""
         arrays = {}
         for index, run in enumerate(runs):
             arrays |= {f"run{index}_input{position}": _storable(array) for position, array in enumerate(run.inputs)}
@@ -128,6 +135,7 @@ class Hub:
         np.savez(self.path / "reference.npz", kinds=np.array([run.kind for run in runs]), **arrays)
 
     def reference(self) -> list[Run]:
+        """The runs of reference.npz, with the dtypes of the hub's inputs and outputs."""
         with np.load(self.path / "reference.npz", allow_pickle=False) as stored:
             return [
                 Run(

@@ -144,14 +144,18 @@ class Weights(Mapping[str, np.ndarray]):
         return len(self._header)
 
     def shape(self, name: str) -> tuple[int, ...]:
+        """The shape, without reading values; raises KeyError for an unknown name."""
         return tuple(self._header[name]["shape"])
 
     def dtype(self, name: str) -> np.dtype:
+        """The dtype, without reading values; raises KeyError for an unknown name."""
         return as_dtype(_NAMES[self._header[name]["dtype"]])
 
     def nbytes(self, name: str) -> int:
+        """The size in bytes, without reading values; raises KeyError for an unknown name."""
         begin, end = self._header[name]["data_offsets"]
         return end - begin
 
     def parameters_count(self) -> int:
+        """How many numbers all arrays hold together."""
         return sum(math.prod(entry["shape"]) for entry in self._header.values())

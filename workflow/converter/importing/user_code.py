@@ -85,6 +85,7 @@ class Record:
         self._temporary: str | None = None
 
     def begin(self) -> None:
+        """What is changed from now on, and what lies in the step's temporary directory, was made by the step itself."""
         self._start = time.time_ns()
         folder = os.path.abspath(tempfile.gettempdir())
         if os.path.basename(folder).startswith(_TEMPORARY):
@@ -281,6 +282,7 @@ _active: list = []
 
 
 def active() -> Record | None:
+    """The record that is being kept in this process, the innermost one; None outside of `recorded`."""
     return _active[-1] if _active else None
 
 

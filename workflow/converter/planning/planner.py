@@ -28,7 +28,8 @@ __all__ = ["ImportPlan", "Plan", "Planner", "backend_toolchain", "parameters_of"
 @dataclass(frozen=True)
 class ImportPlan:
     """One import, shared by all targets with the same source and import parameters; `made`: a rule writes the source (a
-    zoo recipe, or the one that fetches addresses)."""
+    zoo recipe, or the one that fetches addresses).
+    """
 
     source: str
     format: str
@@ -43,6 +44,7 @@ class ImportPlan:
 
     @property
     def toolchain(self) -> str:
+        """The environment that reads the source: "default" or the name of a legacy one."""
         return self.parameters.get("toolchain", "default")
 
 
@@ -79,11 +81,13 @@ class Planner:
 
     @property
     def remote_targets(self) -> list[str]:
+        """The jobs' targets that are addresses of object storage."""
         return [target for target in self.config.jobs if is_remote(target)]
 
     report_name = staticmethod(report_name)
 
     def target(self, name: str) -> str:
+        """The path or address of the target whose report has this name."""
         return self.elsewhere.get(name) or CONVERTED + name
 
     def plan(self, name: str) -> Plan:
@@ -239,6 +243,7 @@ class Planner:
         ]
 
     def default_targets(self) -> list[str]:
+        """The targets of all jobs that are not skipped."""
         return [target for target, job in self.config.jobs.items() if not job.get("skip")]
 
 

@@ -32,6 +32,7 @@ def record_of(staged: Path) -> Path:
 
 
 def write_record(path: Path, record: dict) -> None:
+    """Write a record (user_code.Record.to_json with its key) as one line of JSON."""
     path.write_text(json.dumps(record) + "\n", encoding="utf-8")
 
 

@@ -85,10 +85,12 @@ def _refuse(error: OSError) -> None:
 
 
 def unreadable(error: OSError) -> SourceError:
+    """The sentence for a file to which this user has no right of reading."""
     return SourceError(f"{error.filename} may not be read by this user: give rights to read it")
 
 
 def source_bytes(source: Path) -> int:
+    """The size in bytes of all files of a source; raises SourceError as `source_files` does."""
     return sum(file.stat().st_size for file in source_files(source))
 
 
@@ -123,6 +125,7 @@ def _refuse_holes(path: Path) -> None:
 
 
 def file_sha256(path: Path) -> str:
+    """SHA-256 of the file's bytes, in hexadecimal digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -21,6 +21,7 @@ _PLUGINS = {"s3": "snakemake-storage-plugin-s3", "http": "snakemake-storage-plug
 
 
 def is_remote(path: str) -> bool:
+    """Whether the path is an address that a storage plugin serves (s3://, http://, https://)."""
     scheme, separator, _ = path.partition("://")
     return bool(separator) and scheme in _SCHEMES
 
@@ -37,6 +38,7 @@ def mirror(url: str) -> str:
 
 
 def is_mirror(path: str) -> bool:
+    """Whether the path lies where sources of addresses are kept on this machine."""
     return path.startswith(tuple(f"{MIRROR}{scheme}/" for scheme in _SCHEMES))
 
 

@@ -41,6 +41,7 @@ _MACHINES = ("x86_64", "AMD64")
 
 
 def requirements(toolchain: str) -> Path:
+    """The file with the pinned packages of a legacy environment."""
     return _LISTS / f"{toolchain}.txt"
 
 
@@ -53,6 +54,7 @@ def environment(toolchain: str) -> Path:
 
 
 def python(toolchain: str) -> Path:
+    """The interpreter of a legacy environment, whether it is built or not."""
     return environment(toolchain) / "bin" / "python"
 
 
@@ -62,6 +64,7 @@ def programs(toolchain: str) -> list[Path]:
 
 
 def is_built(toolchain: str) -> bool:
+    """Whether the environment was built to its end, from the pins as they are now."""
     return (environment(toolchain) / "ready").is_file() and python(toolchain).exists()
 
 

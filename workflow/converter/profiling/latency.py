@@ -68,6 +68,7 @@ class Latency:
     peak_memory_mb: float | None
 
     def to_json(self) -> dict:
+        """As a mapping for JSON; times in milliseconds, as the attributes' names say."""
         return asdict(self)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from converter.escape import json_text, printable
 from converter.planning.source_files import file_sha256
+from converter.version import __version__
 
 if TYPE_CHECKING:
     from converter.contracts import ExportResult
@@ -51,7 +52,7 @@ def compose(
         "verification": None,
         "first_divergence": None,
         "steps": steps,
-        "versions": dict(sorted(versions.items())),
+        "versions": dict(sorted({**versions, "converter": __version__}.items())),
     }
     if error is not None or result is None:
         report["reason"] = error["message"] if error else f"{export} did not finish"

@@ -31,6 +31,7 @@ class Variant:
 
     @property
     def status(self) -> str:
+        """As in a report's `status`, or "not made"."""
         if self.result is None:
             return "not made"
         if self.result.verification is None:

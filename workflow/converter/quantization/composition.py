@@ -31,6 +31,7 @@ class Composition:
 
 
 def composition(model: schema.ModelT) -> Composition:
+    """What a TensorFlow Lite file is made of, over all its subgraphs; operators that do no arithmetic are left out."""
     main = model.subgraphs[0]
 
     def dtypes(subgraph: schema.SubGraphT, indices: Sequence[int]) -> list[str]:

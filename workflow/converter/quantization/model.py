@@ -103,10 +103,12 @@ class FloatModel:
 
     @cached_property
     def composition(self) -> Composition:
+        """What the quantized file is made of."""
         return composition(self.model())
 
     @property
     def thresholds(self) -> Thresholds:
+        """How far the quantized file may be from the float one: those of its kind, replaced by the job's own."""
         return thresholds_for(self.kind.name, self._job.quantization.get("thresholds", {}))
 
     def quantize(self, staged: Path, keep: Sequence[Layer]) -> list[str]:

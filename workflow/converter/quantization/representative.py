@@ -54,6 +54,7 @@ class RepresentativeData:
 
     @property
     def notes(self) -> list[str]:
+        """A sentence for the report where there are few samples."""
         if self.count >= FEW_SAMPLES:
             return []
         count = f"{self.count} sample" + ("s" if self.count > 1 else "")
@@ -61,6 +62,7 @@ class RepresentativeData:
 
     @property
     def holds_out(self) -> bool:
+        """Whether there are enough samples to keep some apart from calibration."""
         return self.count >= _MIN_FOR_HOLDING_OUT
 
     @property

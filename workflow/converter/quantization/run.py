@@ -20,6 +20,7 @@ def quantize(array: np.ndarray, dtype: str, scale: float, zero_point: int) -> np
 
 
 def dequantize(array: np.ndarray, scale: float, zero_point: int) -> np.ndarray:
+    """scale * (q - zero_point) as float32, TensorFlow Lite's quantization scheme (one scale for the whole tensor)."""
     return ((array.astype(np.float32) - zero_point) * np.float32(scale)).astype(np.float32)
 
 
@@ -56,6 +57,7 @@ class FloatRunner:
         return [float(self._dequantize[i][0]) if self._dequantize[i] else 0.0 for i in self._fetch]
 
     def run(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Outputs of float inputs, both in the order and the dtypes of the source: quantized before, dequantized after."""
         fed = [arrays[i] if q is None else q(arrays[i]) for i, q in zip(self._feed, self._quantize, strict=True)]
         results = self._model.run(fed)
         floats = [

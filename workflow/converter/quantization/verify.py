@@ -17,7 +17,8 @@ __all__ = ["THRESHOLDS", "Thresholds", "thresholds_for", "verify_quantized"]
 @dataclass(frozen=True)
 class Thresholds:
     """cosine: smallest cosine similarity; sqnr: smallest 10 log10(signal / noise) in dB; top1: smallest share of
-    samples with the same best class. `top1_for_scores`: hold any rank-2 output to top1, not only probabilities."""
+    samples with the same best class. `top1_for_scores`: hold any rank-2 output to top1, not only probabilities.
+    """
 
     cosine: float
     sqnr: float

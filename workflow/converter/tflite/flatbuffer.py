@@ -131,6 +131,7 @@ def operators(model: schema.ModelT) -> Iterator[tuple[schema.SubGraphT, schema.O
 
 
 def is_constant(model: schema.ModelT, tensor: schema.TensorT) -> bool:
+    """Whether the tensor's values are in the file."""
     return _has_bytes(model.buffers[tensor.buffer].data)
 
 

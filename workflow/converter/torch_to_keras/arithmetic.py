@@ -112,11 +112,13 @@ def _multiply(call: Call, a: _Operand, b: _Operand) -> Value:
 
 @converts("add.Tensor", "add.Scalar")
 def add(call: Call, a: _Operand, b: _Operand, alpha: float = 1) -> Value:
+    """`a + alpha * b`."""
     return _add(call, a, _scaled(call, b, call.option("alpha", alpha)))
 
 
 @converts("sub.Tensor", "sub.Scalar")
 def subtract(call: Call, a: _Operand, b: _Operand, alpha: float = 1) -> Value:
+    """`a - alpha * b`."""
     b = _scaled(call, b, call.option("alpha", alpha))
     if isinstance(a, Value) and isinstance(b, Value):
         return _merge(call, layers.Subtract, keras.ops.subtract, a, b)
@@ -127,16 +129,19 @@ def subtract(call: Call, a: _Operand, b: _Operand, alpha: float = 1) -> Value:
 
 @converts("rsub.Scalar", "rsub.Tensor")
 def reverse_subtract(call: Call, a: _Operand, b: _Operand, alpha: float = 1) -> Value:
+    """`b - alpha * a`."""
     return subtract(call, b, a, alpha)
 
 
 @converts("neg.default")
 def negative(call: Call, value: Value) -> Value:
+    """`-value`."""
     return _multiply(call, value, -1)
 
 
 @converts("mul.Tensor", "mul.Scalar")
 def multiply(call: Call, a: _Operand, b: _Operand) -> Value:
+    """`a * b`; of truth values `a and b`."""
     if call.dtype == "bool":
         return _merge(call, None, keras.ops.logical_and, a, b)
     return _multiply(call, a, b)
@@ -144,6 +149,7 @@ def multiply(call: Call, a: _Operand, b: _Operand) -> Value:
 
 @converts("div.Tensor", "div.Scalar")
 def divide(call: Call, a: _Operand, b: _Operand) -> Value:
+    """`a / b`, as a product where b is a constant without zeros."""
     if isinstance(b, Constant) and isinstance(a, Value) and bool((b.array != 0).all()):
         b = Constant(1 / b.array.to(getattr(torch, call.dtype)), b.shape, b.name, b.trainable)
         return _multiply(call, _cast(call, a), b)
@@ -154,6 +160,7 @@ def divide(call: Call, a: _Operand, b: _Operand) -> Value:
 
 @converts("div.Tensor_mode", "div.Scalar_mode")
 def divide_rounding(call: Call, a: _Operand, b: _Operand) -> Value:
+    """`a / b`, rounded towards zero ("trunc"), down ("floor") or not at all."""
     mode = call.option("rounding_mode")
     if mode is None:
         return divide(call, a, b)
@@ -166,26 +173,31 @@ def divide_rounding(call: Call, a: _Operand, b: _Operand) -> Value:
 
 @converts("floor_divide.default")
 def floor_divide(call: Call, a: _Operand, b: _Operand) -> Value:
+    """`floor(a / b)`."""
     return _merge(call, None, keras.ops.floor_divide, a, b)
 
 
 @converts("remainder.Tensor", "remainder.Scalar", "remainder.Scalar_Tensor")
 def remainder(call: Call, a: _Operand, b: _Operand) -> Value:
+    """`a - floor(a / b) * b`: it has the sign of b."""
     return _merge(call, None, keras.ops.mod, a, b)
 
 
 @converts("maximum.default")
 def maximum(call: Call, a: _Operand, b: _Operand) -> Value:
+    """The larger of a and b, element by element."""
     return _merge(call, layers.Maximum, keras.ops.maximum, a, b)
 
 
 @converts("minimum.default")
 def minimum(call: Call, a: _Operand, b: _Operand) -> Value:
+    """The smaller of a and b, element by element."""
     return _merge(call, layers.Minimum, keras.ops.minimum, a, b)
 
 
 @converts("pow.Tensor_Scalar")
 def power(call: Call, value: Value, exponent: float) -> Value:
+    """`value ** exponent` with a number as exponent; small whole ones as products."""
     if exponent == 1:
         return value
     if exponent in (2, 3, 4) and _by_layers(call, value):
@@ -198,4 +210,5 @@ def power(call: Call, value: Value, exponent: float) -> Value:
 
 @converts("pow.Tensor_Tensor", "pow.Scalar")
 def power_of(call: Call, a: _Operand, b: _Operand) -> Value:
+    """`a ** b`, either of which may be a tensor."""
     return _merge(call, None, keras.ops.power, a, b)

@@ -37,10 +37,12 @@ class Call:
 
     @property
     def operator(self) -> str:
+        """The name of the operator, such as "aten.add.Tensor"."""
         return str(self.node.target)
 
     @property
     def is_float(self) -> bool:
+        """Whether the result is of floating point."""
         return "float" in self.dtype
 
     def option(self, name: str, default: object = None) -> object:
@@ -52,6 +54,7 @@ class Call:
         return any(user.args[1] == index and user.users for user in self.node.users if user.target is operator.getitem)
 
     def unsupported(self, reason: str) -> UnsupportedError:
+        """The error that names this operator, where the source calls it, and the reason."""
         return UnsupportedError(f"{self.operator} {source_line(self.node)} cannot become Keras layers: {reason}")
 
     # -- what it adds to the model ----------------------------------------------------------------------------------

@@ -32,6 +32,7 @@ def transposed_convolution(
     groups: int,
     dilation: Sequence[int],
 ) -> Value:
+    """Transposed convolution of (N, C, *sizes); weight (C, O / groups, *kernel), PyTorch's order."""
     if not isinstance(weight, Constant) or isinstance(bias, Value):
         raise call.unsupported("its weights depend on the inputs")
     rank = weight.array.dim() - 2

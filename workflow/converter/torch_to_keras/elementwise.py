@@ -86,12 +86,14 @@ for _name in "and", "or", "xor":
 
 @converts("bitwise_not.default")
 def bitwise_not(call: Call, value: Value) -> Value:
+    """Inverts all bits; of truth values `not`."""
     function = keras.ops.logical_not if call.dtype == "bool" else keras.ops.bitwise_not
     return value.like(call.op(function, value.tensor))
 
 
 @converts("where.self")
 def where(call: Call, condition: object, a: object, b: object) -> Value:
+    """`a` where the condition holds, else `b`."""
     operands = [condition, *(_as(call, operand, call.dtype) for operand in (a, b))]
     tensors, order = aligned(call, operands)
     return Value(call.op(keras.ops.where, *tensors), call.shape, order)
@@ -99,6 +101,7 @@ def where(call: Call, condition: object, a: object, b: object) -> Value:
 
 @converts("clamp.Tensor")
 def clamp_tensor(call: Call, value: Value, low: object, high: object) -> Value:
+    """At least `low` and at most `high`, tensors or None."""
     tensor, order = value.tensor, value.order
     for function, bound in ((keras.ops.maximum, low), (keras.ops.minimum, high)):
         if bound is not None:

@@ -11,6 +11,7 @@ from converter.torch_to_keras.values import Constant, Value
 
 @converts("embedding.default")
 def embedding(call: Call, weight: Constant, indices: Value | Constant, *_: object) -> Value | Constant:
+    """Rows of `weight` (entries, features) by index."""
     if not isinstance(weight, Constant):
         raise call.unsupported("its table depends on the inputs")
     if isinstance(indices, Constant):  # one kind of token throughout, as many as there are tokens

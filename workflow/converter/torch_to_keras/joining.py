@@ -37,6 +37,7 @@ _MOST_COPIES = 8
 
 @converts("cat.default")
 def concatenate(call: Call, values: Sequence[Value | Constant], dim: int = 0) -> Value:
+    """One after the other along an axis, laid out as the largest of them."""
     # PyTorch skips tensors of shape (0,) whatever the others' rank.
     values = [value for value in values if not (len(value.shape) == 1 and static(value.shape[0]) == 0)]
     values = [materialize(call, value) for value in values]
@@ -66,6 +67,7 @@ def _rows(parts: Sequence[Value]) -> tuple[Value, ...] | None:
 
 @converts("stack.default")
 def stack(call: Call, values: Sequence[Value | Constant], dim: int = 0) -> Value:
+    """One after the other along a new axis."""
     dim %= len(call.shape)
     widened = []
     for value in values:
@@ -113,5 +115,6 @@ def _repeated(call: Call, value: Value, counts: Sequence[object]) -> Value:
 
 @converts("repeat.default")
 def repeat(call: Call, value: Value, repeats: Sequence[int]) -> Value:
+    """Repeated so many times along each axis; new axes come first."""
     value = view(call, value, (1,) * (len(repeats) - len(value.shape)) + value.shape)
     return _repeated(call, value, repeats)

@@ -15,6 +15,7 @@ class Names:
         self._taken = set(reserved)
 
     def unique(self, wanted: str) -> str:
+        """A name that Keras takes and that no layer has yet, as near to `wanted` as possible."""
         base = re.sub(r"[^A-Za-z0-9_.\-]+|\.", "_", wanted).strip("_") or "layer"
         name, count = base, 0
         while name in self._taken:
@@ -37,6 +38,7 @@ def innermost_module(node: object) -> tuple[str, str]:
 
 
 def module_path(node: object) -> str:
+    """The path of the module that the node was traced in, such as "features.0"."""
     return innermost_module(node)[0]
 
 

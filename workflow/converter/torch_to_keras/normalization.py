@@ -59,6 +59,7 @@ def batch_norm_whole(
     epsilon: float,
     cudnn: bool,
 ) -> Value:
+    """Batch normalization by running averages, or by those of the batch where there are none."""
     if training or mean is None:
         return batch_statistics(call, value, weight, bias, training, momentum, epsilon)[0]
     return batch_norm(call, value, weight, bias, mean, variance, momentum, epsilon)[0]
@@ -107,6 +108,7 @@ def instance_norm(
 def group_norm(
     call: Call, value: Value, groups: int, weight: _Parameter, bias: _Parameter, epsilon: float, cudnn: bool
 ) -> Value:
+    """Group normalization over (N, C, *sizes), in `groups` groups of channels."""
     tensor = call.layer(
         layers.GroupNormalization,
         channels_last_tensor(call, value),
@@ -124,6 +126,7 @@ def group_norm(
 def native_group_norm(
     call: Call, value: Value, weight: _Parameter, bias: _Parameter, n: int, c: int, hw: int, groups: int, epsilon: float
 ) -> tuple[Value, None, None]:
+    """Group normalization; mean and reciprocal deviation, its further results, are not made."""
     return group_norm(call, value, groups, weight, bias, epsilon, False), None, None
 
 
@@ -171,11 +174,13 @@ def _array(parameter: Constant, shape: Sequence[int]) -> np.ndarray:
 def native_layer_norm(
     call: Call, value: Value, shape: Sequence[int], weight: _Parameter, bias: _Parameter, epsilon: float
 ) -> tuple[Value, None, None]:
+    """Layer normalization; mean and reciprocal deviation, its further results, are not made."""
     return layer_norm(call, value, shape, weight, bias, epsilon), None, None
 
 
 @converts("rms_norm.default")
 def rms_norm(call: Call, value: Value, shape: Sequence[int], weight: _Parameter, epsilon: float | None) -> Value:
+    """`x / sqrt(mean(x ** 2) + epsilon) * weight` over the last axis."""
     if len(shape) != 1:
         raise call.unsupported("it normalizes over several axes")
     size = shape[0]

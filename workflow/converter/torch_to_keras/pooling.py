@@ -71,6 +71,7 @@ def max_pool(
     dilation: Sequence[int],
     ceil_mode: bool,
 ) -> Value:
+    """Maximum over windows of (N, C, *sizes)."""
     rank = _rank(call)
     kernel, padding, dilation = (_axes(numbers, rank) for numbers in (kernel, padding, dilation))
     stride = _axes(stride, rank, kernel)
@@ -125,6 +126,7 @@ def _pad_for_maximum(call: Call, value: Value, tensor: object, margins: list[tup
 
 @converts("max_pool2d_with_indices.default", "max_pool3d_with_indices.default", "max_pool1d_with_indices.default")
 def max_pool_with_indices(call: Call, value: Value, kernel: Sequence[int], *rest: object) -> tuple[Value, None]:
+    """Maximum over windows; raises UnsupportedError where the indices are used."""
     if call.uses(1):
         raise call.unsupported("Keras's pooling does not return indices")
     return max_pool(call, value, kernel, *rest), None
@@ -141,6 +143,7 @@ def average_pool(
     count_include_pad: bool,
     divisor: int | None = None,
 ) -> Value:
+    """Mean over windows of (N, C, *sizes); `divisor` replaces the number of elements of a window."""
     rank = _rank(call)
     kernel, padding = _axes(kernel, rank), _axes(padding, rank)
     stride = _axes(stride, rank, kernel)
@@ -176,7 +179,8 @@ def _divisor_corrections(
     count_include_pad: bool,
 ) -> np.ndarray:
     """The kernel's size over PyTorch's own divisor, per window: a window counts what lies inside the input, or inside
-    the padded input with count_include_pad, never what ceil_mode adds behind that."""
+    the padded input with count_include_pad, never what ceil_mode adds behind that.
+    """
     sizes = _sizes(call, value, len(kernel), "an average that leaves out its padding")
     counts = [static(dim) for dim in call.shape[-len(kernel) :]]
     factors = np.ones(())
@@ -190,16 +194,19 @@ def _divisor_corrections(
 
 @converts("adaptive_avg_pool1d.default", "adaptive_avg_pool2d.default", "adaptive_avg_pool3d.default")
 def adaptive_average(call: Call, value: Value, size: Sequence[int]) -> Value:
+    """Mean over as many windows as `size` says."""
     return _adaptive(call, value, size, "average")
 
 
 @converts("_adaptive_avg_pool2d.default", "_adaptive_avg_pool3d.default")
 def adaptive_average_core(call: Call, value: Value, size: Sequence[int]) -> Value:
+    """As `adaptive_average`: another name of the same operator."""
     return _adaptive(call, value, size, "average")
 
 
 @converts("adaptive_max_pool1d.default", "adaptive_max_pool2d.default", "adaptive_max_pool3d.default")
 def adaptive_max(call: Call, value: Value, size: Sequence[int]) -> tuple[Value, None]:
+    """Maximum over as many windows as `size` says; raises UnsupportedError where the indices are used."""
     if call.uses(1):
         raise call.unsupported("Keras's pooling does not return indices")
     return _adaptive(call, value, size, "max"), None

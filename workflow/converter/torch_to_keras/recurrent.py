@@ -59,6 +59,7 @@ def lstm(
     both_ways: bool,
     batch_first: bool,
 ) -> tuple[Value, Value, Value]:
+    """LSTM layers; returns the sequence and the last states, hidden and cell."""
     return _recurrent(call, _LSTM, value, states, parameters, biases, count, dropout, both_ways, batch_first)
 
 
@@ -66,6 +67,7 @@ def lstm(
 def gru(
     call: Call, value: Value, state: Value | Constant, parameters: Sequence[Constant], *rest: object
 ) -> tuple[Value, Value]:
+    """GRU layers; returns the sequence and the last state."""
     return _one_state(call, _GRU, value, state, parameters, *rest)
 
 
@@ -73,6 +75,7 @@ def gru(
 def rnn_tanh(
     call: Call, value: Value, state: Value | Constant, parameters: Sequence[Constant], *rest: object
 ) -> tuple[Value, Value]:
+    """Elman layers with tanh; returns the sequence and the last state."""
     return _one_state(call, _Kind(layers.SimpleRNN, 1, {"activation": "tanh"}), value, state, parameters, *rest)
 
 
@@ -80,6 +83,7 @@ def rnn_tanh(
 def rnn_relu(
     call: Call, value: Value, state: Value | Constant, parameters: Sequence[Constant], *rest: object
 ) -> tuple[Value, Value]:
+    """Elman layers with ReLU; returns the sequence and the last state."""
     return _one_state(call, _Kind(layers.SimpleRNN, 1, {"activation": "relu"}), value, state, parameters, *rest)
 
 

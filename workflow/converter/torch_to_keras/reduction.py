@@ -69,11 +69,13 @@ def _pooled(call: Call, value: Value, dims: object, keepdim: bool, kind: str) ->
 
 @converts("mean.dim", "mean.default")
 def mean(call: Call, value: Value, dims: Sequence[int] | None = None, keepdim: bool = False) -> Value:
+    """Mean over axes, all of them for None."""
     return _pooled(call, value, dims, keepdim, "mean") or _reduce(call, value, dims, keepdim, keras.ops.mean)
 
 
 @converts("sum.dim_IntList", "sum.default")
 def total(call: Call, value: Value, dims: Sequence[int] | None = None, keepdim: bool = False) -> Value:
+    """Sum over axes, all of them for None."""
     if call.layers_only:
         pooled = _pooled(call, value, dims, keepdim, "mean")
         if pooled is not None:
@@ -87,16 +89,19 @@ def total(call: Call, value: Value, dims: Sequence[int] | None = None, keepdim: 
 
 @converts("amax.default", "max.default")
 def maximum(call: Call, value: Value, dims: Sequence[int] | None = None, keepdim: bool = False) -> Value:
+    """Maximum over axes, all of them for None."""
     return _pooled(call, value, dims, keepdim, "amax") or _reduce(call, value, dims, keepdim, keras.ops.max)
 
 
 @converts("amin.default", "min.default")
 def minimum(call: Call, value: Value, dims: Sequence[int] | None = None, keepdim: bool = False) -> Value:
+    """Minimum over axes, all of them for None."""
     return _reduce(call, value, dims, keepdim, keras.ops.min)
 
 
 @converts("prod.dim_int", "prod.default")
 def product(call: Call, value: Value, dims: int | None = None, keepdim: bool = False) -> Value:
+    """Product over an axis, all of them for None."""
     return _reduce(call, value, dims, keepdim, keras.ops.prod)
 
 
@@ -126,11 +131,13 @@ def _position(call: Call, value: Value, dim: int, keepdim: bool, function: Calla
 
 @converts("argmax.default")
 def argmax(call: Call, value: Value, dim: int | None, keepdim: bool) -> Value:
+    """Index of the first maximum along an axis; raises UnsupportedError without one."""
     return _argument(call, value, dim, keepdim, keras.ops.argmax)
 
 
 @converts("argmin.default")
 def argmin(call: Call, value: Value, dim: int | None, keepdim: bool) -> Value:
+    """Index of the first minimum along an axis; raises UnsupportedError without one."""
     return _argument(call, value, dim, keepdim, keras.ops.argmin)
 
 
@@ -142,11 +149,13 @@ def _argument(call: Call, value: Value, dim: int | None, keepdim: bool, function
 
 @converts("any.dim", "any.dims", "any.default")
 def any_true(call: Call, value: Value, dims: object = None, keepdim: bool = False) -> Value:
+    """Whether any value over the axes is true."""
     return _reduce(call, value, dims, keepdim, keras.ops.any)
 
 
 @converts("all.dim", "all.dims", "all.default")
 def all_true(call: Call, value: Value, dims: object = None, keepdim: bool = False) -> Value:
+    """Whether all values over the axes are true."""
     return _reduce(call, value, dims, keepdim, keras.ops.all)
 
 
@@ -167,12 +176,14 @@ def variance(call: Call, value: Value, dims: Sequence[int] | None, *_: object) -
 
 @converts("std.correction")
 def deviation(call: Call, value: Value, dims: Sequence[int] | None, *_: object) -> Value:
+    """Standard deviation over axes: the root of `variance`."""
     squared = variance(call, value, dims)
     return squared.like(call.op(keras.ops.sqrt, squared.tensor), nonnegative=True)
 
 
 @converts("linalg_vector_norm.default")
 def norm(call: Call, value: Value, order: float = 2, dims: Sequence[int] | None = None, keepdim: bool = False) -> Value:
+    """`sum(|x| ** order) ** (1 / order)` over axes; for infinite orders the largest or smallest `|x|`."""
     absolute = value.like(call.op(keras.ops.absolute, value.tensor))
     if order == 2:
         squares = value.like(call.op(keras.ops.square, value.tensor))
@@ -189,11 +200,13 @@ def norm(call: Call, value: Value, order: float = 2, dims: Sequence[int] | None 
 
 @converts("logsumexp.default")
 def logsumexp(call: Call, value: Value, dims: Sequence[int], keepdim: bool) -> Value:
+    """`log(sum(exp(x)))` over axes."""
     return _reduce(call, value, dims, keepdim, keras.ops.logsumexp)
 
 
 @converts("cumsum.default")
 def cumsum(call: Call, value: Value, dim: int) -> Value:
+    """Sums of all values up to each along an axis."""
     tensor = value.tensor
     if tensor.dtype != call.dtype:
         tensor = call.op(keras.ops.cast, tensor, call.dtype)

@@ -33,10 +33,12 @@ def converts(*names: str, lazy: bool = False) -> Callable[[Callable], Callable]:
 
 
 def converter_of(target: object) -> Callable | None:
+    """The function that converts calls of this operator; None if there is none."""
     return _CONVERTERS.get(target)
 
 
 def takes_pending(target: object) -> bool:
+    """Whether that function takes values whose permutation or view is not carried out yet."""
     return target in _LAZY
 
 

@@ -117,6 +117,7 @@ def pixel_shuffle(call: Call, value: Value, factor: int) -> Value:
 
 @converts("pixel_unshuffle.default")
 def pixel_unshuffle(call: Call, value: Value, factor: int) -> Value:
+    """(N, C, H * f, W * f) to (N, C * f * f, H, W)."""
     n, channels, height, width = value.shape
     split = view(call, value, (n, channels, height // factor, factor, width // factor, factor))
     return view(call, permuted(split, (0, 1, 3, 5, 2, 4)), call.shape)
@@ -124,6 +125,7 @@ def pixel_unshuffle(call: Call, value: Value, factor: int) -> Value:
 
 @converts("channel_shuffle.default")
 def channel_shuffle(call: Call, value: Value, groups: int) -> Value:
+    """Channels of `groups` groups, taken from each group in turn."""
     n, channels, *rest = value.shape
     split = view(call, value, (n, groups, static(channels) // groups, *rest))
     return view(call, permuted(split, (0, 2, 1, *range(3, len(split.shape)))), call.shape)

@@ -16,22 +16,26 @@ from converter.torch_to_keras.values import Value, channels_last
 
 @converts("view.default", "_unsafe_view.default", "reshape.default", "unflatten.int", "flatten.using_ints", lazy=True)
 def reshape(call: Call, value: Value | Pending, *_: object) -> Value | Pending:
+    """The same values in another shape, which the program knows."""
     flat = flatten_for_linear(call, value) if isinstance(value, Value) else None
     return flat or lazily_viewed(call, value, call.shape)
 
 
 @converts("unsqueeze.default", "squeeze.default", "squeeze.dim", "squeeze.dims", lazy=True)
 def squeeze(call: Call, value: Value | Pending, *_: object) -> Value | Pending:
+    """The same values with axes of size one taken away or added."""
     return lazily_viewed(call, value, call.shape)
 
 
 @converts("permute.default", lazy=True)
 def permute(call: Call, value: Value | Pending, dims: list[int]) -> Value | Pending:
+    """Axes in the order of `dims`."""
     return lazily_permuted(value, dims)
 
 
 @converts("transpose.int", lazy=True)
 def transpose(call: Call, value: Value | Pending, first: int, second: int) -> Value | Pending:
+    """Two axes exchanged."""
     dims = list(range(len(value.shape)))
     dims[first], dims[second] = dims[second], dims[first]
     return lazily_permuted(value, dims)
@@ -39,6 +43,7 @@ def transpose(call: Call, value: Value | Pending, first: int, second: int) -> Va
 
 @converts("t.default", lazy=True)
 def matrix_transpose(call: Call, value: Value | Pending) -> Value | Pending:
+    """Axes in reverse."""
     return lazily_permuted(value, range(len(value.shape) - 1, -1, -1))
 
 
@@ -56,6 +61,7 @@ def copy(call: Call, value: Value | Pending, *_: object) -> Value | Pending:
 
 @converts("dropout.default", "feature_dropout.default")
 def dropout(call: Call, value: Value, rate: float, *_: object) -> Value:
+    """A Dropout layer, inactive in inference, where the rate and the dtype call for one."""
     return _dropout(call, value, rate, per_channel=call.operator.startswith("aten.feature_dropout"))
 
 
@@ -77,6 +83,7 @@ def _dropout(call: Call, value: Value, rate: float, *, per_channel: bool) -> Val
 
 @converts("_to_copy.default", "to.dtype")
 def to_dtype(call: Call, value: Value, *_: object) -> Value:
+    """Converted to the dtype of the result."""
     if str(value.tensor.dtype) == call.dtype:
         return value
     if call.layers_only and call.dtype == "float32" and "int" in value.tensor.dtype:

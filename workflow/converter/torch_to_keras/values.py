@@ -53,10 +53,12 @@ class Value:
 
     @property
     def storage_shape(self) -> tuple[Dim, ...]:
+        """The shape in the order in which the Keras tensor has the axes."""
         return tuple(self.shape[axis] for axis in self.order)
 
     @property
     def is_float(self) -> bool:
+        """Whether the values are of floating point."""
         return "float" in self.tensor.dtype
 
 
@@ -75,6 +77,7 @@ class Constant:
 
     @cached_property
     def numpy(self) -> np.ndarray:
+        """The array with its own dtype, also bfloat16."""
         array = self.array.detach()
         if array.dtype == torch.bfloat16:
             import ml_dtypes
@@ -84,6 +87,7 @@ class Constant:
 
     @property
     def is_whole(self) -> bool:
+        """Whether the array has the shape that the program sees, and is not still to be broadcast."""
         return same_shape(tuple(self.array.shape), self.shape)
 
     @property
@@ -110,7 +114,7 @@ def _expression(dim: Dim) -> object:
 
 
 def same(a: Dim, b: Dim) -> bool:
-    """Whether two sizes are equal for every value of the symbols. (`==` on a SymInt would specialise it.)"""
+    """Whether two sizes are equal for every value of the symbols; `==` on a SymInt would specialise it."""
     a, b = _expression(a), _expression(b)
     if a == b:
         return True
@@ -122,6 +126,7 @@ def same(a: Dim, b: Dim) -> bool:
 
 
 def same_shape(a: Sequence[Dim], b: Sequence[Dim]) -> bool:
+    """Whether all dimensions are equal, as far as symbolic ones can be known to be."""
     return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
 
 
@@ -147,6 +152,7 @@ def magnitude(dim: Dim) -> int:
 
 
 def keras_shape(shape: Sequence[Dim]) -> tuple[int | None, ...]:
+    """The shape as Keras has it: None for what is not known."""
     return tuple(static(dim) for dim in shape)
 
 

@@ -1,1 +1,1 @@
-"""Does a file compute what its source computes?"""
+"""Whether a file computes what its source computes."""

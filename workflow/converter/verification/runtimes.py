@@ -70,6 +70,8 @@ class OnnxModel:
         return TensorSpec(value.name, shape, dtype)
 
     def run(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Outputs of inputs, both in the file's order."""
+        """Outputs of inputs, both in the file's order; strings as objects."""
         # Byte strings would come out as "b'...'" (onnxruntime 1.32).
         feeds = {
             spec.name: _decoded(array) if spec.dtype == "string" else array
@@ -138,6 +140,8 @@ class TFLiteModel:
         return TensorSpec(name, tuple(None if dim == -1 else int(dim) for dim in shape), dtype)
 
     def run(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Outputs of inputs, both in the file's order."""
+        """Outputs of inputs, both in the order of the file's signature; inputs may have any size that the file takes."""
         interpreter = self._interpreter
         for (_, entry), array in zip(self._inputs, arrays, strict=True):
             interpreter.resize_tensor_input(entry["index"], list(array.shape), strict=True)
@@ -157,10 +161,12 @@ class TFLiteModel:
             return None
 
     def input_indices(self, names: Sequence[str]) -> list[int]:
+        """Indices of tensors of the main subgraph, by the names of inputs."""
         indices = {name: entry["index"] for name, entry in self._inputs}
         return [indices[name] for name in names]
 
     def output_indices(self, names: Sequence[str]) -> list[int]:
+        """Indices of tensors of the main subgraph, by the names of outputs."""
         indices = {name: entry["index"] for name, entry in self._outputs}
         return [indices[name] for name in names]
 
@@ -213,6 +219,7 @@ class GraphDefModel:
         return TensorSpec(tensor.name.removesuffix(":0"), shape, tensor.dtype.base_dtype.name, tensor.name)
 
     def run(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Outputs of inputs, both in the file's order."""
         return self._session.run(self._outputs, dict(zip(self._inputs, arrays, strict=True)))
 
 
@@ -236,6 +243,7 @@ class KerasModel:
         return TensorSpec(tensor.name, tuple(tensor.shape), str(tensor.dtype))
 
     def run(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Outputs of inputs, both in the file's order."""
         import keras
 
         outputs = self._model(list(arrays) if len(arrays) > 1 else arrays[0], training=False)

@@ -1,4 +1,4 @@
-"""Does the converted file compute what the source computes?
+"""Whether the converted file computes what the source computes.
 
 The rule, per output: max |source - target| <= max(atol, rtol * max |source|), with NaN and infinities in the same
 places; integer, boolean and string outputs are equal. The tolerance is relative to each output's own size, so that a
@@ -27,6 +27,7 @@ class Tolerance:
     atol: float = 1e-7
 
     def of(self, max_abs_reference: float) -> float:
+        """The largest difference that is allowed for an output whose largest absolute value is this."""
         return max(self.atol, self.rtol * max_abs_reference)
 
 
@@ -57,6 +58,7 @@ class Verification:
     message: str | None = None
 
     def to_json(self) -> dict:
+        """As the report's `verification` has it."""
         return {
             "runtime": self.runtime,
             "samples": self.samples,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import tf_keras as keras
 
@@ -10,7 +12,9 @@ __all__ = ["calibrate", "classifier", "recurrent", "squeezenet"]
 _SAMPLES = 8
 
 
-def classifier(build, classes: int | None, size: int = 224, conv: bool = False, **options) -> keras.Model:
+def classifier(
+    build: Callable[..., keras.Model], classes: int | None, size: int = 224, conv: bool = False, **options: object
+) -> keras.Model:
     """One of keras.applications with logits instead of its softmax: (N, classes), or (N, 1, 1, classes) where `conv`.
 
     Without `classes` the answer is the pooled features, (N, features).
@@ -42,7 +46,7 @@ def squeezenet(classes: int) -> keras.Model:
     return keras.Model(image, layers.GlobalAveragePooling2D()(x))
 
 
-def recurrent(layer) -> keras.Model:
+def recurrent(layer: keras.layers.Layer) -> keras.Model:
     """The text classifier of the original's lists: 53 tokens, an embedding, one recurrent layer, two classes."""
     normal = keras.initializers.RandomNormal(stddev=1.0)
     tokens = keras.Input((53,))

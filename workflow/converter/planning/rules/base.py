@@ -82,15 +82,19 @@ def framework_of(plan: Plan) -> str:
 
 
 def minutes(megabytes: int) -> int:
+    """Of run time, for a source of this size."""
     return _BASE_MINUTES + megabytes // _MB_A_MINUTE
 
 
 class Named:
+    """Wildcards of a target that no rule was asked for by name."""
+
     def __init__(self, name: str) -> None:
         self.name = name
 
 
 def tflite_of(wildcards: object) -> Named:
+    """The float32 file of the model of wildcards that name no extension."""
     return Named(f"{wildcards.name}.tflite")
 
 
@@ -105,6 +109,7 @@ def environment_of(toolchain: str) -> list[str]:
 
 
 def hash_if_file(path: str | None) -> str:
+    """The SHA-256 of its bytes; "" without a path, "missing" where no file is."""
     if not path:
         return ""
     return file_sha256(Path(path)) if Path(path).is_file() else "missing"

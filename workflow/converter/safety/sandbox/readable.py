@@ -39,6 +39,7 @@ _held: list[int] = []
 
 
 def system_paths() -> Iterator[Path]:
+    """What every step reads: Python and its packages, this program's code, the system's libraries and facts."""
     for text in (*_LIBRARIES, *_SYSTEM, sys.prefix, sys.base_prefix, *sysconfig.get_paths().values()):
         yield Path(text)
     yield from Path("/sys/devices").glob("pci*")

@@ -35,6 +35,7 @@ class NodeWriter:
         return f"{node.name}:{_FIRST_OUTPUT.get(op, 'output')}:0" if self.is_function else node.name
 
     def constant(self, name: str, value: object, dtype: tf.DType = tf.int32) -> str:
+        """Add a Const node of this value; returns its tensor."""
         source = self.add(name, "Const", [f"^{self.after}"] if self.after else [], dtype=dtype)
         self.by_name[source.partition(":")[0]].attr["value"].tensor.CopyFrom(tf.make_tensor_proto(value, dtype))
         return source

@@ -41,6 +41,7 @@ def split_tensor(name: str) -> tuple[str, int]:
 
 
 def node_name(tensor: str) -> str:
+    """The node of a tensor's name: "x" for "x:1" and for "^x"."""
     return split_tensor(tensor)[0]
 
 
@@ -65,6 +66,7 @@ def valid_node_name(name: str) -> str:
 
 
 def unique_name(wanted: str, taken: Iterable[str]) -> str:
+    """`wanted`, or with the first number behind it that makes it none of `taken`."""
     taken = taken if isinstance(taken, set | frozenset | dict) else set(taken)
     name, count = wanted, 0
     while name in taken:

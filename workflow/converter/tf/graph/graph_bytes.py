@@ -23,6 +23,7 @@ Piece = bytes | memoryview
 
 
 def read_graph(path: Path) -> tf.compat.v1.GraphDef:
+    """The serialized GraphDef in this file; raises protobuf's DecodeError if it is none."""
     graph_def = tf.compat.v1.GraphDef()
     graph_def.ParseFromString(Path(path).read_bytes())
     return graph_def

@@ -1,5 +1,6 @@
 """New axes of a StridedSlice, `x[None, :, None]`, as ExpandDims: TFLite's converter (TensorFlow 2.21) has no kernel for
-the first where sizes are free."""
+the first where sizes are free.
+"""
 
 from __future__ import annotations
 

@@ -35,6 +35,7 @@ class Emitter:
         return output_name(node.name, op, self.in_function)
 
     def const(self, value: object, dtype: tf.DType) -> str:
+        """Add a Const node of this value; returns its tensor."""
         proto = tf.make_tensor_proto(value, dtype)
         tensor = self("Const", *([self._anchor] if self._anchor else []), dtype=dtype)
         self.added[-1].attr["value"].tensor.CopyFrom(proto)

@@ -20,6 +20,7 @@ _INTEGERS = (tf.int32, tf.int64)
 
 
 def is_searchable(dtype: tf.DType) -> bool:
+    """Whether keys of this dtype can be looked up by comparison."""
     return dtype in (*_INTEGERS, tf.string)
 
 

@@ -32,6 +32,7 @@ class _NotDense(Exception):
 
 
 def has_tensor_arrays(graph_def: GraphDef) -> bool:
+    """Whether the graph has TensorFlow 1's TensorArrays."""
     return any(node.op.startswith("TensorArray") for node in graph_def.node)
 
 

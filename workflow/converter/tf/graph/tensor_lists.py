@@ -48,6 +48,7 @@ class _List:
 
 
 def has_tensor_lists(graph_def: GraphDef) -> bool:
+    """Whether the graph, or a function in it, has tensor lists."""
     return any(node.op.startswith("TensorList") for body in _bodies(graph_def) for node in body)
 
 

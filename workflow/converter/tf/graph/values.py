@@ -27,6 +27,7 @@ class Value:
 
     @property
     def nbytes(self) -> int:
+        """The size in bytes, without reading the value."""
         return math.prod(self.shape) * self.dtype.itemsize
 
     @property
@@ -40,4 +41,5 @@ class Value:
 
 
 def value_of_array(name: str, array: np.ndarray) -> Value:
+    """The value of an array that is in memory already."""
     return Value(name, array.dtype, array.shape, lambda: array)

@@ -43,6 +43,7 @@ class DeferredTensors:
 
     @staticmethod
     def is_stand_in(tensor: TensorProto) -> bool:
+        """Whether the initializer stands for weights that are written into the file later."""
         return tensor.raw_data.startswith(_MARK)
 
     def array(self, tensor: TensorProto) -> np.ndarray:
@@ -105,32 +106,40 @@ class InsertionSet(MutableSet):
         return len(self._items)
 
     def add(self, item: object) -> None:
+        """As `set.add`."""
         self._items[item] = None
 
     def discard(self, item: object) -> None:
+        """As `set.discard`."""
         self._items.pop(item, None)
 
     def update(self, *others: Iterable) -> None:
+        """As `set.update`."""
         for other in others:
             self._items.update(dict.fromkeys(other))
 
     def copy(self) -> InsertionSet:
+        """As `set.copy`."""
         return InsertionSet(self._items)
 
     def union(self, *others: Iterable) -> InsertionSet:
+        """As `set.union`, in the order of insertion."""
         result = self.copy()
         result.update(*others)
         return result
 
     def intersection(self, other: Iterable) -> InsertionSet:
+        """As `set.intersection`, in this set's order."""
         other = InsertionSet(other)
         return InsertionSet(item for item in self._items if item in other)
 
     def difference(self, other: Iterable) -> InsertionSet:
+        """As `set.difference`, in this set's order."""
         other = InsertionSet(other)
         return InsertionSet(item for item in self._items if item not in other)
 
     def issubset(self, other: Iterable) -> bool:
+        """As `set.issubset`."""
         other = InsertionSet(other)
         return all(item in other for item in self._items)
 

@@ -36,6 +36,7 @@ class PreparedGraph:
     tables: TextTables = field(default_factory=dict)
 
     def operators(self) -> set[str]:
+        """Names of all operators of the graph and of its functions."""
         bodies = [self.graph_def.node, *(function.node_def for function in self.graph_def.library.function)]
         return {node.op for body in bodies for node in body}
 
@@ -81,7 +82,8 @@ def _refuse_bfloat16(graph_def: GraphDef) -> None:
 
 def _optimize(graph_def: GraphDef, inputs: list[str], outputs: list[str], weights: Iterable[str]) -> GraphDef:
     """Grappler (TensorFlow 2.21) allocates a tensor for every Placeholder of a known shape: weights pass as another operator
-    that has a shape and no value."""
+    that has a shape and no value.
+    """
     from tf2onnx.tf_loader import tf_optimize
 
     weights = set(weights)

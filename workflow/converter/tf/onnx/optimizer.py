@@ -66,7 +66,8 @@ class _TransposeOptimizer(TransposeOptimizer):
 
     def _add_handler(self, trans: Node, node: Node) -> bool:
         """tf2onnx makes the constant a bias of the convolution before it: it fails on a scalar, which leaves every transpose
-        where it is, and takes one that lies along another axis than the channels for a bias where the sizes agree."""
+        where it is, and takes one that lies along another axis than the channels for a bias where the sizes agree.
+        """
         constant = node.inputs[1]
         if constant.is_const():
             shape = constant.get_tensor_value(as_list=False).shape

@@ -97,6 +97,7 @@ class FlexModel:
         return steps
 
     def run(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Outputs of inputs, both in the order of the file's main subgraph."""
         main = self._model.subgraphs[0]
         values = self._run(0, dict(zip(main.inputs, arrays, strict=True)))
         return [_array(values[index]) for index in self._outputs]

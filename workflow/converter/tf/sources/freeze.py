@@ -55,6 +55,7 @@ class Frozen:
 
     @property
     def parameters_count(self) -> int:
+        """How many numbers the variables hold together."""
         return int(sum(np.prod(self.values[name].shape, dtype=np.int64) for name in self.variables))
 
 
@@ -301,6 +302,7 @@ def describe(graph: tf.Graph, spec: TensorSpec) -> TensorSpec:
 
 
 def shape_tuple(shape: tf.TensorShape) -> tuple[int | None, ...] | None:
+    """None for an unknown rank, None entries for unknown dimensions."""
     return None if shape.rank is None else tuple(shape.as_list())
 
 

@@ -75,6 +75,7 @@ class GraphSource:
         return prune(graph_def, outputs, keep)
 
     def variables(self, graph_def: GraphDef) -> list[str]:
+        """Names of the nodes that hold variables."""
         return [node.name for node in graph_def.node if node.op in VARIABLE_OPS]
 
     def freeze(
@@ -84,6 +85,7 @@ class GraphSource:
         out: Path,
         tables: Mapping[str, TableReader] | None = None,
     ) -> Frozen:
+        """Write the graph and its weights into `out`, as `freeze_graph` does."""
         return freeze_graph(graph_def, values, self.inputs, self.outputs, out, self.weights, tables)
 
     def run(self, session: tf.compat.v1.Session, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:

@@ -61,16 +61,16 @@ def watched(keras: ModuleType) -> Iterator[Filled]:
         hooked.append((keras.layers.Layer, "add_weight"))
     originals = [getattr(owner, name) for owner, name in hooked]
 
-    def created(self, *args, **kwargs):
+    def created(self: resource_variable_ops.ResourceVariable, *args: object, **kwargs: object) -> None:
         originals[0](self, *args, **kwargs)
         filled._created[id(self.handle)] = self.handle
 
-    def assigned(self, *args, **kwargs):
+    def assigned(self: resource_variable_ops.ResourceVariable, *args: object, **kwargs: object) -> object:
         if not filled.loaded:
             filled._assigned[id(self.handle)] = self.handle
         return originals[1](self, *args, **kwargs)
 
-    def added(self, *args, **kwargs):
+    def added(self: object, *args: object, **kwargs: object) -> object:
         weight = originals[2](self, *args, **kwargs)
         filled._added.append(weight)
         return weight

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -27,16 +28,16 @@ def no_initial_weights(keras: ModuleType) -> Iterator[None]:
     creating = [0]
     create = resource_variable_ops.ResourceVariable.__init__
 
-    def creation(self, *args, **kwargs):
+    def creation(self: resource_variable_ops.ResourceVariable, *args: object, **kwargs: object) -> None:
         creating[0] += 1
         try:
             create(self, *args, **kwargs)
         finally:
             creating[0] -= 1
 
-    def without_values(call):
+    def without_values(call: Callable) -> Callable:
         @functools.wraps(call)
-        def empty(self, shape, dtype=None, **kwargs):
+        def empty(self: object, shape: Sequence[int], dtype: Any = None, **kwargs: object) -> tf.Tensor:
             if not creating[0]:
                 return call(self, shape, dtype, **kwargs)
             dims = tf.constant(tuple(shape), tf.int32)  # with its dtype: an empty tuple would be float
@@ -66,7 +67,7 @@ def uncopied_weights() -> Iterator[None]:
     """
     create = constant_op.convert_to_eager_tensor
 
-    def uncopied(value, ctx, dtype=None):
+    def uncopied(value: object, ctx: Any, dtype: object = None) -> tf.Tensor:
         fits = isinstance(value, np.ndarray) and (dtype is None or tf.as_dtype(dtype) == value.dtype)
         if fits and value.flags.owndata and value.nbytes > _LARGE:
             ctx.ensure_initialized()
@@ -96,7 +97,7 @@ def _custom_activations() -> Iterator[None]:
 
     deserialize = activations.deserialize
 
-    def by_name(name, *args, **kwargs):
+    def by_name(name: object, *args: object, **kwargs: object) -> Callable:
         if isinstance(name, dict) and name.get("class_name") == "function" and isinstance(name.get("config"), str):
             name = name["config"]
         return deserialize(name, *args, **kwargs)
@@ -120,7 +121,7 @@ def _symbolic_sizes() -> Iterator[None]:
 
     checked = image.resize
 
-    def resize(images, size, *args, **kwargs):
+    def resize(images: object, size: Sequence[int | tf.Tensor], *args: object, **kwargs: object) -> object:
         if any(tf.is_symbolic_tensor(side) for side in size):
             return backend.image.resize(images, tuple(size), *args, **kwargs)
         return checked(images, size, *args, **kwargs)

@@ -142,6 +142,7 @@ def _reaches_out(node: object) -> str | None:
 
 
 def has_bytecode(file: KerasFile) -> bool:
+    """Whether the configuration carries Python bytecode (Lambda layers), which loading would run."""
     return bool(_bytecode_layers(file.config))
 
 

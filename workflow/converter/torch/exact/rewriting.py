@@ -21,6 +21,7 @@ class Writer:
         self._node = node
 
     def __call__(self, target: torch._ops.OpOverload, *args: object, **kwargs: object) -> torch.fx.Node:
+        """Call an operator before the node that is replaced; arguments are nodes or Python values. Returns the new node."""
         graph = self._node.graph
         with graph.inserting_before(self._node):
             node = graph.call_function(target, args, kwargs)

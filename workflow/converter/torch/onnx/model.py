@@ -37,6 +37,7 @@ def _named_axes(spec: TensorSpec, leads_with_batch: bool) -> dict[int, str]:
 
 
 def model_opset(model: onnx.ModelProto) -> int:
+    """The version of ONNX's own operators that the model asks for."""
     return next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
 
 

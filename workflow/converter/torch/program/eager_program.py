@@ -110,6 +110,7 @@ class EagerProgram(torch.nn.Module):
         return self
 
     def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Run the program; returns the tensors among its outputs, in their order."""
         result = self._interpreter[0].run(*tensors, initial_env=dict(self._constants))
         leaves = torch.utils._pytree.tree_leaves(result)
         return tuple(leaf for leaf in leaves if isinstance(leaf, torch.Tensor))

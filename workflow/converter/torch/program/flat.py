@@ -33,15 +33,19 @@ class Call:
 
     @property
     def plain(self) -> bool:
+        """Whether the arguments are the tensors themselves, in their order."""
         return not self.kwargs and self.args == tuple(Slot(index) for index in range(len(self.args)))
 
     def arguments(self, tensors: Sequence[torch.Tensor]) -> tuple[tuple, dict]:
+        """Positional and named arguments with these tensors in the places of the slots."""
+
         def fill(node: object) -> object:
             return tensors[node.index] if isinstance(node, Slot) else node
 
         return pytree.tree_map(fill, self.args), pytree.tree_map(fill, self.kwargs)
 
     def __call__(self, module: torch.nn.Module, tensors: Sequence[torch.Tensor]) -> object:
+        """Call the module on these tensors; returns whatever it returns."""
         args, kwargs = self.arguments(tensors)
         return module(*args, **kwargs)
 
@@ -81,6 +85,7 @@ def _plain(result: object) -> object:
 
 
 def key_text(key: object) -> str:
+    """The text of one step of a path into nested outputs: a key, an index, or an attribute's name."""
     for attribute in ("key", "idx", "name"):
         if hasattr(key, attribute):
             return str(getattr(key, attribute))
@@ -98,9 +103,11 @@ def to_tensors(arrays: Sequence[np.ndarray]) -> list[torch.Tensor]:
 
 
 def to_arrays(tensors: Sequence[torch.Tensor]) -> list[np.ndarray]:
+    """Tensors as arrays, bfloat16 as float32; they share memory where they can."""
     plain = [tensor.detach().resolve_conj().resolve_neg() for tensor in tensors]
     return [(tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy() for tensor in plain]
 
 
 def numpy_name(dtype: torch.dtype) -> str:
+    """ "float32" for torch.float32; "bfloat16", which numpy does not know by itself, too."""
     return str(dtype).removeprefix("torch.")

@@ -210,6 +210,7 @@ class ScriptGraphModule(torch.nn.Module):
                 self._register_constants(block.nodes())
 
     def forward(self, *inputs: object) -> object:
+        """Run the script's graph; inputs that are left out have their defaults."""
         names = [value.debugName() for value in self._graph.inputs()]
         values: dict[str, object] = {names[0]: ""}
         values |= dict(zip(names[1:], [*inputs, *self._defaults[len(inputs) :]], strict=True))

@@ -1,5 +1,6 @@
 """State dicts and modules in what a checkpoint file holds: find them, choose the one that fits, load it with every key
-accounted for. Where two fit that are not equal, the user is asked."""
+accounted for. Where two fit that are not equal, the user is asked.
+"""
 
 from __future__ import annotations
 

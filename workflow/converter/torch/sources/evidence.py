@@ -52,6 +52,7 @@ class Reference:
 
 
 def run_source(source: Source, inputs: Inputs, arrays: Sequence[np.ndarray]) -> object:
+    """Call the source module on arrays, without gradients; returns whatever it returns."""
     with torch.no_grad(), _ordinary_attention():
         return inputs.call(source.module, to_tensors(arrays))
 
@@ -227,7 +228,7 @@ _MORE_CALLS = 16
 
 
 class FirstCalls:
-    """What a module was before it was called: is its first call like any other, and does forward leave its weights alone?"""
+    """What a module was before it was called: whether its first call is like any other, and forward leaves its weights."""
 
     def __init__(self, source: Source) -> None:
         self._source = source

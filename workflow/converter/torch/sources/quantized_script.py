@@ -40,6 +40,7 @@ _KEEPS_GRID = frozenset(
 
 
 def is_quantized(script: torch.jit.ScriptModule) -> bool:
+    """Whether the script computes with quantized tensors."""
     return any(
         node.kind().startswith("quantized::")
         or node.kind() in ("aten::quantize_per_tensor", "aten::quantize_per_channel")

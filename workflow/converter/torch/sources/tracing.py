@@ -51,6 +51,7 @@ class FlatModule(torch.nn.Module):
         self._call = call
 
     def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Call the model; returns its tensors as a flat tuple."""
         return tuple(flat_outputs(self._call(self.model, tensors))[1])
 
 

@@ -15,8 +15,10 @@ class Inert:
     def __setitem__(self, key: object, value: object) -> None: ...
 
     def __call__(self, *_: object) -> Inert:
+        """As any class or function that a pickle calls: nothing happens."""
         return self
 
-    def append(self, _: object) -> None: ...
+    def append(self, _: object) -> None:
+        """As a list that a pickle fills: nothing happens."""
 
     add = extend = append

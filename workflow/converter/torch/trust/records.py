@@ -82,6 +82,7 @@ class TensorSizes(pickle.Unpickler):
         self._path, self._records = path, records
 
     def find_class(self, module: str, name: str) -> Callable | str:
+        """Storages by name, a check for tensors, inert stubs for the rest; raises UnsupportedError for sparse tensors."""
         if module == "torch" and name.endswith("Storage"):
             return name
         if module == "torch._utils" and name in ("_rebuild_tensor_v2", "_rebuild_qtensor"):
@@ -91,6 +92,7 @@ class TensorSizes(pickle.Unpickler):
         return Inert
 
     def persistent_load(self, reference: tuple) -> _Storage:
+        """The number of elements of a storage; raises UnpicklingError if its record is too short for them."""
         _, storage, key, _, elements = reference
         needed = elements * _item_size(storage)
         if elements < 0 or needed > (there := self._records.get(key.lower(), 0)):
