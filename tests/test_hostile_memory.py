@@ -11,7 +11,7 @@ from imports import run_step
 
 torch = pytest.importorskip("torch")
 
-from converter.torch.trust.program_trust import is_bounded  # noqa: E402
+from converter.torch.trust.bounds import is_bounded  # noqa: E402
 from converter.torch.trust.script_trust import named_unbounded_operator  # noqa: E402
 
 _ops = torch.ops

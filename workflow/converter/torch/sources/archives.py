@@ -17,6 +17,7 @@ import torch
 
 from converter.errors import ConverterError, SourceError, UntrustedError
 from converter.safety.containers import refuse_archive
+from converter.torch.sources.unwritten import refuse_unwritten, write_program, write_script
 from converter.torch.trust.names import check_parts
 from converter.torch.trust.numpy_pickles import check_dtypes
 from converter.torch.trust.pickles import globals_in_file, is_zip, pickle_streams, unsafe_globals
@@ -28,7 +29,6 @@ from converter.torch.trust.script_trust import (
     used_file_operator,
     used_unbounded_operator,
 )
-from converter.torch.trust.unwritten import refuse_unwritten, write_program, write_script
 
 __all__ = ["checked_kind", "load_program", "load_torchscript", "refuse_unread"]
 

@@ -34,7 +34,7 @@ from converter.torch.sources.inputs import Inputs
 from converter.torch.sources.loading import Source, fold_parametrizations
 from converter.torch.sources.quantized_script import output_steps
 from converter.torch.sources.tracing import TraceError, export_program, quiet, reason, to_torchscript
-from converter.torch.trust.unwritten import write_program, write_script
+from converter.torch.sources.unwritten import write_program, write_script
 
 if TYPE_CHECKING:
     from converter.contracts import ImportSpec

@@ -22,20 +22,17 @@ from typing import BinaryIO
 import torch
 
 from converter.errors import UntrustedError
+from converter.torch.trust.bounds import is_bounded
 from converter.torch.trust.names import check_parts, check_program
 from converter.torch.trust.pickle_content import check_pickle_content
 from converter.torch.trust.size_expressions import is_size_expression
-from converter.torch.trust.unwritten import unbounded_operator
 
-__all__ = ["TRUST", "check_expression", "file_operator", "inert_loading", "is_bounded", "namespaces"]
+__all__ = ["TRUST", "check_expression", "file_operator", "inert_loading"]
 
 TRUST = "write `trusted: true` if you know where the file comes from"
 
 # Operators that read and write files, or the network, by their schemas' names.
 _FILE_OPERATORS = re.compile(r"aten::(save|load|from_file)|(debugprims|c10d|symm_mem|image)::\w+")
-# Whose operators look at their tensors' sizes. Those that torch's compilers write do not (inductor::_reinterpret_tensor,
-# mkldnn::data_ptr): a program of them reads and writes any of the process's memory.
-_NAMESPACES = {"aten", "prim", "prims", "profiler", "quantized", "quantized_decomposed", "torchvision"}
 # Functions of torch that an exported graph calls beside operators: of symbolic sizes, of vmap, and switches of modes.
 _FUNCTIONS = re.compile(
     r"torch\.(_?sym_\w+|_functorch\.predispatch\.\w+|_C\._set_grad_enabled|amp\.autocast_mode\._(enter|exit)_autocast)"
@@ -51,16 +48,6 @@ def check_expression(path: Path, text: str) -> None:
 def file_operator(name: str) -> bool:
     """Whether the operator of a schema's name ("aten::from_file") reaches beyond the model."""
     return _FILE_OPERATORS.fullmatch(name) is not None
-
-
-def namespaces() -> frozenset[str]:
-    """Those of the operators that models consist of."""
-    return frozenset(_NAMESPACES)
-
-
-def is_bounded(name: str) -> bool:
-    """Whether the operator of a schema's name ("aten::relu") is one that models consist of, and stays within its tensors."""
-    return name.partition("::")[0] in _NAMESPACES and not unbounded_operator(name)
 
 
 @contextmanager

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 
 import torch
 
-from converter.torch.trust.program_trust import file_operator, is_bounded, namespaces
-from converter.torch.trust.unwritten import UNCHECKED
+from converter.torch.trust.bounds import UNCHECKED, is_bounded, namespaces
+from converter.torch.trust.program_trust import file_operator
 
 __all__ = ["named_file_operator", "named_unbounded_operator", "used_file_operator", "used_unbounded_operator"]
 
@@ -57,6 +57,7 @@ def used_file_operator(script: torch.jit.ScriptModule) -> str | None:
 
 
 def used_unbounded_operator(script: torch.jit.ScriptModule) -> str | None:
+    """The first operator of the loaded module's forward that may reach beyond its tensors."""
     return next((kind for kind in _kinds(script) if not is_bounded(kind)), None)
 
 

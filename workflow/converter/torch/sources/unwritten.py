@@ -15,21 +15,11 @@ import torch
 from converter.errors import UnsupportedError
 from converter.torch.exact.rewriting import Rule, Writer, rewrite
 from converter.torch.program.kept_state import all_nodes
+from converter.torch.trust.bounds import unbounded_operator
 
-__all__ = ["UNCHECKED", "refuse_unwritten", "unbounded_operator", "write_program", "write_script"]
+__all__ = ["refuse_unwritten", "write_program", "write_script"]
 
 _aten = torch.ops.aten
-
-# Operators that take sizes, lengths or indices as they are (torch 2.13), and that make a tensor larger than its values.
-UNCHECKED = r"_reshape_alias\w*|_sparse_\w+_unsafe|_convert_indices_\w+|segment_reduce"
-_UNBOUNDED = re.compile(
-    rf"aten::({UNCHECKED}|_?resize\w*|set_|_copy_from\w*|_empty_(affine|per_channel_affine)_quantized)|prims::(empty\w*|resize)"
-)
-
-
-def unbounded_operator(name: str) -> bool:
-    """Whether the operator of a schema's name ("aten::resize_") may read or write beyond its tensors' values."""
-    return _UNBOUNDED.fullmatch(name) is not None
 
 
 def _full(write: Writer, node: torch.fx.Node) -> torch.fx.Node:
