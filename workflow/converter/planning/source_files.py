@@ -143,4 +143,4 @@ def source_sha256(source: Path) -> str:
         return file_sha256(source)
     base = source if source.is_dir() else source.parent
     lines = sorted(f"{file.relative_to(base).as_posix()}\t{file_sha256(file)}\n" for file in files)
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
+    return hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()  # names may be any bytes

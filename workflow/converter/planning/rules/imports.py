@@ -38,10 +38,11 @@ class ImportInputs(ZooInputs, StorageInputs):
         if plan.made:
             return environment
         try:
-            # Names that it reserves, of a SavedModel's files say, end Snakemake (9.27), and so do files that it may not read,
-            # which the import says in a sentence. The hash of all is among the params.
+            # Names that it reserves or cannot write, of a SavedModel's files say, end Snakemake (9.27); so do files that it
+            # may not read, which the import says in a sentence. The hash of all is among the params.
             files = (str(path) for path in source_files(Path(plan.source)))
-            files = (path for path in files if not RESERVED.search(path) and os.access(path, os.R_OK))
+            files = (path for path in files if not RESERVED.search(path) and _is_text(path))
+            files = (path for path in files if os.access(path, os.R_OK))
             return [*files, *environment]
         except ConverterError:
             return environment
@@ -131,3 +132,8 @@ class ImportInputs(ZooInputs, StorageInputs):
 
 def _added(kind: type) -> list[str]:
     return [entry.name for entry in formats.added() if isinstance(entry, kind)]
+
+
+def _is_text(path: str) -> bool:
+    """Not a name of any bytes, which Python reads as halves of characters."""
+    return not any("\ud800" <= character <= "\udfff" for character in path)

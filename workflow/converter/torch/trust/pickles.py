@@ -258,7 +258,8 @@ def load_pickled(path: Path, script: NetworkScript | None, trusted: bool) -> obj
             "network, or write `trusted: true` if you know where the file comes from"
         )
     if not refused:
-        check_pickle_content(path, is_zip(path), trusted)
+        networks = {name for kind, name in allowed if inspect.isclass(kind) and issubclass(kind, torch.nn.Module)}
+        check_pickle_content(path, is_zip(path), trusted, networks=networks)
     try:
         # Indices of a sparse tensor that lead out of it are looked for only on demand (torch 2.13).
         with torch.sparse.check_sparse_tensor_invariants():
