@@ -17,6 +17,7 @@ from converter.hub.reference import make_reference
 from converter.publishing.report import worst_output
 from converter.verification.tflite import runs_for
 from converter.verification.verify import Tolerance, Verification, verify
+from converter.wording import shape_text
 
 __all__ = ["check", "sentence"]
 
@@ -112,7 +113,7 @@ def _fitting(reference: ModelFile, other: ModelFile, feed: Sequence[int]) -> lis
     if not any(spec.shape and len(spec.shape) in (4, 5) for spec in [*reference.inputs, *reference.outputs]):
         layouts = layouts[:1]
     if not layouts:
-        shapes = "; ".join(f"{a.name} {_text(a.shape)} and {b.name} {_text(b.shape)}" for a, b in pairs)
+        shapes = "; ".join(f"{a.name} {shape_text(a.shape)} and {b.name} {shape_text(b.shape)}" for a, b in pairs)
         raise UnsupportedError(f"{reference.path} and {other.path} take inputs of other shapes: {shapes}")
     return layouts
 
@@ -212,7 +213,3 @@ def _permuted_shape(shape: tuple | None, layout: str, back: bool = False) -> tup
     else:
         rest.insert(1, rest.pop())
     return tuple(rest)
-
-
-def _text(shape: tuple | None) -> str:
-    return "[...]" if shape is None else "[" + ",".join("-1" if dim is None else str(dim) for dim in shape) + "]"

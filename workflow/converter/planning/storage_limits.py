@@ -12,7 +12,6 @@ import functools
 import os
 import shutil
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -20,6 +19,8 @@ from pathlib import Path, PurePosixPath
 from types import SimpleNamespace
 
 from converter.errors import ConverterError, SourceError
+from converter.library_patches.replacing import replaced_for_good
+from converter.library_patches.snakemake import keys_of, requests_of, retrieving
 from converter.planning import web_answers
 from converter.run_state import failures
 
@@ -38,20 +39,24 @@ _LIMITED: set[type] = set()
 
 
 def with_limits(plugin: type, path_of: Callable[[str], str]) -> None:
-    """Let the objects of a plugin's class take no more than their addresses name; `path_of`: where a source is fetched to."""
+    """Let the objects of a plugin's class take no more than their addresses name; `path_of`: where a source is fetched to.
+
+    Raises UnsupportedError where the plugin is not as it is known here.
+    """
     if plugin in _LIMITED:
         return
-    _LIMITED.add(plugin)
+    _, retrieve = retrieving(plugin).find()
     if hasattr(plugin, "httpr"):
-        module = sys.modules[plugin.__module__]
+        _, requests = requests_of(plugin).find()
         calls = {name: functools.partial(web_answers.answer, name) for name in ("get", "head")}
-        module.requests = SimpleNamespace(**{**vars(module.requests), **calls})
+        limited = requests_of(plugin), SimpleNamespace(**{**vars(requests), **calls})
         retrieve = _retrieve_file
     else:
         _limit_answers()
-        get_subkeys, retrieve = plugin.get_subkeys, plugin.retrieve_object
-        plugin.get_subkeys = lambda found: _plain_keys(found, get_subkeys(found))
-    plugin.retrieve_object = lambda found: _retrieve(found, retrieve, path_of(found.query))
+        _, get_subkeys = keys_of(plugin).find()
+        limited = keys_of(plugin), lambda found: _plain_keys(found, get_subkeys(found))
+    replaced_for_good(limited, (retrieving(plugin), lambda found: _retrieve(found, retrieve, path_of(found.query))))
+    _LIMITED.add(plugin)
 
 
 def _limit_answers() -> None:

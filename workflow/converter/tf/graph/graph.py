@@ -17,8 +17,10 @@ __all__ = [
     "clean",
     "function_names",
     "inline_functions",
+    "make_placeholder",
     "node_name",
     "prune",
+    "redirect",
     "split_tensor",
     "tensor_name",
     "topological",
@@ -54,6 +56,23 @@ def canonical(source: str) -> str:
 def tensor_name(node: str, index: int = 0) -> str:
     """How a GraphDef writes it as an input: "x", "x:1"."""
     return node if index == 0 else f"{node}:{index}"
+
+
+def make_placeholder(node: NodeDef, dtype: int, shape: Sequence[int | None] | None) -> None:
+    """Make `node` a Placeholder, in place and under its own name; `dtype`: TensorFlow's number of it."""
+    name = node.name
+    node.Clear()
+    node.name, node.op = name, "Placeholder"
+    node.attr["dtype"].type = dtype
+    node.attr["shape"].shape.CopyFrom(tf.TensorShape(shape).as_proto())
+
+
+def redirect(graph_def: GraphDef, old: str, new: str) -> None:
+    """Let what reads the tensor `old` ("x", "x:1") read `new` instead, in place."""
+    for node in graph_def.node:
+        for position, source in enumerate(node.input):
+            if canonical(source) == canonical(old):
+                node.input[position] = new
 
 
 def valid_node_name(name: str) -> str:

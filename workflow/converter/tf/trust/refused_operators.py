@@ -15,6 +15,7 @@ from tensorflow.python.framework import op_def_registry
 
 from converter.errors import UntrustedError
 from converter.tf.graph.graph import GraphDef, NodeDef, canonical, function_names, node_name, prune, unique_name
+from converter.wording import TRUST
 
 __all__ = [
     *("disarm", "function_calls", "passed_on", "reaches_out", "refuse", "refuse_needed", "refuse_restores"),
@@ -132,10 +133,7 @@ def refuse(
         what = reaches_out(node)
         if what is not None and not allowed(node):
             op = node.attr[ORIGINAL].s.decode() if ORIGINAL in node.attr else node.op
-            raise UntrustedError(
-                f"{source} contains an operator that {what}: {node.name} ({op}); {remedy}, "
-                "or write `trusted: true` if you know where the file comes from"
-            )
+            raise UntrustedError(f"{source} contains an operator that {what}: {node.name} ({op}); {remedy}, or {TRUST}")
 
 
 def refuse_trace(source: Path, graph_def: GraphDef) -> None:

@@ -21,7 +21,7 @@ from converter.torch.sources.unwritten import refuse_unwritten, write_program, w
 from converter.torch.trust.names import check_parts
 from converter.torch.trust.numpy_pickles import check_dtypes
 from converter.torch.trust.pickles import globals_in_file, is_zip, pickle_streams, unsafe_globals
-from converter.torch.trust.program_trust import TRUST, check_expression, inert_loading
+from converter.torch.trust.program_trust import check_expression, inert_loading
 from converter.torch.trust.records import Archive, check_sums, check_tensors
 from converter.torch.trust.script_trust import (
     named_file_operator,
@@ -29,6 +29,7 @@ from converter.torch.trust.script_trust import (
     used_file_operator,
     used_unbounded_operator,
 )
+from converter.wording import TRUST
 
 __all__ = ["checked_kind", "load_program", "load_torchscript", "refuse_unread"]
 

@@ -17,6 +17,7 @@ from converter.errors import SourceError, UntrustedError
 from converter.torch.trust.inert import Inert
 from converter.torch.trust.legacy_pickles import CONTAINER_CLASS, container_class, with_plain_classes
 from converter.torch.trust.records import Archive, TensorSizes, record_sizes
+from converter.wording import TRUST
 
 __all__ = ["check_pickle_content"]
 
@@ -63,7 +64,7 @@ class _NotCalled(type):
             return Inert()
         raise UntrustedError(
             f"{cls.path} makes {cls.full_name} anew while it is loaded, with values that are not in the file: save the module "
-            "or its state_dict with torch.save, or write `trusted: true` if you know where the file comes from"
+            f"or its state_dict with torch.save, or {TRUST}"
         )
 
 
