@@ -4,7 +4,9 @@ import os
 import re
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow"))
 
@@ -88,7 +90,7 @@ def _layer_names(hub: Hub) -> tuple[list[str], list[str]]:
     return names[: len(hub.inputs)], names[len(hub.inputs) :]
 
 
-def _permutation_notes(conversion: object) -> list[str]:
+def _permutation_notes(conversion: Any) -> list[str]:
     return [
         f"{kind} {name} is channels-last: its axes are {list(permutation)} of the source's"
         for kind, permutations in (
@@ -99,7 +101,7 @@ def _permutation_notes(conversion: object) -> list[str]:
     ]
 
 
-def _runner(file: KerasModel, conversion: object, inputs: list[str], outputs: list[str]) -> object:
+def _runner(file: KerasModel, conversion: Any, inputs: list[str], outputs: list[str]) -> Callable:
     """Runs the file on arrays in the source's layout."""
 
     def run(arrays: list[np.ndarray]) -> list[np.ndarray]:

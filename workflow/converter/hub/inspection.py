@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from converter.hub.hub import Hub
 
 __all__ = ["inspect_hub"]
@@ -9,7 +11,7 @@ __all__ = ["inspect_hub"]
 _TARGETS = {"tensorflow": ("onnx", "tflite", "pb"), "pytorch": ("onnx", "tflite", "h5", "keras")}
 
 
-def inspect_hub(hub: Hub) -> dict:
+def inspect_hub(hub: Hub) -> dict[str, Any]:
     """The inspection as a mapping; `targets` holds "ok", or why a target cannot be made, as far as names and types tell."""
     listed = {kind: [spec.to_report() for spec in specs] for kind, specs in hub.candidates.items()}
     return {

@@ -39,7 +39,7 @@ class NetworkScript:
         return found
 
     def attribute(self, name: str, parameter: str = "network_name") -> object:
-        """The class or function `name`. Raises ParameterError with the names that come near."""
+        """The class or function `name`. Raises ParameterError with close matches."""
         target: object = self.module
         for part in name.split("."):
             target = getattr(target, part, None)

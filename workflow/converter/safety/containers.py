@@ -1,4 +1,4 @@
-"""Archives and HDF5 files from strangers: what in them leads out of the file, or grows beyond all measure when unpacked."""
+"""Untrusted archives and HDF5 files: what in them leads out of the file, and decompression bombs."""
 
 from __future__ import annotations
 

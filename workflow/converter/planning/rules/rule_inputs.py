@@ -1,4 +1,4 @@
-"""What rules ask of the plan: input functions, parameters and resources, so that rules stay declarations."""
+"""Snakemake's input, parameter and resource functions of the plan, so that rules stay declarations."""
 
 from __future__ import annotations
 
