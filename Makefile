@@ -96,8 +96,9 @@ locked:
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps --requirement requirements.lock
 
+# ADVISORIES=FOLDER: against a snapshot instead, where the service is out of reach (supply/audit.py).
 audit: $(TOOLS)/.ready
-	$(PYTHON) supply/audit.py $(TOOLS)/bin/pip-audit
+	$(TOOLS)/bin/python supply/audit.py $(TOOLS)/bin/pip-audit $(ADVISORIES)
 
 licences: $(VENV)/.all
 	$(BIN)/python supply/licences.py docs/licences.md

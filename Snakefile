@@ -48,7 +48,19 @@ rule all:
 
 
 for topic in (
-    *("publish", "storage", "keras", "savedmodel", "checkpoint", "protobuf", "pytorch", "onnx", "tflite"),
+    *(
+        "publish",
+        "storage",
+        "import",
+        "export",
+        "keras",
+        "savedmodel",
+        "checkpoint",
+        "protobuf",
+        "pytorch",
+        "onnx",
+        "tflite",
+    ),
     *("quantization", "layers", "report", "coverage", "benchmark", "zoo", "toolchains"),
 ):
 

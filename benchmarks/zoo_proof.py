@@ -1,8 +1,9 @@
 """How much of each zoo model its reference exercises, in one table: zoo_proof.py FOLDER [--only NAME,...] [--page FILE]
 
-Makes each model from its recipe below FOLDER, imports it (`snakemake reports/NAME.inspect.json`), notes what its hub says
-of the proof, and removes what was made, since the zoo is far larger than most disks. A run that was ended goes on where it
-was. `--page` writes docs/zoo-proof.md from what has been noted so far.
+Makes models from their recipes below FOLDER, imports them (`snakemake reports/NAME.inspect.json`), notes what their hubs
+say of the proof, and removes what was made, since the zoo is far larger than most disks; `--together` of them at a time, so
+that a framework is started once for all. A run that was ended goes on where it was. `--page` writes docs/zoo-proof.md from
+what has been noted so far.
 """
 
 from __future__ import annotations
@@ -33,17 +34,19 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--only", default="")
+    parser.add_argument("--together", type=int, default=6)
     parser.add_argument("--page", type=Path)
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
     notes = args.folder / "proof.jsonl"
     known = {entry["model"]: entry for entry in _read(notes)}
     recipes = list(yaml.safe_load((ROOT / "configs" / "zoo.yaml").read_text()))
-    for name in [n for n in recipes if not args.only or n in args.only.split(",")]:
-        if name not in known:
-            known[name] = _measure(args.folder, name)
+    wanted = [n for n in recipes if n not in known and (not args.only or n in args.only.split(","))]
+    for start in range(0, len(wanted), args.together):
+        for entry in _measure(args.folder, wanted[start : start + args.together]):
+            known[entry["model"]] = entry
             with notes.open("a") as file:
-                file.write(json.dumps(known[name]) + "\n")
+                file.write(json.dumps(entry) + "\n")
     if args.page:
         args.page.write_text(_page([known[name] for name in recipes if name in known], len(recipes)))
     return 0
@@ -53,21 +56,27 @@ def _read(notes: Path) -> list[dict]:
     return [json.loads(line) for line in notes.read_text().splitlines()] if notes.exists() else []
 
 
-def _measure(folder: Path, name: str) -> dict:
-    """What the model's hub says; "error" where there is none."""
+def _measure(folder: Path, names: list[str]) -> list[dict]:
+    """What the models' hubs say; "error" where there is none."""
     work = folder / "work"
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir()
-    command = [sys.executable, "-m", "snakemake", "-s", str(ROOT / "Snakefile"), f"reports/{name}.inspect.json"]
-    run = subprocess.run([*command, "--cores", "1"], cwd=work, capture_output=True, text=True)
-    hubs = [path for path in work.glob("intermediate/*/hub.json") if not json.loads(path.read_text()).get("error")]
-    if run.returncode or not hubs:
-        entry = {"model": name, "error": (run.stderr.strip().splitlines() or ["no hub"])[-1][:300]}
-    else:
-        hub = json.loads(hubs[0].read_text())
-        entry = {"model": name, **{key: hub[key] for key in ("coverage", "weakest", "step", "parameters_count")}}
+    command = [sys.executable, "-m", "snakemake", "-s", str(ROOT / "Snakefile"), "--cores", "1", "--keep-going"]
+    targets = [f"reports/{name}.inspect.json" for name in names]
+    run = subprocess.run([*command, *targets], cwd=work, capture_output=True, text=True)
+    hubs = [json.loads(path.read_text()) for path in work.glob("intermediate/*/hub.json")]
+    entries = []
+    for name in names:
+        hub = next((hub for hub in hubs if Path(hub["source"]["path"]).stem == name), None)
+        if hub is None or hub.get("error"):
+            said = [line for line in run.stderr.splitlines() if name in line] or ["no hub"]
+            entries.append({"model": name, "error": hub["error"]["message"] if hub else said[-1][:300]})
+        else:
+            entries.append(
+                {"model": name, **{key: hub[key] for key in ("coverage", "weakest", "step", "parameters_count")}}
+            )
     shutil.rmtree(work, ignore_errors=True)
-    return entry
+    return entries
 
 
 def _page(entries: list[dict], count: int) -> str:

@@ -10,7 +10,7 @@ rule layer_differences:
     log:
         "logs/{name}.{extension}.layers.log",
     wildcard_constraints:
-        extension="onnx|tflite|pb|h5|hdf5|keras",
+        extension=planned.any_extension(),
     conda:
         "../environment.yml"
     resources:
@@ -19,8 +19,8 @@ rule layer_differences:
     params:
         target=planned.target,
         options=planned.export_options,
-        code=planned.export_code("layer_differences"),
-        versions=planned.export_versions("layer_differences"),
+        code=planned.analysis_code("layer_differences"),
+        versions=planned.export_versions,
     message:
         "compare {wildcards.name}.{wildcards.extension} with its source, layer by layer"
     shell:

@@ -1,31 +1,7 @@
 # ONNX files, from every source format.
 
 
-rule export_onnx:
-    """Write a model that was read as ONNX and compare it with the source, in onnxruntime."""
-    input:
-        hub=planned.hub,
-        environment=ancient(planned.backend_environment),
-    output:
-        staged=temp("intermediate/staged/{name}.{extension}"),
-        report="reports/{name}.{extension}.json",
-    log:
-        "logs/{name}.{extension}.log",
+# Compared with the source in onnxruntime.
+use rule export_added as export_onnx with:
     wildcard_constraints:
-        extension="onnx",
-    conda:
-        "../environment.yml"
-    resources:
-        mem_mb=planned.export_memory,
-        runtime=planned.export_runtime,
-    params:
-        model=planned.model_name,
-        target=planned.target,
-        options=planned.export_options,
-        code=planned.export_code("export_onnx"),
-        versions=planned.export_versions("export_onnx"),
-    message:
-        "write {wildcards.name}.{wildcards.extension}"
-    shell:
-        "step export_onnx {params.options} --target={params.target} --report={output.report:q} "
-        "-- {input.hub:q} {output.staged:q} 2> {log:q}"
+        extension=planned.extensions_of("onnx"),

@@ -10,7 +10,7 @@ rule quantization_layers:
     log:
         "logs/{name}.layers.log",
     wildcard_constraints:
-        name=r".+(?<!\.onnx)(?<!\.tflite)(?<!\.pb)(?<!\.h5)(?<!\.hdf5)(?<!\.keras)",
+        name=planned.without_extension(),
     conda:
         "../environment.yml"
     resources:
@@ -19,8 +19,8 @@ rule quantization_layers:
         target=planned.layers_target,
         options=planned.layers_options,
         data=planned.layers_data,
-        code=planned.export_code("quantization_layers"),
-        versions=planned.export_versions("export_tflite"),
+        code=planned.analysis_code("quantization_layers"),
+        versions=planned.export_versions,
     message:
         "rank the layers of {wildcards.name}"
     shell:
@@ -44,7 +44,7 @@ rule quantization_page:
         options=planned.page_options,
         blocks=planned.page_blocks,
         data=planned.page_data,
-        code=planned.export_code("quantization_page"),
+        code=planned.analysis_code("quantization_page"),
         versions=planned.page_versions,
     message:
         "compare the quantized files of {wildcards.name}"

@@ -30,7 +30,7 @@ rule report_refusal:
     log:
         "logs/{name}.log",
     wildcard_constraints:
-        name=r".+(?<!\.onnx)(?<!\.tflite)(?<!\.pb)(?<!\.h5)(?<!\.hdf5)(?<!\.keras)(?<!\.inspect)(?<!\.layers)",
+        name=planned.without_extension("inspect", "layers"),
     localrule: True
     conda:
         "../environment.yml"

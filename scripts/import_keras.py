@@ -33,9 +33,10 @@ def import_model(spec: ImportSpec, out: Path) -> Hub:
     from converter.tf.sources.state import stateless
     from converter.tf.trust.refused_operators import refuse_trace
 
-    with open_keras(spec, file) as (model, keras):
+    with open_keras(spec, file) as (model, keras, filled):
         call = keras_call(spec, model, keras)
         function, inputs, outputs = trace(spec, call)
+        filled.refuse_unfilled(spec.source, function.graph.variables, model.weights)
         if not spec.trusted:
             refuse_trace(spec.source, function.graph.as_graph_def())
         frozen = freeze_function(function, inputs, outputs, out)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "workflow"))
 
+from converter import formats  # noqa: E402
 from converter.contracts import ExportJob, ExportResult  # noqa: E402
 from converter.errors import ParameterError  # noqa: E402
 from converter.hub.hub import Hub  # noqa: E402
@@ -18,7 +19,7 @@ def analyse(hub: Hub, job: ExportJob, output: Path) -> None:
     from converter.divergence.layers import layer_differences
 
     table = layer_differences(hub, job, export, output.parent)
-    versions = step_versions(*export_entries("layer_differences", hub.framework))
+    versions = step_versions(*export_entries(job.target.rpartition(".")[2], hub.framework))
     table |= {"steps": [measure("layer_differences")], "versions": versions}
     report.write(output, table)
     print(f"{output}  {table['summary']}", flush=True)
@@ -26,18 +27,10 @@ def analyse(hub: Hub, job: ExportJob, output: Path) -> None:
 
 def export(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
     """The file as its export step writes it: the same bytes."""
-    extension = Path(job.target).suffix
     if job.backend != "default":
         raise ParameterError(f"backend {job.backend}: the layers of its files are not compared; leave backend out")
-    if extension == ".onnx" and hub.framework == "tensorflow":
-        from converter.tf.onnx.export import export as export_file
-    elif extension == ".onnx":
-        from converter.torch.onnx.export import export as export_file
-    elif hub.framework == "tensorflow":
-        from converter.tf.tflite.export import export as export_file
-    else:
-        from converter.torch.tflite.export import export as export_file
-    return export_file(hub, job, staged)
+    exporter = formats.target(job.target.rpartition(".")[2]).exporters[hub.framework]
+    return formats.load(exporter.function)(hub, job, staged)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "workflow"))
 
+from converter import formats  # noqa: E402
 from converter.contracts import ExportJob  # noqa: E402
 from converter.escape import printable  # noqa: E402
 from converter.hub.hub import Hub  # noqa: E402
@@ -17,12 +18,9 @@ from converter.running.step_runner import measure  # noqa: E402
 def analyse(hub: Hub, job: ExportJob, output: Path) -> None:
     from converter.quantization.layer_ranking import rank_layers
 
-    if hub.framework == "tensorflow":
-        from converter.tf.tflite.export import export
-    else:
-        from converter.torch.tflite.export import export
+    export = formats.load(formats.target("tflite").exporters[hub.framework].function)
     ranking = rank_layers(hub, job, export, output.parent)
-    versions = step_versions(*export_entries("export_tflite", hub.framework))
+    versions = step_versions(*export_entries("tflite", hub.framework))
     ranking |= {"steps": [measure("quantization_layers")], "versions": versions}
     report.write(output, ranking)
     print(printable(f"{output}  {ranking['proposal']['reason']}"), flush=True)

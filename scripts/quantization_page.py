@@ -8,6 +8,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "workflow"))
 
+from converter import formats  # noqa: E402
 from converter.contracts import ExportJob  # noqa: E402
 from converter.escape import printable  # noqa: E402
 from converter.hub.hub import Hub  # noqa: E402
@@ -19,10 +20,7 @@ def analyse(hub: Hub, job: ExportJob, output: Path, blocks: str) -> None:
     from converter.pages.quantization import quantization_page
     from converter.quantization.compare import compare
 
-    if hub.framework == "tensorflow":
-        from converter.tf.tflite.export import export
-    else:
-        from converter.torch.tflite.export import export
+    export = formats.load(formats.target("tflite").exporters[hub.framework].function)
     with tempfile.TemporaryDirectory(dir=output.parent) as folder:
         variants = compare(hub, job, json.loads(blocks), export, Path(folder))
     name = output.name.removesuffix(".quantization.html")

@@ -16,6 +16,8 @@ import numpy as np
 _SEED = 7
 _SAMPLES = 8
 _LOGITS = 0.5
+# Of images where the network takes any (MobileNetV3).
+_FREE_SIZE = 224
 
 
 def application(name: str, weights: str):
@@ -27,7 +29,8 @@ def application(name: str, weights: str):
         return build(weights="imagenet")
     keras.utils.set_random_seed(_SEED)
     model = build(weights=None)
-    _spread(model, np.random.default_rng(_SEED).normal(size=(_SAMPLES, *model.input_shape[1:])).astype(np.float32))
+    shape = [size or _FREE_SIZE for size in model.input_shape[1:]]
+    _spread(model, np.random.default_rng(_SEED).normal(size=(_SAMPLES, *shape)).astype(np.float32))
     return model
 
 

@@ -192,3 +192,39 @@ class Caching(_Linear):
         if self.table is None or len(self.table) < x.shape[1]:
             self.table = torch.arange(x.shape[1]).float()
         return self.fc(x + self.table[: x.shape[1]])
+
+
+class Packed(nn.Module):
+    """Rows of different lengths, packed for a recurrent layer; padded again to the size of the input."""
+
+    def __init__(self):
+        super().__init__()
+        self.recurrent = nn.GRU(5, 4, batch_first=True, bidirectional=True)
+
+    def forward(self, x, lengths):
+        packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+        rows, last = self.recurrent(packed)
+        rows, _ = nn.utils.rnn.pad_packed_sequence(rows, batch_first=True, total_length=x.shape[1])
+        return rows + last.sum(0)[:, None].repeat(1, 1, 2)
+
+
+class PackedByNumbers(Packed):
+    """Lengths as Python's numbers, which a trace has from its example."""
+
+    def forward(self, x, lengths):
+        return super().forward(x, lengths.tolist())
+
+
+class Gradients(_Linear):
+    """Asks whether gradients are recorded, as the fast paths of torch's own layers do."""
+
+    def forward(self, x):
+        y = self.fc(x)
+        return torch.tanh(y) if torch.is_grad_enabled() else y
+
+
+class Flag(_Linear):
+    """Its own training flag, which eval() sets."""
+
+    def forward(self, x):
+        return self.fc(x) if not self.training else torch.tanh(self.fc(x))

@@ -9,6 +9,8 @@ import pytest
 from conftest import ROOT, Project
 from text_graphs import linear
 
+from converter import formats
+
 
 def inspect(folder: Path, source: str, name: str, model: dict | None = None) -> tuple[bool, dict]:
     """Import models/{name}.pbtxt in a new project: whether the step ran, and what the inspection says."""
@@ -46,17 +48,14 @@ def test_models_share_an_entry_only_if_all_agrees(tmp_path: Path, monkeypatch: p
 
 def test_what_is_cached_depends_on_all_that_snakemake_leaves_out():
     """Neither wildcards nor package versions are part of Snakemake's key (9.27): rules carry them as parameters."""
-    cached = []
-    for path in sorted((ROOT / "rules").glob("*.smk")):
-        for rule in re.split(r"\n(?=rule )", path.read_text()):
-            if "cache: True" in rule:
-                cached.append(re.search(r"rule (\w+):", rule)[1])
-                for parameter in (
-                    "source=planned.source_path",
-                    "bytes=planned.source_version",
-                    "options=planned.import_options",
-                ):
-                    assert parameter in rule
-                step = f"import_{cached[-1].removeprefix('import_')}"
-                assert f'code=planned.code("{step}")' in rule and f'versions=planned.versions("{step}")' in rule
-    assert cached == [f"import_{name}" for name in ("checkpoint", "keras", "protobuf", "pytorch", "savedmodel")]
+    text = (ROOT / "rules" / "import.smk").read_text()
+    assert re.search(r"rule import_added:.*cache: True", text, re.DOTALL)
+    for parameter in (
+        *("step=planned.import_step", "source=planned.source_path", "bytes=planned.source_version"),
+        *("options=planned.import_options", "code=planned.import_code", "versions=planned.import_versions"),
+    ):
+        assert parameter in text
+    others = [path.read_text() for path in (ROOT / "rules").glob("*.smk") if path.name != "import.smk"]
+    assert not any("cache: True" in other for other in others)
+    derived = set(re.findall(r"use rule import_added as import_(\w+) with:", "".join(others)))
+    assert derived == set(formats.sources())

@@ -13,11 +13,24 @@ import torch
 from conftest import ROOT
 from text_graphs import linear
 
+from converter import formats
+from converter.exporting import functions_of
 from converter.planning.code_version import code_version, step_files
-from converter.planning.library_versions import STEP_PACKAGES, export_entries, step_versions
+from converter.planning.library_versions import export_entries, step_packages, step_versions
 
 PACKAGES = ROOT / "workflow"
 SCRIPTS = sorted(path.stem for path in (ROOT / "scripts").glob("*.py"))
+
+
+def is_left_out(path: Path) -> bool:
+    """Of every hash: see code_version."""
+    package = PACKAGES / "converter"
+    return path == package / "__init__.py" or path.is_relative_to(package / "formats")
+
+
+def export_files(extension: str, framework: str, script: str | None = None) -> list[Path]:
+    target = formats.target(extension)
+    return step_files(script or target.script, framework, functions_of(target, framework))
 
 
 def imported(path: Path) -> set[Path]:
@@ -40,7 +53,7 @@ def imported(path: Path) -> set[Path]:
         for module in modules:
             base = PACKAGES.joinpath(*module.split("."))
             found |= {file for file in (base.with_name(base.name + ".py"), base / "__init__.py") if file.is_file()}
-    return found - {PACKAGES / "converter" / "__init__.py"}  # see code_version
+    return {file for file in found if not is_left_out(file)}
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
@@ -53,29 +66,29 @@ def test_every_import_is_followed(script):
 
 
 def test_steps_do_not_depend_on_each_others_exporters():
-    def names(script: str) -> set[str]:
-        return {path.relative_to(PACKAGES).as_posix() for path in step_files(script) if path.is_relative_to(PACKAGES)}
-
-    onnx, tflite, checkpoint = names("export_onnx"), names("export_tflite"), names("import_checkpoint")
+    onnx, tflite = (relative(export_files(extension, "tensorflow")) for extension in ("onnx", "tflite"))
+    checkpoint = relative(step_files("import_checkpoint"))
     assert "converter/tf/onnx/export.py" in onnx - tflite - checkpoint
     assert "converter/tf/tflite/export.py" in tflite - onnx - checkpoint
     assert "converter/tf/sources/checkpoint.py" in checkpoint - onnx - tflite
     assert "converter/planning/planner.py" not in onnx | tflite | checkpoint  # planning code changes no file
 
 
-def relative(script: str, framework: str) -> set[str]:
-    files = step_files(script, framework)
+def relative(files: list[Path]) -> set[str]:
     return {path.relative_to(PACKAGES).as_posix() for path in files if path.is_relative_to(PACKAGES)}
 
 
-@pytest.mark.parametrize("script", ["export_onnx", "export_tflite", "quantization_layers", "quantization_page"])
-def test_an_export_is_of_one_framework(script):
-    tensorflow, torch = relative(script, "tensorflow"), relative(script, "pytorch")
-    name = "onnx/export" if script == "export_onnx" else "tflite/export"
+@pytest.mark.parametrize(
+    ("extension", "script"),
+    [("onnx", None), ("tflite", None), ("tflite", "quantization_layers"), ("tflite", "quantization_page")],
+)
+def test_an_export_is_of_one_framework(extension, script):
+    tensorflow, torch = (relative(export_files(extension, name, script)) for name in ("tensorflow", "pytorch"))
+    name = f"{extension}/export"
     assert f"converter/tf/{name}.py" in tensorflow
     assert f"converter/torch/{name}.py" in torch - tensorflow
     assert not any(file.startswith(("converter/torch/", "converter/torch_to_keras/")) for file in tensorflow)
-    if script == "export_onnx":
+    if extension == "onnx":
         assert not any(file.startswith("converter/tf/") for file in torch)
     else:  # torch reaches TensorFlow Lite by way of Keras, too
         assert {"converter/torch_to_keras/pooling.py", "converter/tf/tflite/export.py"} <= torch
@@ -83,9 +96,9 @@ def test_an_export_is_of_one_framework(script):
 
 
 def test_a_name_imported_from_a_package_is_not_the_whole_package():
-    assert "converter/tf/onnx/export.py" not in relative("import_keras", "tensorflow")
-    assert not any("/tf/" in file for file in relative("import_pytorch", "pytorch"))
-    assert "converter/pages/page.html.j2" in relative("coverage", "tensorflow")
+    assert "converter/tf/onnx/export.py" not in relative(step_files("import_keras", "tensorflow"))
+    assert not any("/tf/" in file for file in relative(step_files("import_pytorch", "pytorch")))
+    assert "converter/pages/page.html.j2" in relative(step_files("coverage", "tensorflow"))
 
 
 RAN = """
@@ -123,8 +136,8 @@ def test_whatever_of_ours_an_export_loads_is_in_its_hash(framework, script, exte
     assert run.returncode == 0, run.stderr
     loaded = {Path(name) for name in run.stdout.rpartition("LOADED")[2].split()}
     assert len(loaded) > 10 and staged.is_file()
-    missing = loaded - set(step_files(script, framework)) - {PACKAGES / "converter" / "__init__.py"}
-    assert not missing
+    missing = loaded - set(export_files(extension, framework))
+    assert not {path for path in missing if not is_left_out(path)}
 
 
 def test_versions_are_of_each_code_and_stable():
@@ -135,9 +148,15 @@ def test_versions_are_of_each_code_and_stable():
 
 
 def test_steps_name_the_libraries_they_use():
-    assert step_versions("export_onnx").keys() == {"tensorflow", "tf2onnx", "onnx", "onnxruntime", "numpy"}
-    assert step_versions(*export_entries("export_onnx", "pytorch")).keys() == {
+    assert step_versions(*export_entries("onnx", "tensorflow")).keys() == {
+        "tensorflow",
+        "tf2onnx",
+        "onnx",
+        "onnxruntime",
+        "numpy",
+    }
+    assert step_versions(*export_entries("onnx", "pytorch")).keys() == {
         *("torch", "onnxscript", "onnx", "onnxruntime", "numpy")
     }
     assert step_versions("publish") == {}
-    assert all(isinstance(version, str) for step in STEP_PACKAGES for version in step_versions(step).values())
+    assert all(isinstance(version, str) for step in step_packages() for version in step_versions(step).values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,14 @@ def test_formulas_and_directives(start: str, tmp_path: Path) -> None:
     assert "the secret" not in html and 'href="javascript' not in html and 'class="system-message"' not in html, html
     for name in names[1:]:
         assert name.replace("<", "&lt;").replace(">", "&gt;") in html.replace("&#64;", "@"), name
+
+
+def test_json() -> None:
+    """What it says is not changed, nor what people can read; no character of it is one that a terminal obeys."""
+    value = {f"größe{EVIL}": [EVIL, "\U000e0001\ud800\n\t", "模型"], "n": 1.5}
+    text = escape.json_text(value)
+    assert json.loads(text) == value and "größe" in text and "模型" in text
+    assert all(line.isprintable() for line in text.split("\n"))
 
 
 def test_ordinary_texts_stay() -> None:

@@ -16,7 +16,7 @@ from converter.hub.hub import Hub, TensorSpec
 from converter.hub.informative import typical
 from converter.hub.reference import make_reference
 from converter.tf.graph.graph_bytes import read_graph
-from converter.tf.sources.build_hub import undefined_kinds
+from converter.tf.sources.build_hub import ranks_boxes
 from converter.tf.sources.freeze import freeze_graph
 from converter.tflite.flatbuffer import operators, read
 
@@ -92,9 +92,7 @@ def hub_of(path: Path, function: Callable, steps: int | None, batch: int | None 
     hub = Hub(path, "tensorflow", frozen.inputs, frozen.outputs, batch is None)
     with tf1.Session(graph=graph) as session:
         run = lambda arrays: session.run([spec.tensor for spec in specs], {"x:0": arrays[0]})  # noqa: E731
-        hub.write_reference(
-            make_reference(frozen.inputs, batch is None, run, undefined=undefined_kinds(frozen.graph_def))
-        )
+        hub.write_reference(make_reference(frozen.inputs, batch is None, run, ranks=ranks_boxes(frozen.graph_def)))
     hub.write()
     return Hub.read(path)
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
-from faults.harness import Preloaded, Runs, end, fingerprint
+from faults.harness import QUANTIZED, Preloaded, Runs, end, fingerprint
 from faults.kills import MOMENTS, kills
 from text_graphs import linear
 
@@ -43,8 +43,16 @@ def test_kills(runs: Runs) -> None:
 
 
 @pytest.mark.slow
-def test_many_kills() -> None:
-    command = [sys.executable, "-m", "faults", "--kills", "200", "--each", "20", "--chain", "5"]
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--kills", "200", "--each", "20", "--chain", "5"],
+        ["--kills", "40", "--each", "4", "--chain", "4", "--quantized"],
+    ],
+    ids=["plain", "quantized"],
+)
+def test_many_kills(options: list[str]) -> None:
+    command = [sys.executable, "-m", "faults", *options]
     environ = {**os.environ, "PYTHONPATH": str(ROOT / "workflow")}
     run = subprocess.run(command, cwd=ROOT / "tests", env=environ, capture_output=True, text=True)
     print(run.stdout)
@@ -80,6 +88,22 @@ def small_disk(runs: Runs, folder: Path, megabytes: int = 4) -> Iterator[Path]:
     """A run's folder on a disk of its own."""
     with mounted(folder, "-t", "tmpfs", "-o", f"size={megabytes}m", "none"):
         yield runs.folder(folder / "run")
+
+
+@pytest.mark.slow
+def test_full_disk_while_quantized_targets_are_published(runs: Runs, tmp_path: Path) -> None:
+    quantized = Runs(tmp_path / "runs", runs.preloaded, QUANTIZED)
+    for turn in range(2):
+        with small_disk(quantized, tmp_path / f"disk{turn}") as folder:
+            process, _, fell = quantized.start_until(folder, quantized.moment("publishing", random.Random(turn)))
+            fill(folder.parent)
+            errors = quantized.resume(process)
+            assert quantized.wrong_now(folder) == []
+            if process.returncode:
+                one_sentence(errors)
+            print(f"full disk during {fell or 'nothing: it ended before'}: exit status {process.returncode}")
+            (folder.parent / "ballast").unlink()
+            assert quantized.wrong_in_the_end(folder) == []
 
 
 def one_sentence(errors: str) -> None:

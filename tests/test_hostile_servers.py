@@ -113,20 +113,6 @@ def test_keys_are_looked_at_while_they_are_fetched(name: str) -> None:
         list(_plain_keys(found, [*items, SimpleNamespace(key=f"m/{name}")]))
 
 
-def test_servers_that_never_answer() -> None:
-    """Each request of the plugin's ends after a while, both to connect and between two answers."""
-    plugin = pytest.importorskip("snakemake_storage_plugin_http")
-    import requests
-
-    from converter.planning.storage import mirror
-    from converter.planning.storage_limits import with_limits
-
-    with_limits(plugin.StorageObject, mirror)
-    for call in (plugin.requests.get, plugin.requests.head):
-        assert all(0 < seconds <= 60 for seconds in call.keywords["timeout"])
-    assert plugin.requests.codes is requests.codes
-
-
 @pytest.mark.parametrize("size", [-1, 10**30])
 def test_sizes_that_are_none(size: int) -> None:
     with pytest.raises(SourceError):

@@ -118,6 +118,7 @@ def test_outputs_that_the_user_names(library, tmp_path):
 
 
 def test_large_weights_and_constants_lie_beside_the_graph(tmp_path):
+    keras.utils.clear_session()  # names of layers count on from other tests' models
     _seed(keras)
     model = keras.Sequential([keras.layers.Input((64,)), keras.layers.Dense(3000), keras.layers.Dense(5)])
     model.save(tmp_path / "m.keras")

@@ -99,3 +99,43 @@ def test_attention_without_hidden_rows_keeps_its_operator():
         targets = [node.target for node in program.graph.nodes]
         assert targets.count(torch.ops.aten.scaled_dot_product_attention.default) == count
         assert torch.equal(program.module()(*x), module(*x))
+
+
+class Encoder(torch.nn.Module):
+    """A layer that has a fast path in eval mode."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+
+
+class Masked(Encoder):
+    def forward(self, x, keep):
+        return self.layer(x, src_key_padding_mask=~keep)
+
+
+class Whole(Encoder):
+    def forward(self, x):
+        return self.layer(x)
+
+
+def encoder_hub(folder, cls, shape):
+    from pytorch_hub import import_file
+
+    script = folder / "net.py"
+    script.write_text(f"from test_masked_attention import {cls.__name__}\n")
+    torch.manual_seed(0)
+    torch.save(cls().state_dict(), folder / "net.pt")
+    return import_file(folder / "net.pt", folder / "hub", shape, network_script=script, network_name=cls.__name__)
+
+
+def test_fast_path_that_is_switched_off_is_said(tmp_path):
+    hub = encoder_hub(tmp_path, Masked, "1,5,8;bool:1,5")
+    assert hub.decisions == ["attention without its fast path"]
+    assert any("where a mask hides a whole sequence" in note for note in hub.notes)
+    assert all(np.isfinite(run.outputs[0]).all() for run in hub.reference())
+
+
+def test_fast_path_that_makes_no_difference_is_a_note_only(tmp_path):
+    hub = encoder_hub(tmp_path, Whole, "1,5,8")
+    assert not hub.decisions and any("without the fast path" in note for note in hub.notes)

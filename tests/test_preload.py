@@ -96,25 +96,25 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 
 def test_a_step_is_a_fork_with_the_clients_folder_environment_and_arguments(server: Server):
-    status, output, _ = server.run("import_parent", "a b", "--c=d")
+    status, output, _ = server.run("@tensorflow", "import_parent", "a b", "--c=d")
     assert status == 7
     assert output == f"{server.process.pid} {server.folder} from the client ['a b', '--c=d']\n"
 
 
 def test_a_crash_ends_its_own_step_only(server: Server):
-    status, _, errors = server.run("import_crash")
+    status, _, errors = server.run("@tensorflow", "import_crash")
     assert status == 128 + signal.SIGSEGV and errors == "the step crashed (SIGSEGV)\n"
-    assert server.run("import_parent")[0] == 7
+    assert server.run("@tensorflow", "import_parent")[0] == 7
     assert server.process.poll() is None
 
 
 def test_a_client_that_is_killed_takes_its_step_along(server: Server):
-    client = server.start("import_sleep")
+    client = server.start("@tensorflow", "import_sleep")
     child = server.sleeping_child()
     client.kill()
     client.communicate()
     wait_for(lambda: not is_alive(child))
-    assert server.run("import_parent")[0] == 7
+    assert server.run("@tensorflow", "import_parent")[0] == 7
 
 
 def test_a_step_whose_shell_was_killed_before_it_looked_does_nothing(server: Server):
@@ -122,14 +122,14 @@ def test_a_step_whose_shell_was_killed_before_it_looked_does_nothing(server: Ser
     with subprocess.Popen(["true"]) as shell:
         shell.wait()
     server.environment["CONVERTER_SHELL"] = str(shell.pid)
-    assert server.run("import_parent") == (1, "", "the rule's shell is gone\n")
+    assert server.run("@tensorflow", "import_parent") == (1, "", "the rule's shell is gone\n")
     server.environment["CONVERTER_SHELL"] = str(os.getpid())
-    assert server.run("import_parent")[0] == 7
+    assert server.run("@tensorflow", "import_parent")[0] == 7
 
 
 def test_nothing_is_left_when_snakemake_is_gone(server: Server):
     """Its death, of whatever kind, closes the pipe that is the server's standard input."""
-    client = server.start("import_sleep")
+    client = server.start("@tensorflow", "import_sleep")
     child = server.sleeping_child()
     server.process.stdin.close()
     assert server.process.wait(timeout=30) == 0
@@ -140,7 +140,7 @@ def test_nothing_is_left_when_snakemake_is_gone(server: Server):
 
 
 def test_a_server_that_is_killed_takes_its_steps_along(server: Server):
-    client = server.start("import_sleep")
+    client = server.start("@tensorflow", "import_sleep")
     child = server.sleeping_child()
     server.process.kill()
     _, errors = client.communicate(timeout=30)
@@ -168,7 +168,7 @@ def test_without_a_server_a_plain_process_runs_the_step(server: Server, state: s
     server.process.wait()
     if state == "no folder":
         server.environment["CONVERTER_PRELOADED"] = str(server.folder / "elsewhere")
-    status, output, _ = server.run("import_protobuf", "--help")
+    status, output, _ = server.run("@tensorflow", "import_protobuf", "--help")
     assert status == 0 and "usage: import_protobuf" in output
 
 

@@ -93,6 +93,32 @@ def test_lower_opset_names_what_reads_the_values(tmp_path):
     assert export(hub, ExportJob("net.onnx"), tmp_path / "net.onnx").opset == 18
 
 
+def test_packed_rows_of_other_lengths_and_sizes(tmp_path):
+    """torch.export cannot follow, and the script asks for types: the trace is exact."""
+    example = "torch.rand(3, 7, 5) - 0.5, torch.tensor([7, 3, 5])"
+    hub = imported(tmp_path, "Packed", example)
+    assert len({tuple(run.inputs[1]) for run in hub.reference()}) > 2
+    for lengths in ([1, 6], [7], [2, 7, 7, 4, 1]):
+        inputs = torch.randn(len(lengths), 7, 5), torch.tensor(lengths)
+        with torch.no_grad():
+            expected = network("Packed")(*inputs).numpy()
+        np.testing.assert_allclose(onnx_outputs(tmp_path, hub, *inputs), expected, rtol=1e-4, atol=1e-5)
+    with pytest.raises(UnsupportedError, match=r"ask for .onnx$"):  # the class was given already
+        export_keras(hub, ExportJob("net.keras"), tmp_path / "net.keras")
+
+
+def test_packed_rows_whose_lengths_are_numbers_are_refused_or_right(tmp_path):
+    try:
+        hub = imported(tmp_path, "PackedByNumbers", "torch.rand(3, 7, 5) - 0.5, torch.tensor([7, 3, 5])")
+        inputs = torch.randn(3, 7, 5), torch.tensor([1, 6, 2])
+        outputs = onnx_outputs(tmp_path, hub, *inputs)
+    except UnsupportedError as error:
+        assert "cannot" in str(error)
+        return
+    with torch.no_grad():
+        np.testing.assert_allclose(outputs, network("PackedByNumbers")(*inputs).numpy(), rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("name", ["Scaled", "Either"])
 def test_layers_hold_no_values_of_inputs(tmp_path, name):
     hub = imported(tmp_path, name, None, "1,5")

@@ -133,6 +133,39 @@ def test_weight_norm_of_a_pickled_module_is_folded(tmp_path):
     np.testing.assert_allclose(hub.reference()[0].outputs[0], expected, rtol=1e-5)
 
 
+NORMS = {
+    "hooks": "torch.nn.utils.weight_norm(torch.nn.Linear(4, 3)), torch.nn.utils.spectral_norm(torch.nn.Linear(3, 2))",
+    "parametrizations": "P.weight_norm(torch.nn.Linear(4, 3)), P.spectral_norm(torch.nn.Linear(3, 2))",
+}
+
+
+@pytest.mark.parametrize(("saved", "built"), [("hooks", "parametrizations"), ("parametrizations", "hooks")])
+def test_normalised_weights_of_the_other_form(tmp_path, saved, built):
+    """A file from before weight_norm became a parametrization, and the other way round."""
+    torch.manual_seed(0)
+    make = "import torch\nfrom torch.nn.utils import parametrizations as P\ndef make():\n    return torch.nn.Sequential({})\n"
+    script: dict = {}
+    exec(make.format(NORMS[saved]), script)
+    module = script["make"]()
+    module(torch.randn(5, 4))  # in training mode, which moves the spectral norm's vectors
+    module.eval()
+    (tmp_path / "script.py").write_text(make.format(NORMS[built]))
+    torch.save({"net": module.state_dict()}, tmp_path / "norm.pt")
+    hub = import_file(
+        tmp_path / "norm.pt", tmp_path / "hub", "1,4", network_script=tmp_path / "script.py", network_name="make"
+    )
+    assert any("names of another form" in note for note in hub.notes)
+    expected = module(torch.from_numpy(hub.reference()[0].inputs[0])).detach().numpy()
+    np.testing.assert_allclose(hub.reference()[0].outputs[0], expected, rtol=1e-5)
+    # A name that is none of these stays a mistake.
+    state = {key.replace("1.", "2."): value for key, value in module.state_dict().items()}
+    torch.save(state, tmp_path / "norm.pt")
+    with pytest.raises(SourceError, match="lacks"):
+        import_file(
+            tmp_path / "norm.pt", tmp_path / "other", "1,4", network_script=tmp_path / "script.py", network_name="make"
+        )
+
+
 class Payload:
     def __init__(self, path):
         self.path = path

@@ -26,7 +26,7 @@ def imported(folder, name):
     return import_file(folder / "net.pt", folder / "hub", "1,5", network_script=SCRIPT, network_name=name)
 
 
-@pytest.mark.parametrize("name", ["Exporting", "Compiling", "Onnx", "Tracing", "Caching"])
+@pytest.mark.parametrize("name", ["Exporting", "Compiling", "Onnx", "Tracing", "Caching", "Flag"])
 def test_file_computes_what_the_model_does_outside_of_any_export(tmp_path, name):
     hub = imported(tmp_path, name)
     x = torch.randn(5, 5, generator=torch.Generator().manual_seed(5))
@@ -36,6 +36,21 @@ def test_file_computes_what_the_model_does_outside_of_any_export(tmp_path, name)
     session = onnxruntime.InferenceSession(tmp_path / "net.onnx")
     np.testing.assert_allclose(session.run(None, {"x": x.numpy()})[0], expected, rtol=1e-4, atol=1e-5)
     assert export_tflite(hub, ExportJob("net.tflite"), tmp_path / "net.tflite").verification.passed
+
+
+def test_what_depends_on_recorded_gradients_is_refused_or_right(tmp_path):
+    """torch.export records them, and a converted file is what the model computes without."""
+    hub = imported(tmp_path, "Gradients")
+    x = torch.randn(5, 5)
+    try:
+        assert export(hub, ExportJob("net.onnx"), tmp_path / "net.onnx").verification.passed
+    except UnsupportedError as error:
+        assert "is_grad_enabled" in str(error)
+        return
+    with torch.no_grad():
+        expected = network("Gradients")(x).numpy()
+    outputs = onnxruntime.InferenceSession(tmp_path / "net.onnx").run(None, {"x": x.numpy()})
+    np.testing.assert_allclose(outputs[0], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_other_code_while_exported_is_said(tmp_path):

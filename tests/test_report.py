@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from converter.contracts import ExportResult
 from converter.evidence.bounds import below
 from converter.hub.hub import Hub, Run, TensorSpec
+from converter.hub.informative import write_evidence
 from converter.hub.inspection import inspect_hub
 from converter.planning.config import read_config
 from converter.planning.planner import Planner
@@ -81,6 +82,25 @@ def test_evidence_is_weak_where_the_samples_exercise_too_little(rows, looked_at,
     made = compose(tmp_path, result(verified()), coverage=coverage)
     assert made["status"] == "verified" and made["verification"]["coverage"]["rows"] == rows
     assert made["verification"]["weak_evidence"] is weak
+    lines = [line for line in report.decision_lines(made) if "weak evidence" in line]
+    assert lines == ["    weak evidence: the samples exercise too few rows of the model"] * weak
+
+
+def test_answers_that_hardly_vary_are_said_below_the_line_and_the_tested_range_in_the_report(tmp_path):
+    still = np.float32([[1, 2], [1.0001, 2]])
+    runs = [Run([np.float32([[-4, 0], [9, 7]])], [still])]
+    made = result(verify([Y], runs, lambda _: [still], Tolerance()))
+    hub = Hub(tmp_path, "tensorflow", [X], [Y], source=SOURCE)
+    write_evidence(hub, runs, {"large": "the source does not take them"})
+    (tmp_path / "staged").write_bytes(b"model")
+    entry = valid(
+        report.compose("converted/a.onnx", hub, {}, "export_onnx", made, None, tmp_path / "staged", [STEP], {})
+    )
+    assert entry["verification"]["weak_evidence"]
+    assert any("hardly vary" in line for line in report.decision_lines(entry))
+    evidence = entry["verification"]["evidence"]
+    assert evidence["range"] == [{"input": "x", "smallest": -4.0, "largest": 9.0}]
+    assert evidence["left_out"] == {"large": "the source does not take them"}
 
 
 def test_agreement_that_proves_nothing_is_no_proof(tmp_path):

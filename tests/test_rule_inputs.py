@@ -13,7 +13,7 @@ from conftest import ROOT
 from converter.planning import code_version, library_versions
 from converter.planning.config import read_config
 from converter.planning.planner import Planner
-from converter.planning.rules import rule_inputs
+from converter.planning.rules import imports as import_inputs
 from converter.planning.rules.rule_inputs import RuleInputs
 from converter.planning.source_files import source_sha256, source_stat
 
@@ -61,7 +61,7 @@ def test_an_unchanged_file_is_hashed_once(work, monkeypatch):
     recorded = {"sha256": source_sha256(source), "stat": source_stat(source)}
     (hub / "hub.json").write_text(json.dumps({"source": recorded}))
     with monkeypatch.context() as patch:
-        patch.setattr(rule_inputs, "source_sha256", lambda path: pytest.fail("hashed again"))
+        patch.setattr(import_inputs, "source_sha256", lambda path: pytest.fail("hashed again"))
         assert version() == before
     os.utime(source)
     assert version() == before
@@ -113,7 +113,7 @@ def keys(planned: RuleInputs, key) -> dict[str, str]:
     found = {}
     for target in TARGETS:
         name, _, extension = target.rpartition(".")
-        found[target] = key(planned, f"export_{extension}")(SimpleNamespace(name=name, extension=extension))
+        found[target] = key(planned, SimpleNamespace(name=name, extension=extension))
     return found
 
 

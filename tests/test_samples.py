@@ -25,7 +25,8 @@ def test_floats_are_zero_tied_negative_and_large():
     assert not values(FLOATS, "zeros").any()
     halves = values(FLOATS, "halves")
     assert (halves % 0.5 == 0).all() and (halves % 1 != 0).any() and (halves < 0).any()
-    assert values(FLOATS, "negative").max() < 0
+    assert values(FLOATS, "negative").max() < 0 and values(FLOATS, "very negative").max() < 0
+    assert values(FLOATS, "negative").min() > -10 > values(FLOATS, "very negative").min()
     large = np.abs(values(FLOATS, "large"))
     assert large.max() > 3000 and large.min() < 10
     half = np.abs(values(TensorSpec("x", (None, 400), "float16"), "large").astype(np.float64))
@@ -49,7 +50,8 @@ def test_other_inputs_keep_ordinary_values():
     x, mask = make_inputs([FLOATS, MASK], batch=2, sizes=(4, 4), seed=3, kind="all false")
     same, _ = make_inputs([FLOATS, MASK], batch=2, sizes=(4, 4), seed=3)
     assert (x == same).all() and not mask.any()
-    assert special_kinds([FLOATS], {}, "signed")[:5] == ["zeros", "halves", "positive", "negative", "large"]
+    kinds = ["zeros", "halves", "positive", "negative", "large", "very negative"]
+    assert special_kinds([FLOATS], {}, "signed")[:6] == kinds
     assert special_kinds([COUNTS], {"n": 5}, "counting") == ["ends of the range"]
 
 
@@ -120,6 +122,67 @@ def test_zeros_on_which_the_sources_own_rounding_shows_are_left_out_and_steps_ar
     for model in (lambda x: (x > 0).astype(np.float32), lambda x: np.maximum(x, 0) + np.float32(0.1)):
         runs, left_out = reference(FLOATS, model)
         assert "zeros" not in left_out and any(run.kind == "zeros" for run in runs)
+
+
+def test_very_negative_values_show_a_tail_that_others_do_not():
+    """Saturated activations: an exponential that is cut off at -12 differs nowhere else, within the tolerance of each kind."""
+    runs, left_out = reference(FLOATS, np.exp)
+    assert "very negative" not in left_out
+
+    def cut_off(arrays: list[np.ndarray]) -> list[np.ndarray]:
+        return [np.where((arrays[0] < -12) & (arrays[0] > -60), np.float32(1), np.exp(arrays[0]))]
+
+    result = verify([FLOATS], [run for run in runs if run.kind != "large"], cut_off, Tolerance())
+    assert "on inputs of very negative" in result.message
+
+    # Which of several saturated numbers is the largest is a matter of rounding.
+    _, left_out = reference(FLOATS, lambda x: (1 / (1 + np.exp(x))).argmax(1))
+    assert "whole numbers" in left_out["very negative"] and "negative" not in left_out
+
+
+def chosen(x: np.ndarray) -> list[np.ndarray]:
+    """The scores of the best three, and which they are: what ranks, and says nothing of those that are equal."""
+    best = np.argsort(-x, axis=1, kind="stable")[:, :3]
+    return [np.take_along_axis(x, best, 1) + np.float32(0.1), best]
+
+
+def test_where_the_source_ranks_only_kinds_whose_order_is_sure_count():
+    left_out: dict[str, str] = {}
+    runs = make_reference([FLOATS], True, lambda arrays: chosen(arrays[0]), left_out=left_out, ranks=True)
+    assert "equal numbers" in left_out["zeros"] and "equal numbers" in left_out["halves"]
+    assert "saturated" in left_out["large"] and "saturated" in left_out["very negative"]
+    assert {"positive", "negative"} <= {run.kind for run in runs}
+    # Halves of which each is weighted by its place are all different.
+    left_out = {}
+    weights = np.random.default_rng(0).random(40).astype(np.float32)
+    make_reference([FLOATS], True, lambda arrays: chosen(arrays[0] + weights), left_out=left_out, ranks=True)
+    assert "halves" not in left_out and "zeros" not in left_out
+    # The same without ranks: zeros and halves count, as rounding does not decide there.
+    _, left_out = reference(FLOATS, lambda x: np.round(x))
+    assert not {"zeros", "halves"} & left_out.keys()
+    # Classes as floats are equal without being ranked.
+    left_out = {}
+    classes = lambda arrays: [arrays[0] * weights + weights, np.float32(1) + (arrays[0] > 0.75)]  # noqa: E731
+    make_reference([FLOATS], True, classes, left_out=left_out, ranks=True)
+    assert "halves" not in left_out
+
+
+def test_special_values_of_images_come_in_small_ones():
+    """Where the size is free; a source that takes no small ones, or says nothing of them, gets larger ones."""
+    image = TensorSpec("image", (None, None, None, 3), "float32")
+    pixels = lambda runs: {run.inputs[0].shape[1:3] for run in runs if run.kind != "typical"}  # noqa: E731
+    runs, _ = reference(image, lambda x: x * 2)
+    assert pixels(runs) == {(12, 20)} and {run.inputs[0].shape[1] for run in typical(runs)} == {64, 96}
+
+    def large_only(x: np.ndarray) -> np.ndarray:
+        if min(x.shape[1:3]) < 64:
+            raise ValueError("too small")
+        return x * 2
+
+    assert pixels(reference(image, large_only)[0]) == {(64, 96)}
+    assert pixels(reference(image, lambda x: x[:, 16:, 16:])[0]) == {(32, 64)}
+    fixed = TensorSpec("image", (None, 64, 96, 3), "float32")
+    assert pixels(reference(fixed, lambda x: x * 2)[0]) == {(64, 96)}
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from converter import formats
 from converter.errors import SourceError
-from converter.planning.sources import FORMATS, ModelFolder, model_name, source_format
+from converter.planning.sources import ModelFolder, model_name, source_format
 
 
 @pytest.fixture
@@ -44,11 +45,11 @@ def test_names(source, name):
     )
 )
 def test_every_stem_is_a_models_name(stem):
-    for suffix in FORMATS:
+    for suffix in formats.extensions_of_sources():
         assert model_name(f"models/{stem}{suffix}") == stem
 
 
-@pytest.mark.parametrize(("suffix", "name"), FORMATS.items())
+@pytest.mark.parametrize(("suffix", "name"), formats.extensions_of_sources().items())
 def test_formats(folder, suffix, name):
     (folder / f"a{suffix}").write_bytes(b"")
     assert source_format(f"models/a{suffix}") == name

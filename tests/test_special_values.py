@@ -61,6 +61,35 @@ def test_tensorflow_floats_are_equal_as_floats(tmp_path):
     assert_right(hub, ["onnx-10", "onnx-13"], tmp_path)
 
 
+def test_tensorflow_casts_places_and_sums_of_exponentials(tmp_path):
+    """Whole numbers of halves and of negative floats; the first of equal numbers; infinities."""
+
+    def functions(x):
+        near = tf.clip_by_value(x, -1e6, 1e6)
+        return tf.cast(near, tf.int32), tf.cast(x, tf.bool), tf.argmax(x, 1), tf.argmin(x, 1), tf.reduce_logsumexp(x, 1)
+
+    assert_right(function_hub(tmp_path / "hub", functions, FLOATS), ["onnx-13", "tflite"], tmp_path)
+    ends = FLOATS | {"infinite": [INFINITE]}
+    sums = function_hub(tmp_path / "infinite", lambda x: (tf.reduce_logsumexp(x, 1), tf.argmax(x, 1)), ends)
+    assert_right(sums, ["onnx-13", "tflite"], tmp_path)
+
+
+def test_tensorflow_does_not_mix_what_it_chooses_from(tmp_path):
+    """The logarithm of what is not chosen is NaN or infinite."""
+    samples = FLOATS | {"infinite": [INFINITE]}
+    choose = lambda x: (tf.where(x > 0, tf.math.log(x), x), tf.where(x < 1, x, 1.0), tf.where(x[:, :1] > 0, x, -x))  # noqa: E731
+    assert_right(function_hub(tmp_path / "hub", choose, samples), ["onnx-10", "onnx-13", "tflite"], tmp_path)
+
+
+@pytest.mark.parametrize("target", ["onnx-17", "onnx-18", "tflite", "keras"])
+def test_pytorch_casts_places_and_sums_of_exponentials(tmp_path, target):
+    def functions(x):
+        whole = x.clamp(-1e6, 1e6).to(torch.int32)
+        return whole, x.bool(), x.argmax(1), x.argmin(1), x.round(), x.sign(), x.logsumexp(1)
+
+    assert_right(program_hub(tmp_path / "hub", functions, FLOATS | {"infinite": [INFINITE]}), [target], tmp_path)
+
+
 def test_tensorflow_fake_quantization(tmp_path):
     """A range that is nudged to hold zero, a narrow one, and one for each channel."""
 

@@ -22,15 +22,23 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 from text_graphs import linear
 
-__all__ = ["PHASES", "Preloaded", "Runs", "end", "fingerprint", "wait_until"]
+__all__ = ["PHASES", "PLAIN", "QUANTIZED", "Preloaded", "Runs", "end", "fingerprint", "wait_until"]
 
 ROOT = Path(__file__).resolve().parents[2]
 TESTS = ROOT / "tests"
 PHASES = ("import", "export", "verification", "report", "publishing")
-TARGETS = ("converted/tiny.onnx", "converted/sub/tiny.tflite")
-_CONFIG = {"jobs": [{"convert_from": "models/tiny.pbtxt", "convert_to": "converted/sub/tiny.tflite"}]}
+# Jobs of a run; each has two targets.
+PLAIN = (
+    {"convert_from": "models/tiny.pbtxt", "convert_to": "converted/tiny.onnx"},
+    {"convert_from": "models/tiny.pbtxt", "convert_to": "converted/sub/tiny.tflite"},
+)
+QUANTIZED = (
+    {**PLAIN[0], "convert_to": "converted/tiny.tflite", "quantization": {"type": "int8", "load": "models/data.npz"}},
+    {**PLAIN[0], "convert_to": "converted/sub/tiny.tflite", "quantization": {"type": "float16"}},
+)
 _TIMES = ("cpu_seconds", "wall_seconds", "peak_memory_mb")
 
 
@@ -129,15 +137,17 @@ class Runs:
     `lengths`: by phase, (seconds, changes to files) of its undisturbed occurrences.
     """
 
-    def __init__(self, base: Path, preloaded: Preloaded) -> None:
-        self.base, self.preloaded = base, preloaded
+    def __init__(self, base: Path, preloaded: Preloaded, jobs: Sequence[dict] = PLAIN) -> None:
+        self.base, self.preloaded, self.jobs = base, preloaded, jobs
+        self.targets = [job["convert_to"] for job in jobs]
         self._count = 0
         undisturbed, again = self.folder(), self.folder()
         lengths = str(base / "lengths")
         self._must_end_well(undisturbed)  # the first one also waits for the preloaded process
         self._must_end_well(again, CONVERTER_LENGTHS=lengths)
         self.expected = fingerprint(undisturbed)
-        if set(self.expected) != {*TARGETS, "reports/tiny.onnx.json", "reports/sub/tiny.tflite.json"}:
+        reports = {f"reports/{target.removeprefix('converted/')}.json" for target in self.targets}
+        if set(self.expected) != {*self.targets, *reports}:
             raise RuntimeError(f"the undisturbed run made {sorted(self.expected)}")
         if fingerprint(again) != self.expected:
             raise RuntimeError("two undisturbed runs differ")
@@ -159,11 +169,13 @@ class Runs:
         path = path or self.base / f"run{self._count}"
         (path / "models").mkdir(parents=True)
         (path / "models" / "tiny.pbtxt").write_text(linear())
-        (path / "jobs.json").write_text(json.dumps(_CONFIG))
+        data = np.random.default_rng(1).uniform(-3, 3, (200, 2)).astype(np.float32)
+        np.savez(path / "models" / "data.npz", x=data)
+        (path / "jobs.json").write_text(json.dumps({"jobs": self.jobs}))
         return path
 
     def start(self, folder: Path, **environment: str) -> subprocess.Popen:
-        command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), *TARGETS]
+        command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), *self.targets]
         command += ["--cores", "1", "--configfile", "jobs.json"]
         environ = {**os.environ, "CONVERTER_PRELOADED": self.preloaded.folder, **environment}
         environ["PYTHONPATH"] = str(TESTS / "faults" / "site")

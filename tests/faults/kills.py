@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from faults.harness import PHASES, TARGETS, Runs, wait_until
+from faults.harness import PHASES, Runs, wait_until
 
 __all__ = ["MOMENTS", "VICTIMS", "kill_once", "kills"]
 
@@ -38,8 +38,8 @@ def kill_once(runs: Runs, folder: Path, when: str, victim: str, random_: random.
             time.sleep(random_.random() * _PLANNING_SECONDS)
             fell = when if not (folder / "logs").exists() else "missed"
         else:
-            there = any((folder / target).exists() for target in TARGETS)
-            met = wait_until(lambda: there or any((folder / target).exists() for target in TARGETS), process)
+            there = any((folder / target).exists() for target in runs.targets)
+            met = wait_until(lambda: there or any((folder / target).exists() for target in runs.targets), process)
             time.sleep(random_.random() * _AFTERWARDS_SECONDS)
             fell = when if met and process.poll() is None else "missed"
         _send(process.pid)

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from fuzz.runner import Case, Result, preload, run_cases
@@ -22,8 +22,8 @@ from fuzz.runner import Case, Result, preload, run_cases
 _TENSORFLOW = ("protobuf", "checkpoint", "savedmodel")
 
 
-def streams(kind: str, seed_file: Path, seed: int, only: str = "") -> Iterator[Case]:
-    """Cases of one kind, by turns of every way to spoil it; the same for the same seed."""
+def ways_of(kind: str, only: str = "") -> list[Callable]:
+    """The ways to spoil a file of that kind, of those whose names begin with `only`."""
     from fuzz.bytes_cases import byte_cases
 
     ways = [byte_cases]
@@ -44,7 +44,12 @@ def streams(kind: str, seed_file: Path, seed: int, only: str = "") -> Iterator[C
         from fuzz.name_cases import name_cases
 
         ways.append(name_cases)
-    ways = [way for way in ways if way.__name__.startswith(only)]
+    return [way for way in ways if way.__name__.startswith(only)]
+
+
+def streams(kind: str, seed_file: Path, seed: int, only: str = "") -> Iterator[Case]:
+    """Cases of one kind, by turns of every way to spoil it; the same for the same seed."""
+    ways = ways_of(kind, only)
     made = [way(seed_file, random.Random(f"{seed} {kind} {way.__name__}")) for way in ways]
     for index, stream in enumerate(itertools.cycle(made)):
         words, build = next(stream)
@@ -74,7 +79,9 @@ def main() -> int:
         os.waitpid(pid, 0)
         seeds = dict(line.split("\t") for line in Path(folder, "list").read_text().split("\n"))
         wanted = tuple(filter(None, args.kinds.split(",")))
-        kinds = [kind for kind in seeds if not wanted or kind.startswith(wanted)]
+        kinds = [kind for kind in seeds if (not wanted or kind.startswith(wanted)) and ways_of(kind, args.ways)]
+        if not kinds:
+            parser.error(f"nothing is spoilt so: --kinds {args.kinds} --ways {args.ways}")
         preload(kinds)
         cases = [streams(kind, Path(seeds[kind]), args.seed, args.ways) for kind in kinds]
         if args.only is not None:

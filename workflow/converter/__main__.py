@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 
+from converter import formats
 from converter.errors import ConverterError
-from converter.escape import printable
+from converter.escape import json_text, printable
 from converter.planning.parameters import IMPORT_PARAMETERS, PARAMETERS, normalize
 from converter.verification.verify import Tolerance
 from converter.version import __version__
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parameters = {name: normalize(name, value) for name, value in given.items() if value is not None}
         paths = (args.first, args.second)
         for path in filter(is_source, paths):
-            if source_format(path) == "pytorch":
+            if formats.framework(formats.source(source_format(path)).framework).requirements:
                 install(path)
         # Inside another program, with `argv`, nothing is given up.
         with confined_check(paths, parameters) if argv is None else nullcontext():
@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ConverterError as error:
         print(printable(str(error)), file=sys.stderr)
         return 1
-    print(json.dumps(result, indent=2, ensure_ascii=False), flush=True)
+    print(json_text(result), flush=True)
     print(printable(sentence(result)), file=sys.stderr)
     return 0 if result["status"] == "verified" else 1
 

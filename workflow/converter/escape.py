@@ -5,9 +5,10 @@ HTML is escaped by the pages' templates (pages/page.py), which show every text a
 
 from __future__ import annotations
 
+import json
 import re
 
-__all__ = ["markdown", "printable", "rest"]
+__all__ = ["json_text", "markdown", "printable", "rest"]
 
 _HTML = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 
@@ -15,6 +16,15 @@ _HTML = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 def printable(text: str) -> str:
     """For a terminal: escape, control and bidirectional characters are shown as text, `\\x1b`."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def json_text(value: object) -> str:
+    """As JSON that people read too, also at a terminal: what `printable` would not leave is `\\u202e` in it."""
+    lines = json.dumps(value, indent=2, ensure_ascii=False).split("\n")
+    return "\n".join(
+        line if line.isprintable() else "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in line)
+        for line in lines
+    )
 
 
 def markdown(text: str) -> str:

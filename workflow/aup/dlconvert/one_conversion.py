@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from aup.dlconvert.command import add_options, convert
+from converter import formats
 from converter.planning.parameters import PARAMETERS
 from converter.planning.planner import parameters_of
-from converter.planning.sources import FORMATS
 
 __all__ = ["main"]
 
@@ -29,19 +29,16 @@ _QUANTIZATION = {
     "load": (("--load", "-d"), "script with get_dataset(), or .npz: representative data"),
 }
 _COMMANDS = {"protobuf": "pb"}
-_TARGETS = {
-    "onnx": ("onnx", (".onnx",)),
-    "tflite": ("tflite", (".tflite",)),
-    "pb": ("pb", (".pb",)),
-    "keras": ("h5", (".h5", ".hdf5", ".keras")),
-}
+# The original's names of targets, where they differ from those of formats/targets/.
+_TARGETS = {"pb": "protobuf"}
 
 
 def main(format: str, target: str, argv: Sequence[str] | None = None) -> int:
-    """Convert one source of `format` (converter.planning.sources.FORMATS) to `target`: onnx, tflite, pb or keras."""
+    """Convert one source of `format` (formats/sources/) to `target`: onnx, tflite, pb or keras."""
     command = f"{_COMMANDS.get(format, format)}_to_{target}"
-    extension, suffixes = _TARGETS[target]
-    known = sorted({suffix for suffix, name in FORMATS.items() if name == format}) or ["a directory"]
+    written = formats.targets()[_TARGETS.get(target, target)]
+    extension, suffixes = written.extensions[0], [f".{suffix}" for suffix in written.extensions]
+    known = sorted(formats.source(format).extensions) or ["a directory"]
     parser = argparse.ArgumentParser(
         prog=f"python -m aup.dlconvert.{command}",
         description=f"Convert a {format} model ({', '.join(known)}) to {' or '.join(suffixes)}, and verify it.",
@@ -93,7 +90,7 @@ def _value(args: argparse.Namespace, name: str) -> object:
 
 def _mistake(command: str, format: str, model: Path, known: list[str]) -> str | None:
     """What is wrong with the source's name; that it does not exist is for the job to say."""
-    actual = "savedmodel" if model.is_dir() else FORMATS.get(model.suffix)
+    actual = "savedmodel" if model.is_dir() else formats.extensions_of_sources().get(model.suffix)
     if actual is None or actual == format or (format == "savedmodel" and not model.exists()):
         return None
     other = command.replace(_COMMANDS.get(format, format), _COMMANDS.get(actual, actual), 1)

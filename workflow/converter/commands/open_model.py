@@ -13,19 +13,17 @@ from pathlib import Path
 
 import numpy as np
 
-from converter import errors
+from converter import errors, formats
 from converter.errors import ConverterError, SourceError, UnsupportedError
 from converter.hub.hub import Hub, Run, TensorSpec
+from converter.planning.applies import import_parameters_of
 from converter.planning.parameters import IMPORT_PARAMETERS
-from converter.planning.planner import import_parameters_of
 from converter.planning.sources import source_format
 from converter.safety.onnx_external import refuse_external_data
-from converter.verification.runtimes import OnnxModel, TFLiteModel
 
 __all__ = ["ModelFile", "install", "is_source", "open_model"]
 
 _ROOT = Path(__file__).resolve().parents[3]
-_RUNTIMES = {".onnx": OnnxModel, ".tflite": TFLiteModel}
 
 
 @dataclass
@@ -54,7 +52,8 @@ class ModelFile:
 
 def is_source(path: str) -> bool:
     """Whether the path is to be imported: no format that a runtime opens by itself."""
-    return Path(path).suffix not in _RUNTIMES
+    found = formats.target_extensions().get(Path(path).suffix[1:])
+    return found is None or found.runtime is None
 
 
 def open_model(path: str, parameters: Mapping[str, object], hub: Path) -> ModelFile:
@@ -72,7 +71,7 @@ def _converted(path: str) -> ModelFile:
     if Path(path).suffix == ".onnx":
         refuse_external_data(Path(path))
     try:
-        model = _RUNTIMES[Path(path).suffix](Path(path))
+        model = formats.load(formats.target(Path(path).suffix[1:]).runtime)(Path(path))
     except Exception as error:  # whatever the runtime raises for bytes that are no model, or operators it lacks
         raise UnsupportedError(f"{path} does not open: {' '.join(str(error).split())[:300]}") from error
     batch_dynamic = all(spec.shape and spec.shape[0] is None for spec in model.inputs)
@@ -82,10 +81,13 @@ def _converted(path: str) -> ModelFile:
 
 def _source(path: str, parameters: Mapping[str, object], folder: Path) -> ModelFile:
     name = source_format(path)
-    if name == "pytorch":
+    declared = formats.source(name)
+    framework = formats.framework(declared.framework)
+    if framework.requirements:
         install(path)
     used = [key for key in IMPORT_PARAMETERS if key in parameters and key in import_parameters_of(name)]
-    command = [sys.executable, str(_ROOT / "scripts" / f"import_{name}.py")]
+    command = [sys.executable, str(_ROOT / "scripts" / f"{declared.script}.py")]
+    command += [declared.name] if declared.importer else []
     command += [f"--{key}={_text(parameters[key])}" for key in used]
     run = subprocess.run([*command, "--", path, str(folder)], capture_output=True, text=True)
     if run.returncode or not (folder / "hub.json").is_file():
@@ -94,10 +96,10 @@ def _source(path: str, parameters: Mapping[str, object], folder: Path) -> ModelF
     if hub.error is not None:
         kind = getattr(errors, hub.error["kind"], ConverterError)
         raise kind(hub.error["message"])
-    framework = "torch" if hub.framework == "pytorch" else "tensorflow"
     # A legacy environment's outputs are its own framework's.
-    version = hub.versions.get(f"{parameters.get('toolchain')}/{framework}") or hub.versions.get(framework, "")
-    runtime = f"{framework} {version}".strip()
+    module = framework.module
+    version = hub.versions.get(f"{parameters.get('toolchain')}/{module}") or hub.versions.get(module, "")
+    runtime = f"{module or framework.title} {version}".strip()
     vocabulary = hub.extra.get("vocabulary", {})
     return ModelFile(path, runtime, hub.inputs, hub.outputs, _Hub(hub), hub.batch_dynamic, hub.reference(), vocabulary)
 
@@ -110,11 +112,7 @@ class _Hub:
 
     def __call__(self, arrays: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
         if self._run is None:
-            if self._hub.framework == "pytorch":
-                from converter.torch.program.run_hub import runner
-            else:
-                from converter.tf.runtime.run_hub import runner
-            self._run = runner(self._hub)
+            self._run = formats.load(formats.framework(self._hub.framework).runner)(self._hub)
         return self._run(arrays)
 
 

@@ -43,7 +43,8 @@ class Extra(TypedDict, total=False):
     numbers of words or classes it takes; resources: nodes of the graph that only its own runtime can fill.
 
     PyTorch. form: how the model is kept, "exported" in program.pt2 or "torchscript" in module.pt; module: the name of its class;
-    kind: what the source file was.
+    kind: how it was loaded, "module", "torchscript" or "program"; computes_in: its
+    narrow dtype, where it computes in one.
     """
 
     variables: list[str]
@@ -52,3 +53,4 @@ class Extra(TypedDict, total=False):
     form: Literal["exported", "torchscript"]
     module: str
     kind: str
+    computes_in: str

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from converter import formats
 from converter.hub.hub import Hub
 
 __all__ = ["inspect_hub"]
-
-_TARGETS = {"tensorflow": ("onnx", "tflite", "pb"), "pytorch": ("onnx", "tflite", "h5", "keras")}
 
 
 def inspect_hub(hub: Hub) -> dict[str, Any]:
@@ -27,16 +26,8 @@ def inspect_hub(hub: Hub) -> dict[str, Any]:
 
 
 def _targets(hub: Hub) -> dict[str, str]:
+    source = formats.source(hub.source.get("format", ""))
+    possible = {extension: entry for extension, entry in formats.target_extensions().items() if entry.accepts(source)}
     if hub.error is not None:
-        formats = _TARGETS.get(hub.framework, ("onnx", "tflite"))
-        return dict.fromkeys(formats, hub.error["message"])
-    verdicts = dict.fromkeys(_TARGETS[hub.framework], "ok")
-    if hub.source.get("format") == "protobuf":
-        verdicts.pop("pb", None)
-    texts = [spec.name for spec in hub.inputs if spec.dtype == "string"]
-    if texts:
-        verdicts["tflite"] = (
-            f"input {', '.join(texts)} is text, which TensorFlow Lite cannot take: "
-            "cut the model behind its text processing"
-        )
-    return verdicts
+        return dict.fromkeys(possible, hub.error["message"])
+    return {extension: entry.refusal(hub) or "ok" for extension, entry in possible.items()}

@@ -36,6 +36,8 @@ _IMAGE_SIZES = [
     (2, 3),
     (1, 1),
 ]
+# What is tried first for images of special values.
+_SMALL_IMAGES = [(12, 20), (32, 64)]
 # Steps (roundings, comparisons, the largest of several) are crossed by few rows of a special kind: where a row is no larger
 # than a small grey image, several of them cost nothing. Kinds of which all rows are alike need one.
 _CHEAP_ROW, _CHEAP_ROWS = 1024, 8
@@ -43,6 +45,8 @@ _UNIFORM = ("zeros", "all true", "all false")
 # Shares of an output's largest value by which it may change with its input's last digits, half of what a target's may
 # differ by; and by which it changes at least where the model takes a step.
 _WELL_CONDITIONED, _STEP = 5e-5, 1e-2
+# A few of a float32's last digits.
+_NOISE = 2.0**-21
 # A second of sound, or a stretch of a genome, of which models cut off thousands at the ends.
 _RECORDINGS: tuple[int, int] = (16000, 24000)
 
@@ -59,13 +63,16 @@ def _sizes(inputs: Sequence[TensorSpec], batch_dynamic: bool) -> Iterator[tuple[
     if not _unknown_sizes(inputs, batch_dynamic):
         yield (1, 1), (1, 1)
         return
-    images = any(spec.shape is not None and len(spec.shape) >= 4 for spec in inputs)
-    for a, b in _IMAGE_SIZES if images else _SIZES:
+    for a, b in _IMAGE_SIZES if _has_images(inputs) else _SIZES:
         yield (a, b), (b, a)
         yield (a, a), (b, b)
     if any(spec.shape is not None and len(spec.shape) <= 3 for spec in inputs):
         a, b = _RECORDINGS
         yield (a, b), (b, a)
+
+
+def _has_images(inputs: Sequence[TensorSpec]) -> bool:
+    return any(spec.shape is not None and len(spec.shape) >= 4 for spec in inputs)
 
 
 def _unknown_sizes(inputs: Sequence[TensorSpec], batch_dynamic: bool) -> bool:
@@ -84,15 +91,15 @@ def make_reference(
     keys: Mapping[str, np.ndarray] | None = None,
     user_inputs: Mapping[str, np.ndarray] | None = None,
     left_out: dict[str, str] | None = None,
-    undefined: Mapping[str, str] | None = None,
+    ranks: bool = False,
 ) -> list[Run]:
     """Runs of the source on seeded inputs, or on the user's (`verify.inputs`: one array per input, leading axis samples).
 
     Unknown dimensions are tried in several sizes until the source accepts one, and differ from run to run and, where the
     source takes that, from each other; values are drawn in several ways (samples.DRAWS) until the source's answers say
     something, those of inputs in `keys` from there (samples.make_inputs). Runs on special values follow; `left_out` is
-    filled with the kinds for which there is none, and the reason. `undefined`: such kinds to begin with, on which the
-    operators of the source promise no certain answer.
+    filled with the kinds for which there is none, and the reason. `ranks`: operators of the source rank numbers, and promise
+    no certain order of equal ones.
 
     Raises ParameterError when the source accepts no size, or when the user's arrays do not fit the inputs; for inputs of
     known shape, what the source raises passes through.
@@ -102,11 +109,10 @@ def make_reference(
     vocabulary = vocabulary or {}
     left_out = {} if left_out is None else left_out
     left_out.clear()
-    left_out.update(undefined or {})
     failure: Exception | None = None
     weaker: list[tuple[list[Run], _Drawn, tuple[int, int]]] = []
     for draw in draws_for(inputs, vocabulary):
-        drawn = _Drawn(inputs, vocabulary, draw, keys)
+        drawn = _Drawn(inputs, vocabulary, draw, keys, ranks)
         runs, sizes, raised = _typical_runs(drawn, batch_dynamic, run_source, samples)
         failure = failure or raised
         if runs is None:
@@ -134,6 +140,7 @@ class _Drawn:
     vocabulary: Mapping[str, int]
     draw: str
     keys: Mapping[str, np.ndarray] | None = None
+    ranks: bool = False
 
     def arrays(self, batch: int | None, sizes: tuple[int, int], seed: int, kind: str = "typical") -> list[np.ndarray]:
         return make_inputs(
@@ -185,24 +192,82 @@ def _special_runs(
     last digits, another library's rounding does so too. Zeros: equal numbers are all rounded to the same side as they are added
     up, by 1e-4 of a sum of ten thousand (TensorFlow 2.21), which a normalization makes much larger. Then the answer is not
     the mean of those on both sides of it, by a little; after a step (a comparison, a sign) it is, or by far not.
+    Very negative values saturate activations, and among numbers that are nearly equal the rounding of a library decides which
+    is the largest: not where an answer is a whole number. Where the source ranks, neither these nor large ones count, nor
+    what seems to give equal numbers (`_may_tie`).
     """
     runs: list[Run] = []
+    sizes = _economical(drawn, batch_dynamic, run_source, sizes)
     for kind in special_kinds(drawn.inputs, drawn.vocabulary, drawn.draw):
-        if kind in left_out:
-            continue
         arrays = drawn.arrays(1 if batch_dynamic else None, sizes, 100, kind)
         if batch_dynamic and kind not in _UNIFORM and sum(array.size for array in arrays) <= _CHEAP_ROW:
             arrays = drawn.arrays(_CHEAP_ROWS, sizes, 100, kind)
         try:
             outputs = _outputs(run_source, arrays)
-            if kind in ("zeros", "negative", "large") and _shows_rounding(run_source, kind, arrays, outputs):
-                left_out[kind] = "the source's own rounding errors show on such inputs"
+            if (reason := _proves_nothing(drawn, run_source, kind, arrays, outputs)) is not None:
+                left_out[kind] = reason
                 continue
         except Exception as error:  # whatever the source raises for values it does not take
             left_out[kind] = f"the source does not take them: {_first_line(error)}"
             continue
         runs.append(Run(arrays, outputs, kind))
     return runs
+
+
+def _economical(drawn: _Drawn, batch_dynamic: bool, run_source: Model, sizes: tuple[int, int]) -> tuple[int, int]:
+    """Sizes of images for special values: the smallest of some that the source takes as well as the ordinary `sizes`.
+
+    What attends from each pixel to each takes a minute for a few images of 64 by 96, and what a value does not show in a
+    small image it does not in a larger one.
+    """
+    if not _has_images(drawn.inputs) or not _unknown_sizes(drawn.inputs, batch_dynamic):
+        return sizes
+    for small in _SMALL_IMAGES:
+        if math.prod(small) >= math.prod(sizes):
+            break
+        try:
+            arrays = drawn.arrays(1 if batch_dynamic else None, small, 100)
+            run = Run(arrays, _outputs(run_source, arrays))
+        except Exception:  # whatever the source raises for a size it cannot take
+            continue
+        if not vacuous_outputs([run]):
+            return small
+    return sizes
+
+
+def _proves_nothing(
+    drawn: _Drawn, run_source: Model, kind: str, arrays: Sequence[np.ndarray], outputs: Sequence[np.ndarray]
+) -> str | None:
+    """Why answers to special values of this kind are no evidence; None where they are."""
+    if kind in ("zeros", "negative", "large", "very negative") and _shows_rounding(run_source, kind, arrays, outputs):
+        return "the source's own rounding errors show on such inputs"
+    if drawn.ranks and kind in ("large", "very negative"):
+        return (
+            "saturated scores are equal without showing it, and the source ranks them in an order that is not defined"
+        )
+    if kind == "very negative" and any(output.dtype.kind not in "fcV" for output in outputs):
+        return "whole numbers may follow from which of several saturated numbers is rounded up"
+    if drawn.ranks and kind in ("zeros", "halves") and _may_tie(run_source, arrays, outputs):
+        return "the source ranks equal numbers on such inputs, in an order that is not defined"
+    return None
+
+
+def _may_tie(run_source: Model, arrays: Sequence[np.ndarray], outputs: Sequence[np.ndarray]) -> bool:
+    """Whether equal numbers seem to be ranked: one stands twice in a row of an answer, or noise changes the order of answers."""
+    rows = [row for output in outputs if output.dtype.kind == "f" for row in (output if output.ndim > 1 else [output])]
+    for row in rows:
+        values = row[np.isfinite(row) & (row != 0)]
+        is_class = values.size and values.max() > 1 and (values == np.round(values)).all()
+        if not is_class and len(np.unique(values)) < values.size:
+            return True
+    rng = np.random.default_rng(1)
+    noisy = [
+        (a + _NOISE * np.maximum(1, np.abs(a)) * rng.choice([-1.0, 1.0], a.shape)).astype(a.dtype)
+        if a.dtype.kind in "fc"
+        else a
+        for a in arrays
+    ]
+    return _change(outputs, _outputs(run_source, noisy)) > _STEP
 
 
 def _shows_rounding(run_source: Model, kind: str, arrays: Sequence[np.ndarray], outputs: Sequence[np.ndarray]) -> bool:
@@ -214,7 +279,7 @@ def _shows_rounding(run_source: Model, kind: str, arrays: Sequence[np.ndarray], 
         return _outputs(run_source, [a if by is None else moved(a, by).astype(a.dtype) for a, by in pairs])
 
     if kind != "zeros":
-        return _change(outputs, run(lambda array, by: array * (1 + by * 2.0**-21))) > _WELL_CONDITIONED
+        return _change(outputs, run(lambda array, by: array * (1 + by * _NOISE))) > _WELL_CONDITIONED
     if not all(a.dtype.kind in "fc" for a in outputs):
         return False
 

@@ -85,7 +85,7 @@ def special_kinds(inputs: Sequence[TensorSpec], vocabulary: Mapping[str, int], d
     free = [spec.dtype for spec in inputs if spec.name not in vocabulary]
     kinds: list[str] = []
     if any(map(_is_float, free)):
-        kinds += ["zeros", "halves", "positive", "negative", "large"]
+        kinds += ["zeros", "halves", "positive", "negative", "large", "very negative"]
     elif any(_is_integer(dtype) for dtype in free):
         kinds += ["zeros"]
     if "bool" in free or any(map(_is_integer, free)):
@@ -134,15 +134,16 @@ def _special(
         return _integers(rng, dims, dtype, draw, kind)
     if kind == "zeros":
         return np.zeros(dims, as_dtype(dtype))
-    if kind not in ("halves", "positive", "negative", "large") or dtype.startswith("complex"):
+    if kind not in ("halves", "positive", "negative", "large", "very negative") or dtype.startswith("complex"):
         return None
     if kind == "halves":
         return rng.choice(_HALVES, dims).astype(as_dtype(dtype))
     if kind == "positive":
         return rng.random(dims).astype(as_dtype(dtype))
-    if kind == "negative":
-        # Not so low that activations saturate: among equal numbers another library's rounding decides which is the largest.
-        return (-2 * np.abs(rng.standard_normal(dims))).astype(as_dtype(dtype))
+    if kind in ("negative", "very negative"):
+        # The first are not so low that activations saturate, the second are (reference.py says where these prove nothing).
+        factor = -2 if kind == "negative" else -10
+        return (factor * np.abs(rng.standard_normal(dims))).astype(as_dtype(dtype))
     largest = _LARGE.get(dtype, _LARGEST)
     return (rng.choice([-1, 1], dims) * largest ** rng.random(dims)).astype(as_dtype(dtype))
 

@@ -42,7 +42,7 @@ def import_tensorflow(spec: ImportSpec, out: Path) -> Hub:
     with tempfile.TemporaryDirectory(prefix="converter-legacy-") as folder:
         request = source_request(spec)
         answer = call(spec.toolchain, {**request, "action": "import"}, Path(folder))
-        if spec.format == "keras":
+        if spec.format in ("keras", "savedmodel"):
             answer["inputs"] = _chosen("input_nodes", spec.input_nodes, answer["inputs"])
             answer["outputs"] = _chosen("output_nodes", spec.output_nodes, answer["outputs"])
         hub, source = _hub_of_graph(spec, out, Path(folder), answer)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import functools
 import hashlib
 import re
+import sys
 from pathlib import Path
+
+from converter import formats
 
 __all__ = ["code_version", "step_files"]
 
@@ -19,37 +22,56 @@ _IMPORT = re.compile(
 
 _TEMPLATE = re.compile(r"\"([\w.]+\.j2)\"")
 _TYPES_ONLY = re.compile(r"^if TYPE_CHECKING:\n(?:[ \t]+[^\n]*\n|\n)+", re.MULTILINE)
-# Offers convert(), which plans and runs steps; a step that imports the package runs none of that.
+# converter/__init__.py offers convert(), which plans and runs steps; a step that imports the package runs none of that.
+# A declaration of a format says what runs; that code and its libraries are in the keys of steps themselves.
 _FACADE = _PACKAGES / "converter" / "__init__.py"
-
-
-# Files outside these packages import from them for sources of one framework only.
-_OTHERS = {"tensorflow": ("converter.torch", "converter.torch_to_keras"), "pytorch": ("converter.tf",)}
-_OWN = tuple(_PACKAGES / "converter" / name for name in ("tf", "torch", "torch_to_keras"))
+_DECLARATIONS = _PACKAGES / "converter" / "formats"
 
 
 @functools.cache
-def code_version(script: str, framework: str | None = None) -> str:
-    """Of scripts/{script}.py and all that it imports; for sources of one framework, "tensorflow" or "pytorch", where given."""
+def code_version(script: str, framework: str | None = None, functions: tuple[str, ...] = ()) -> str:
+    """Of scripts/{script}.py, of the modules of `functions` ("module:name"), and of all that they import.
+
+    framework: for sources of this framework alone, where given.
+    """
     digest = hashlib.sha256()
-    for path in step_files(script, framework):
-        digest.update(f"{path.relative_to(_PACKAGES.parent)}\0{_read(path)[0]}\0".encode())
+    for path in step_files(script, framework, functions):
+        name = path.relative_to(_PACKAGES.parent) if path.is_relative_to(_PACKAGES.parent) else path
+        digest.update(f"{name}\0{_read(path)[0]}\0".encode())
     return digest.hexdigest()[:16]
 
 
-def step_files(script: str, framework: str | None = None) -> list[Path]:
+def step_files(script: str, framework: str | None = None, functions: tuple[str, ...] = ()) -> list[Path]:
     """scripts/{script}.py and, transitively, this project's modules that it imports, sorted; see `code_version`."""
+    # Files outside the packages of a framework import from them for sources of that framework only.
+    others = tuple(
+        package for entry in formats.frameworks().values() if entry.name != framework for package in entry.code
+    )
+    own = tuple(_folder(package) for entry in formats.frameworks().values() for package in entry.code)
     seen: set[Path] = set()
-    pending = {_SCRIPTS / f"{script}.py"}
+    pending = {_SCRIPTS / f"{script}.py", *(_file(name.partition(":")[0]) for name in functions)}
     while pending:
         path = pending.pop()
         seen.add(path)
         for module, files in _read(path)[1].items():
-            shared = not any(path.is_relative_to(folder) for folder in _OWN)
-            others = _OTHERS.get(framework, ()) if shared else ()
-            if not any(f"{module}.".startswith(f"{package}.") for package in others):
+            shared = framework is not None and not any(path.is_relative_to(folder) for folder in own)
+            if not (shared and any(f"{module}.".startswith(f"{package}.") for package in others)):
                 pending |= files - seen
     return sorted(seen)
+
+
+def _counts(file: Path) -> bool:
+    return file != _FACADE and not file.is_relative_to(_DECLARATIONS)
+
+
+def _folder(package: str) -> Path:
+    return _PACKAGES.joinpath(*package.split("."))
+
+
+def _file(module: str) -> Path:
+    """Of a module of this program, or of one that declares formats (CONVERTER_FORMATS)."""
+    ours = _folder(module).with_suffix(".py")
+    return ours if ours.is_file() else Path(sys.modules[module].__file__)
 
 
 @functools.cache
@@ -68,4 +90,4 @@ def _read(path: Path) -> tuple[str, dict[str, set[Path]]]:
             # Python runs the packages around a module too.
             files |= {folder / "__init__.py" for folder in base.parents if folder.is_relative_to(_PACKAGES)}
             found.setdefault(name, set()).update(files)
-    return text, {name: {file for file in files - {_FACADE} if file.is_file()} for name, files in found.items()}
+    return text, {name: {file for file in files if file.is_file() and _counts(file)} for name, files in found.items()}

@@ -19,7 +19,7 @@ __all__ = ["CONVERTED", "Config", "SHIPPED_OPSET", "normal_path", "read_config",
 # Targets of any name; a job may write elsewhere.
 CONVERTED = "converted/"
 
-# The opset that the shipped configuration names; as a default it counts as not set (DESIGN, onnx_opset).
+# The opset that the shipped configuration names; as a default it counts as not set (docs/parameters.md).
 SHIPPED_OPSET = 10
 _KEYS = ("defaults", "models", "jobs", "zoo", "benchmark")
 # What benchmarks/{target}.json is measured with (docs/profile.md).
@@ -28,7 +28,7 @@ _BENCHMARK = {"runs": 50, "warmup": 5, "threads": 1, "device": "local", "tool": 
 
 @dataclass
 class Config:
-    """`jobs` by target; a job keeps its position in the list as "position". `errors`: why a job cannot be planned."""
+    """`jobs` by target; a job keeps its position in the list as "position"."""
 
     defaults: dict = field(default_factory=dict)
     models: dict[str, dict] = field(default_factory=dict)

@@ -1,7 +1,7 @@
 """From a target's name to what must be done: its source, its hub, and the parameters of each step.
 
 Planning reads names and the configuration, never a model, so that thousands of targets cost little. A mistake in one
-target becomes its plan's `error`: the others are still made (DESIGN, Targets).
+target becomes its plan's `error`: the others are still made.
 """
 
 from __future__ import annotations
@@ -12,45 +12,17 @@ import re
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from converter import formats
 from converter.errors import ConverterError, ParameterError, SourceError, UnsupportedError, nearest
+from converter.planning.applies import applies, import_parameters_of, where_applies
 from converter.planning.config import CONVERTED, Config, normal_path, report_name
-from converter.planning.parameters import EXPORT_PARAMETERS, IMPORT_PARAMETERS
+from converter.planning.parameters import EXPORT_PARAMETERS, IMPORT_PARAMETERS, PARAMETERS
 from converter.planning.sources import ModelFolder, model_name, source_format
 from converter.planning.storage import Storage, is_mirror, is_remote, mirror
 from converter.planning.toolchains import check_available
 from converter.planning.variants import VARIANTS, resolve_quantization
 
-__all__ = ["ImportPlan", "Plan", "Planner", "backend_toolchain", "import_parameters_of", "parameters_of", "toolchains"]
-
-# What each target format is made from (DESIGN, Targets).
-_FROM = {
-    "onnx": ("keras", "savedmodel", "checkpoint", "protobuf", "pytorch"),
-    "tflite": ("keras", "savedmodel", "checkpoint", "protobuf", "pytorch"),
-    "pb": ("keras", "savedmodel", "checkpoint"),
-    "h5": ("pytorch",),
-    "hdf5": ("pytorch",),
-    "keras": ("pytorch",),
-}
-# Import parameters that mean something for every format, and for some.
-_GENERAL = {"input_shape", "verify", "toolchain", "trusted"}
-_USED_BY = {
-    "keras": {"input_nodes", "output_nodes", "network_script", "network_name", "network_args"},
-    "savedmodel": {"savedmodel_tag", "savedmodel_signature", "constants"},
-    "checkpoint": {"input_nodes", "output_nodes", "constants"},
-    "protobuf": {"input_nodes", "output_nodes", "constants"},
-    "pytorch": {"network_script", "network_name", "network_args", "state_dict_key", "constants"},
-}
-_EXPORT_USED_BY = {
-    "onnx": {"onnx_opset", "backend"},
-    "tflite": {"quantization", "input_layout"},
-    "pb": {"frozen"},
-    "h5": {"input_layout", "backend"},
-    "hdf5": {"input_layout", "backend"},
-    "keras": {"input_layout", "backend"},
-}
-
-# What the original tool's libraries convert.
-_BACKENDS = {"keras2onnx": [("keras", "onnx")], "pytorch2keras": [("pytorch", "h5"), ("pytorch", "hdf5")]}
+__all__ = ["ImportPlan", "Plan", "Planner", "backend_toolchain", "parameters_of", "toolchains"]
 
 
 @dataclass(frozen=True)
@@ -78,7 +50,10 @@ class ImportPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """How one target is made. `name`: its path in reports/, logs/ and rejected/. Without `source`, `error` says why."""
+    """How one target is made. `name`: its path in reports/, logs/ and rejected/. Without `source`, `error` says why.
+
+    notes: on parameters of the model or of the defaults that mean nothing for this target.
+    """
 
     target: str
     name: str
@@ -86,6 +61,7 @@ class Plan:
     source: ImportPlan | None = None
     parameters: dict = field(default_factory=dict, hash=False)
     error: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 class Planner:
@@ -132,9 +108,10 @@ class Planner:
     def _plan(self, target: str, name: str, extension: str) -> Plan:
         if re.search(r"[\x00-\x1f\x7f]", target):
             raise ParameterError("its name has a line break or another control character: ask for it without")
-        if extension not in _FROM:
-            known = ", ".join(f".{known}" for known in _FROM)
-            close = nearest(extension, _FROM, 1)
+        targets = formats.target_extensions()
+        if extension not in targets:
+            known = ", ".join(f".{known}" for known in targets)
+            close = nearest(extension, targets, 1)
             hint = f"did you mean .{close[0]}?" if close else f"write one of {known}"
             raise UnsupportedError(
                 f"{'.' + extension if extension else 'a name without extension'} is no target format: {hint}"
@@ -143,30 +120,52 @@ class Planner:
         job = self.config.jobs.get(target, {})
         model, variant = self._split_variant(stem, extension, target)
         imported, values = self._source(target, model, job)
-        if imported.format not in _FROM[extension]:
-            possible = ", ".join(f".{known}" for known, formats in _FROM.items() if imported.format in formats)
+        format = targets[extension]
+        source = formats.source(imported.format)
+        if not format.accepts(source):
+            possible = ", ".join(f".{known}" for known, target in targets.items() if target.accepts(source))
             raise UnsupportedError(
                 f"a {imported.format} source ({imported.source}) does not become .{extension}; write one of {possible}"
             )
+        notes = self._unused(imported, extension, job, model_name(job["convert_from"]) if job else model)
         exported = {key: values[key] for key in EXPORT_PARAMETERS if key in values}
-        if extension == "tflite":
+        if format.variants:
             exported["quantization"] = resolve_quantization(
                 exported.get("quantization", {}), variant, job.get("quantization")
             )
-        used = _EXPORT_USED_BY[extension] | {"verify"}
-        exported = {key: exported[key] for key in sorted(exported) if key in used}
+        exported = {key: exported[key] for key in sorted(exported) if applies(key, imported.format, extension)}
         if not _fits(exported.get("backend", "default"), imported.format, extension):
-            backend = exported.pop("backend")
+            misfit = _misfit(exported.pop("backend"), imported.format, extension)
             if "backend" in job:  # one for a model or for all applies to the targets that it can make
-                raise ParameterError(_misfit(backend, imported.format, extension))
-        plan = Plan(target, name, extension, imported, exported)
+                raise ParameterError(misfit)
+            notes.append(f"not used: {misfit.partition(':')[0]}")
+        plan = Plan(target, name, extension, imported, exported, notes=tuple(notes))
         for toolchain in toolchains(plan):
             check_available(toolchain)
         return plan
 
+    def _unused(self, imported: ImportPlan, extension: str, job: dict, model: str) -> list[str]:
+        """Notes on parameters of the model or the defaults that mean nothing for this source or target: they may stand for
+        others. Raises ParameterError for one of the job, which has no other.
+        """
+        entry = self.config.models.get(model, {})
+        notes = []
+        for key in PARAMETERS:
+            given = key in job, key in entry, key in self.config.defaults
+            if not any(given) or applies(key, imported.format, extension):
+                continue
+            if key in job:
+                raise ParameterError(
+                    f"{where_applies(key)}, not to a {imported.format} source ({imported.source}) that becomes "
+                    f".{extension}: leave it out of the job"
+                )
+            where = f"models: {model}" if key in entry else "defaults"
+            notes.append(f"{key} ({where}) was not used: {where_applies(key)}")
+        return notes
+
     def _split_variant(self, stem: str, extension: str, target: str) -> tuple[str, str | None]:
         base, dot, suffix = stem.rpartition(".")
-        if extension != "tflite" or not dot or suffix not in VARIANTS:
+        if not formats.target(extension).variants or not dot or suffix not in VARIANTS:
             return stem, None
         if target not in self.config.jobs and self._is_known(stem) and not self._is_known(base):
             return stem, None  # the model's own name ends like a variant
@@ -237,8 +236,9 @@ class Planner:
         ]
         models = {*self.models.sources, *self.config.models, *self.config.zoo.get("recipes", {})}
         return [self.report_name(target) for target in jobs] + [
-            f"{model}.onnx"
+            f"{model}.{extension}"
             for model in sorted(models)
+            for extension in formats.target_extensions()
             if _slug(model) == stem or "convert_from" in self.config.models.get(model, {})
         ]
 
@@ -247,14 +247,9 @@ class Planner:
         return [target for target, job in self.config.jobs.items() if not job.get("skip")]
 
 
-def import_parameters_of(format: str) -> set[str]:
-    """The import parameters that mean something for this source format."""
-    return _GENERAL | _USED_BY[format]
-
-
-def parameters_of(format: str, extension: str) -> set[str]:
+def parameters_of(format: str, extension: str) -> frozenset[str]:
     """The parameters that mean something for conversions of this source format to this target format."""
-    return import_parameters_of(format) | _EXPORT_USED_BY[extension]
+    return import_parameters_of(format) | formats.target(extension).parameters
 
 
 def _extension(target: str) -> str:
@@ -276,12 +271,16 @@ def toolchains(plan: Plan) -> list[str]:
 
 
 def _fits(backend: str, source: str, extension: str) -> bool:
-    return backend == "default" or (source, extension) in _BACKENDS[backend]
+    made = formats.target(extension).backends.get(backend)
+    return backend == "default" or (made is not None and source in made.sources and extension in made.extensions)
 
 
 def _misfit(backend: str, source: str, extension: str) -> str:
-    made_from, made = _BACKENDS[backend][0][0], " and .".join(made for _, made in _BACKENDS[backend])
-    return f"backend {backend} converts {made_from} to .{made} only, not {source} to .{extension}: leave backend out"
+    made = next(target.backends[backend] for target in formats.targets().values() if backend in target.backends)
+    return (
+        f"backend {backend} converts {' and '.join(made.sources)} to .{' and .'.join(made.extensions)} only, "
+        f"not {source} to .{extension}: leave backend out"
+    )
 
 
 def _slug(model: str) -> str:

@@ -9,10 +9,14 @@ from pathlib import Path
 
 from converter.errors import SourceError, UntrustedError
 
-__all__ = ["file_sha256", "refuse_links", "source_bytes", "source_files", "source_sha256", "source_stat", "unreadable"]
+__all__ = [
+    *("file_sha256", "refuse_links", "refuse_patterns", "source_bytes", "source_files", "source_sha256", "source_stat"),
+    "unreadable",
+]
 
 # As for what is packed (safety/containers.py): weights are no hundred times smaller without their zeros.
 _NEVER_HOLES, _MOST_TIMES = 1 << 30, 100
+_PATTERN = "*?[\\"
 
 
 def source_files(source: Path) -> list[Path]:
@@ -63,6 +67,17 @@ def refuse_links(source: Path) -> None:
             )
         if not path.is_dir() and not path.is_file() and path.exists():
             raise UntrustedError(f"{path} is neither a file nor a directory: take it out of the model")
+
+
+def refuse_patterns(source: Path) -> None:
+    """Raise SourceError for a checkpoint or SavedModel whose values TensorFlow would not look for under its own name.
+
+    It (2.21) takes the name for a pattern: it finds nothing, or the values of another checkpoint.
+    """
+    if (source.is_dir() or source.suffix == ".meta") and set(str(source)) & set(_PATTERN):
+        raise SourceError(
+            f"{source}: TensorFlow takes {' '.join(_PATTERN)} in its name for a pattern: rename it or its folder"
+        )
 
 
 def _refuse(error: OSError) -> None:

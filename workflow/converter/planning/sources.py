@@ -6,45 +6,47 @@ import os
 from functools import cached_property
 from pathlib import Path
 
+from converter import formats
 from converter.errors import SourceError, nearest
 
-__all__ = ["FORMATS", "MODELS", "ModelFolder", "model_name", "source_format"]
+__all__ = ["MODELS", "ModelFolder", "is_source_directory", "known_sources", "model_name", "source_format"]
 
 # The user's own models; recipes write below zoo/ instead.
 MODELS = "models"
-FORMATS = {
-    ".meta": "checkpoint",
-    ".h5": "keras",
-    ".hdf5": "keras",
-    ".keras": "keras",
-    ".pb": "protobuf",
-    ".pbtxt": "protobuf",
-    ".pt": "pytorch",
-    ".pth": "pytorch",
-    ".pt2": "pytorch",
-}
-_SAVED_MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt")
-_KNOWN = "a SavedModel directory or a file ending in " + ", ".join(FORMATS)
+
+
+def known_sources() -> str:
+    """What a source may be, for sentences."""
+    folders = " or ".join(entry.title for entry in formats.sources().values() if entry.contains)
+    return f"a {folders} directory or a file ending in " + ", ".join(formats.extensions_of_sources())
+
+
+def is_source_directory(path: str) -> str | None:
+    """The source format of a directory that holds what a format's directories hold; None for any other path."""
+    for entry in formats.sources().values():
+        if any(os.path.exists(os.path.join(path, name)) for name in entry.contains):
+            return entry.name
+    return None
 
 
 def model_name(source: str) -> str:
     """The stem of a source file, or a SavedModel directory's name."""
     path = Path(os.path.normpath(source))
-    return path.stem if path.suffix in FORMATS else path.name
+    return path.stem if path.suffix in formats.extensions_of_sources() else path.name
 
 
 def source_format(source: str, made: bool = False) -> str:
-    """keras, savedmodel, checkpoint, protobuf or pytorch, by the name of the source; `made`: a rule will write it.
+    """The name of its format (formats/sources/), by the name of the source; `made`: a rule will write it.
 
     Raises SourceError when it does not exist, with the near names of its folder, or is of no known format.
     """
-    path = Path(source)
+    path, known = Path(source), formats.extensions_of_sources()
     if made:
-        return FORMATS.get(path.suffix, "savedmodel")
+        return known.get(path.suffix, "savedmodel")
     if path.suffix == ".index" or path.name == "checkpoint":
         raise SourceError(_object_checkpoint(path))
     if os.path.isdir(path):
-        return "savedmodel"
+        return is_source_directory(source) or "savedmodel"
     if not os.path.exists(path):
         if os.path.islink(path):
             raise SourceError(
@@ -54,9 +56,9 @@ def source_format(source: str, made: bool = False) -> str:
         close = [str(path.parent / name) for name in nearest(path.name, siblings)]
         hint = f"did you mean {' or '.join(close)}?" if close else "write the path of an existing file in convert_from"
         raise SourceError(f"{source} does not exist: {hint}")
-    if path.suffix not in FORMATS:
-        raise SourceError(f"{source} is of no known format: convert_from takes {_KNOWN}")
-    return FORMATS[path.suffix]
+    if path.suffix not in known:
+        raise SourceError(f"{source} is of no known format: convert_from takes {known_sources()}")
+    return known[path.suffix]
 
 
 def _object_checkpoint(path: Path) -> str:
@@ -84,9 +86,9 @@ class ModelFolder:
             return found
         for entry in os.scandir(self.folder):
             suffix = os.path.splitext(entry.name)[1]
-            if suffix in FORMATS and not entry.is_dir():
+            if suffix in formats.extensions_of_sources() and not entry.is_dir():
                 found.setdefault(entry.name[: -len(suffix)], []).append(f"{self.folder}/{entry.name}")
-            elif entry.is_dir() and any(os.path.exists(f"{entry.path}/{name}") for name in _SAVED_MODEL_FILES):
+            elif entry.is_dir() and is_source_directory(entry.path):
                 found.setdefault(entry.name, []).append(f"{self.folder}/{entry.name}")
         return {name: sorted(paths) for name, paths in found.items()}
 
@@ -107,7 +109,9 @@ class ModelFolder:
         if index.exists():
             return SourceError(_object_checkpoint(index))
         close = nearest(model, [*self.sources, *others])
-        hint = f"did you mean {' or '.join(close)}?" if close else f"put the model into {self.folder}/ ({_KNOWN})"
+        hint = (
+            f"did you mean {' or '.join(close)}?" if close else f"put the model into {self.folder}/ ({known_sources()})"
+        )
         return SourceError(
             f"no source for {model}: looked in {self.folder}/, in the jobs and models of the configuration, "
             f"and in the zoo; {hint}"

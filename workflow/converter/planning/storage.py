@@ -9,8 +9,8 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from converter import formats
 from converter.errors import SourceError
-from converter.planning.sources import FORMATS
 from converter.planning.storage_limits import refuse_size, with_limits
 
 __all__ = ["MIRROR", "Found", "Storage", "is_mirror", "is_remote", "mirror", "url_of"]
@@ -83,15 +83,13 @@ class Storage:
         return self._found[url]
 
     def _look(self, url: str) -> Found:
-        suffix = os.path.splitext(url)[1]
+        suffix, known = os.path.splitext(url)[1], formats.extensions_of_sources()
         if suffix == ".meta":
             raise SourceError(
                 f"{url}: a checkpoint is several files: fetch them yourself, or give a SavedModel directory"
             )
-        if suffix not in FORMATS and not url.startswith("s3:"):
-            raise SourceError(
-                f"{url} is of no known format: at http(s) addresses lie single files, {', '.join(FORMATS)}"
-            )
+        if suffix not in known and not url.startswith("s3:"):
+            raise SourceError(f"{url} is of no known format: at http(s) addresses lie single files, {', '.join(known)}")
         path = mirror(url)
         if self._offline:
             if not os.path.exists(path):
@@ -101,9 +99,9 @@ class Storage:
         try:
             if not found.exists():
                 raise SourceError(f"{url} does not exist: correct convert_from, or your access to it")
-            if suffix not in FORMATS and not found.is_dir():
+            if suffix not in known and not found.is_dir():
                 raise SourceError(
-                    f"{url} is of no known format: write a SavedModel directory or a file: {', '.join(FORMATS)}"
+                    f"{url} is of no known format: write a SavedModel directory or a file: {', '.join(known)}"
                 )
             size = int(found.size())
             refuse_size(url, size)

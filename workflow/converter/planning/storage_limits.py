@@ -18,14 +18,13 @@ from types import SimpleNamespace
 from typing import Any
 
 from converter.errors import ConverterError, SourceError
+from converter.planning import web_answers
 from converter.run_state import failures
 
 __all__ = ["FETCH", "refuse_size", "with_limits"]
 
 # The subject under which run_state/failures.py remembers what went wrong, followed by the path that the source is fetched to.
 FETCH = "fetch"
-# To connect, and between two answers.
-_SECONDS = (30, 60)
 # As long as a step may take; a server that gives a byte now and then answers all the time.
 _WHOLE_SECONDS, _SECONDS_PER_MB = 1800, 10
 _UNSTATED = 1 << 30
@@ -41,9 +40,8 @@ def with_limits(plugin: type, path_of: Callable[[str], str]) -> None:
     _LIMITED.add(plugin)
     if hasattr(plugin, "httpr"):
         module = sys.modules[plugin.__module__]
-        requests = module.requests
-        calls = {name: functools.partial(getattr(requests, name), timeout=_SECONDS) for name in ("get", "head")}
-        module.requests = SimpleNamespace(**{**vars(requests), **calls})
+        calls = {name: functools.partial(web_answers.answer, name) for name in ("get", "head")}
+        module.requests = SimpleNamespace(**{**vars(module.requests), **calls})
         retrieve = _retrieve_file
     else:
         get_subkeys, retrieve = plugin.get_subkeys, plugin.retrieve_object

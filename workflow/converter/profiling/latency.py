@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
+from converter import formats
 from converter.errors import UnsupportedError
 from converter.hub.hub import TensorSpec
 from converter.running.reader import confined_reader
@@ -129,10 +130,11 @@ def _in_fresh_process(path: Path, runs: int, warmup: int, threads: int) -> Timin
 
 def time_file(path: Path, *, runs: int, warmup: int, threads: int) -> Timings:
     """Measure in this process. Inputs are seeded and random, unknown sizes 1; they are set before each run, in its time."""
-    opening = _RUNTIMES.get(path.suffix)
-    if opening is None:
-        raise UnsupportedError(f"{path}: only .tflite and .onnx files are run for their latency")
-    opening = opening()
+    found = formats.target_extensions().get(path.suffix[1:])
+    if found is None or found.timer is None:
+        timed = [f".{entry.extensions[0]}" for entry in formats.targets().values() if entry.timer]
+        raise UnsupportedError(f"{path}: only {' and '.join(timed)} files are run for their latency")
+    opening = formats.load(found.timer)()
     before = _status_mb("VmRSS")
     start = time.perf_counter()
     runtime, inputs, run = opening(path, threads)
@@ -167,7 +169,7 @@ def random_inputs(specs: Sequence[TensorSpec], seed: int = 0) -> list[np.ndarray
 Opened = tuple[str, list[np.ndarray], Callable[[], object]]
 
 
-def _litert() -> Callable[[Path, int], Opened]:
+def litert_timer() -> Callable[[Path, int], Opened]:
     from ai_edge_litert.interpreter import Interpreter
 
     from converter.verification.runtimes import TFLiteModel
@@ -193,7 +195,7 @@ def _litert() -> Callable[[Path, int], Opened]:
     return opened
 
 
-def _onnxruntime() -> Callable[[Path, int], Opened]:
+def onnxruntime_timer() -> Callable[[Path, int], Opened]:
     import onnxruntime  # noqa: F401  (before memory is read)
 
     from converter.verification.runtimes import OnnxModel
@@ -204,9 +206,6 @@ def _onnxruntime() -> Callable[[Path, int], Opened]:
         return model.name, inputs, lambda: model.run(inputs)
 
     return opened
-
-
-_RUNTIMES = {".tflite": _litert, ".onnx": _onnxruntime}
 
 
 def _status_mb(key: str) -> float | None:

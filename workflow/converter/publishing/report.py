@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from converter.escape import printable
+from converter.escape import json_text, printable
 from converter.planning.source_files import file_sha256
 from converter.version import __version__
 
@@ -107,6 +107,8 @@ def _seen_decisions(hub: Hub, result: ExportResult) -> list[str]:
         decisions.append(f"batch fixed at {batches.pop()}")
     if result.verification is not None and result.verification.weak_evidence:
         decisions.append("weak evidence: the source's answers hardly vary over the samples")
+    if result.verification is not None and (unused := hub.coverage.get("below")):
+        decisions.append(f"weak evidence: the samples exercise too few {' and '.join(unused)} of the model")
     return decisions
 
 
@@ -128,7 +130,7 @@ def write(path: Path, report: dict) -> None:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    temporary.write_text(json_text(report) + "\n", encoding="utf-8")
     os.replace(temporary, path)
 
 
@@ -137,7 +139,7 @@ def read(path: Path) -> dict:
 
 
 def publishable(report: dict) -> bool:
-    """Whether the file may appear under its final name (DESIGN, Failure)."""
+    """Whether the file may appear under its final name (docs/design.md, Failure)."""
     on_failure = report["parameters"].get("verify", {}).get("on_failure", "fail")
     return report["status"] in ("verified", "unverified") or (report["status"] == "inaccurate" and on_failure == "warn")
 

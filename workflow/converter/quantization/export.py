@@ -12,13 +12,25 @@ from converter.contracts import ExportJob, ExportResult
 from converter.hub.hub import Hub
 from converter.quantization.composition import composition
 from converter.quantization.labels import accuracies, read_labels
-from converter.quantization.model import FloatModel, Kind, Measured
+from converter.quantization.model import FloatModel, Kind, Measured, kind_of
 from converter.tflite.flatbuffer import read
 from converter.tflite.layers import Layer, chosen
 
-__all__ = ["Export", "export_quantized"]
+__all__ = ["Export", "export_quantized", "export_variant"]
 
 Export = Callable[[Hub, ExportJob, Path], ExportResult]
+
+
+def export_variant(hub: Hub, job: ExportJob, staged: Path, export_float: Export) -> ExportResult:
+    """Write `staged` as `job.quantization` asks: the float file of `export_float`, or that file quantized."""
+    kind = kind_of(job.quantization)
+    if kind is not None:
+        return export_quantized(hub, job, staged, kind, export_float)
+    result = export_float(hub, job, staged)
+    for key in ("load", "keep_float"):
+        if key in job.quantization:
+            result.notes.append(f"quantization.{key} is not used for float32")
+    return result
 
 
 def export_quantized(hub: Hub, job: ExportJob, staged: Path, kind: Kind, export_float: Export) -> ExportResult:

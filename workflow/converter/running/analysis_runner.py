@@ -19,7 +19,7 @@ from converter.planning.source_files import source_bytes
 from converter.run_state import failures
 from converter.run_state.lifetime import end_with_run, in_run
 from converter.running.access import export_access
-from converter.running.fast_import import load
+from converter.running.fast_import import load_framework
 from converter.running.step_runner import add_parameters, confinement, given_parameters, sentence
 from converter.safety.sandbox import OWN_PROGRAMS, limits_for
 
@@ -57,7 +57,7 @@ def run_analysis(
         if hub.error is not None:
             raise ConverterError(hub.error["message"])
         job = export_job(args.target, given_parameters(args, EXPORT_PARAMETERS))
-        load("torch" if hub.framework == "pytorch" else "tensorflow", *modules)
+        load_framework(hub.framework, *modules)
         given = {option: getattr(args, option) for option in options or {}}
         access = export_access(hub, job, [args.output.parent], blocks(given))
         if measures:

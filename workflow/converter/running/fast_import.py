@@ -7,7 +7,9 @@ import importlib
 import os
 import sys
 
-__all__ = ["load"]
+from converter import formats
+
+__all__ = ["load", "load_framework"]
 
 # tensorflow.lite (2.21) imports jax and keras.wrappers (3.15) scikit-learn where they happen to be installed: 1.4 of 4.5
 # CPU seconds, for functions that no conversion calls. A network script that wants them can still import them afterwards.
@@ -34,3 +36,9 @@ def load(*modules: str) -> None:
         gc.freeze()
         if collecting:
             gc.enable()
+
+
+def load_framework(name: str | None, *modules: str) -> None:
+    """`load` of the module of a framework of formats/frameworks.py, and of `modules`."""
+    module = formats.framework(name).module if name else ""
+    load(*filter(None, [module]), *modules)

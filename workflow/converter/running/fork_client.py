@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
+from converter import formats
 from converter.running.fork_server import KINDS
 
 __all__ = ["start"]
@@ -25,12 +26,14 @@ _THREADS = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_TH
 
 def kind_of(rule: str, key: str) -> str | None:
     """Which preloaded process a job would use: by its rule and the hub it reads or writes; None for short steps."""
-    if not rule.startswith(("import_", "export_")):
+    framework = next((entry.framework for entry in formats.sources().values() if f"-{entry.name}-" in key), None)
+    if framework is None:
         return None
-    torch = rule == "import_pytorch" or "-pytorch-" in key
-    if rule == "export_keras" or (torch and rule == "export_tflite"):
-        return "torch+tensorflow"
-    return "torch" if torch else "tensorflow"
+    if rule.startswith("import_"):
+        return formats.framework(framework).module or None
+    target = next((entry for entry in formats.targets().values() if entry.script == rule), None)
+    exporter = target.exporters.get(framework) if target else None
+    return exporter.process if exporter else None
 
 
 def start(jobs: Iterable[tuple[str, str]]) -> list[subprocess.Popen]:

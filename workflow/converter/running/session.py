@@ -24,6 +24,7 @@ from converter.run_state import failures
 from converter.run_state.lifetime import mark_run
 from converter.running import events, fork_client
 from converter.running.log_filter import quieten
+from converter.running.logs import clean_logs
 
 __all__ = ["Session", "open_session"]
 
@@ -57,6 +58,8 @@ class Session:
         Ends the run with one sentence where a folder cannot be written: Snakemake would end it with a traceback (9.27).
         """
         self._started = time.time()
+        if workflow.is_main_process:
+            atexit.register(clean_logs, self._started - 1)
         if workflow.local_exec and workflow.is_main_process:
             jobs = list(workflow.dag.needrun_jobs())
             for folder in sorted({_existing(output) for job in jobs for output in job.output if not output.is_storage}):

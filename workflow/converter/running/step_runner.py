@@ -11,15 +11,17 @@ from __future__ import annotations
 import argparse
 import contextlib
 import errno
+import json
 import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
+from converter import formats
 from converter.contracts import ExportJob, ExportResult, ImportSpec, export_job, import_spec
 from converter.errors import ConverterError
 from converter.escape import printable
@@ -36,7 +38,8 @@ from converter.planning.parameters import (
 from converter.run_state import failures
 from converter.run_state.lifetime import end_with_run, in_run
 from converter.running.access import export_access, import_access
-from converter.running.fast_import import load
+from converter.running.fast_import import load_framework
+from converter.running.logs import output_to_log
 from converter.safety.sandbox import Access, Limits, confined, limits_for
 
 __all__ = [
@@ -114,10 +117,14 @@ def _lacks_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or any(words in str(error) for words in failures.NO_MEMORY)
 
 
+@contextmanager
 def confinement(
     name: str, subject: Path | str, limits: Limits, access: Access, toolchain: str = "default"
-) -> AbstractContextManager[None]:
-    """`access`: of the step itself; the legacy environment `toolchain`, which it starts a program in, is added."""
+) -> Iterator[None]:
+    """`access`: of the step itself; the legacy environment `toolchain`, which it starts a program in, is added.
+
+    What libraries and models print goes to the log.
+    """
     if toolchain != "default":
         from converter.planning.toolchains import is_built, programs
 
@@ -127,7 +134,8 @@ def confinement(
             access = replace(access, network=True)
     access = replace(access, writable=[*access.writable, *failures.folders()])
     timeout = TimeoutError(f"{limits.seconds} s have passed")
-    return confined(limits, lambda: _give_up(name, subject, timeout, limits), access)
+    with output_to_log(), confined(limits, lambda: _give_up(name, subject, timeout, limits), access):
+        yield
 
 
 def _give_up(name: str, subject: Path | str, error: BaseException, limits: Limits) -> int:
@@ -172,7 +180,14 @@ def run_import(name: str, import_model: Callable[[ImportSpec, Path], Hub], argv:
     try:
         if args.error:
             raise ConverterError(args.error)
-        from converter.planning.source_files import refuse_links, source_bytes, source_sha256, source_stat, unreadable
+        from converter.planning.source_files import (
+            refuse_links,
+            refuse_patterns,
+            source_bytes,
+            source_sha256,
+            source_stat,
+            unreadable,
+        )
 
         parameters = given_parameters(args, IMPORT_PARAMETERS)
         path = Path(args.source)
@@ -182,12 +197,13 @@ def run_import(name: str, import_model: Callable[[ImportSpec, Path], Hub], argv:
         except PermissionError as error:
             raise unreadable(error) from error
         spec = import_spec(path, source["format"], parameters)
+        refuse_patterns(path)
         if not spec.trusted:
             refuse_links(path)
         limits = limits_for(source["bytes"])
         confined_step = confinement(name, args.hub, limits, import_access(spec, args.hub), spec.toolchain)
         if spec.toolchain == "default":
-            load("torch" if name == "import_pytorch" else "tensorflow")
+            load_framework(formats.source(spec.format).framework)
         with confined_step if argv is None else nullcontext(), recorded(code):
             hub = import_model(spec, args.hub)
         if source_stat(path) != stat:
@@ -229,6 +245,7 @@ def run_export(
     parser.add_argument("--report", type=Path, required=True, help="report to write")
     parser.add_argument("--target", required=True, help="what the file will be named in the end")
     parser.add_argument("--key", default="", help=_KEY_HELP)
+    parser.add_argument("--notes", type=json.loads, default=[], help="notes of the report, a JSON list of sentences")
     add_parameters(parser, EXPORT_PARAMETERS)
     args = parser.parse_args(argv)
     end_with_run()
@@ -245,7 +262,7 @@ def run_export(
             folders = [args.staged.parent, args.report.parent]
             toolchain = "default" if job.backend == "default" else hub.parameters.get("toolchain", "tf2.3")
             confined_step = confinement(name, args.target, limits, export_access(hub, job, folders), toolchain)
-            load("torch" if hub.framework == "pytorch" else "tensorflow")
+            load_framework(hub.framework)
             refuse_changed(hub)
             with confined_step if argv is None else nullcontext(), recorded(code):
                 result = export_model(hub, job, args.staged)
@@ -265,8 +282,17 @@ def run_export(
     if "load" in parameters.get("quantization", {}):
         write_record(record_of(args.staged), {"key": args.key, **code.to_json()})
     steps = [hub.step, measure(name)] if hub.step else [measure(name)]
-    versions = {**hub.versions, **step_versions(*export_entries(name, hub.framework, parameters.get("quantization")))}
+    versions = {**hub.versions, **step_versions(*_export_entries(name, args.target, hub, parameters))}
+    hub.notes = [*args.notes, *hub.notes]
     report.write(
         args.report, report.compose(args.target, hub, parameters, name, result, error, args.staged, steps, versions)
     )
     return 0
+
+
+def _export_entries(name: str, target: str, hub: Hub, parameters: dict) -> list[str]:
+    """The step's entries of `step_packages`; none where the target's format cannot be made from this hub."""
+    found = formats.target_extensions().get(target.rpartition(".")[2])
+    if found is None or found.script != name or hub.framework not in found.exporters:
+        return []
+    return export_entries(found.extensions[0], hub.framework, parameters.get("quantization"))

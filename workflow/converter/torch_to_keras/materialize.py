@@ -9,31 +9,35 @@ import numpy as np
 
 from converter.torch_to_keras.call import Call
 from converter.torch_to_keras.layout import reshape_tensor
-from converter.torch_to_keras.values import Constant, KerasTensor, Value, same, static
+from converter.torch_to_keras.values import Constant, Dim, KerasTensor, Value, same, static
 
 __all__ = ["materialize"]
 
 
 def materialize(call: Call, value: Value | Constant) -> Value:
-    """The constant as a tensor of the model whose first axis is the batch.
+    """The constant as a tensor of the model whose first axis in Keras is the batch: the axis of unknown size, else the first.
 
     Its values are the bias of a Dense layer that is fed zeros, one per row of the batch, so that they can be trained.
     """
     if isinstance(value, Value):
         return value
-    if not value.shape or any(static(dim) is None for dim in value.shape[1:]):
+    unknown = [axis for axis, dim in enumerate(value.shape) if static(dim) is None]
+    if not value.shape or len(unknown) > 1:
         raise call.unsupported(f"a constant of shape {list(value.shape)} would have to be a tensor of its own")
+    batch = unknown[0] if unknown else 0
+    order = (batch, *(axis for axis in range(len(value.shape)) if axis != batch))
     array = value.numpy
-    array = array.reshape((1,) * (len(value.shape) - array.ndim) + array.shape)
+    array = array.reshape((1,) * (len(value.shape) - array.ndim) + array.shape).transpose(order)
     if array.shape[0] != 1:
         raise call.unsupported(f"a constant of shape {list(value.shape)} varies along the batch")
-    row = np.ascontiguousarray(np.broadcast_to(array, (1, *(static(dim) for dim in value.shape[1:])))).reshape(-1)
-    tensor = _dense(call, _zeros(call, value), row, value) if "float" in str(array.dtype) else None
+    size, *sizes = (value.shape[axis] for axis in order)
+    row = np.ascontiguousarray(np.broadcast_to(array, (1, *map(static, sizes)))).reshape(-1)
+    zeros = _zeros(call, size)
+    tensor = _dense(call, zeros, row, value) if "float" in str(array.dtype) else None
     if tensor is None:
-        tensor = call.op(keras.ops.add, call.op(keras.ops.cast, _zeros(call, value), str(array.dtype)), row[None])
-    flat = (value.shape[0], math.prod(value.shape[1:]))
-    tensor = reshape_tensor(call, tensor, flat, value.shape)
-    return Value(tensor, value.shape, tuple(range(len(value.shape))))
+        tensor = call.op(keras.ops.add, call.op(keras.ops.cast, zeros, str(array.dtype)), row[None])
+    tensor = reshape_tensor(call, tensor, (size, math.prod(sizes)), (size, *sizes))
+    return Value(tensor, value.shape, order)
 
 
 def _dense(call: Call, zeros: KerasTensor, row: np.ndarray, value: Constant) -> KerasTensor:
@@ -49,17 +53,17 @@ def _dense(call: Call, zeros: KerasTensor, row: np.ndarray, value: Constant) -> 
     )
 
 
-def _zeros(call: Call, value: Constant) -> KerasTensor:
+def _zeros(call: Call, size: Dim) -> KerasTensor:
     """A zero for each row of the batch, (N, 1), from an input with that batch."""
-    key = str(value.shape[0])
+    key = str(size)
     cache = call.conversion.batch_zeros
     if key in cache:
         return cache[key]
     for source in call.conversion.inputs:
-        if source.order and source.order[0] == 0 and same(source.shape[0], value.shape[0]):
+        if source.order and source.order[0] == 0 and same(source.shape[0], size):
             break
     else:
-        raise call.unsupported(f"no input has the leading size {value.shape[0]} of a constant")
+        raise call.unsupported(f"no input has the leading size {size} of a constant")
     tensor, layers = source.tensor, keras.layers
     # Integers first become floats; a NaN or an infinity in the one element that is read would spread.
     if len(source.shape) == 1:

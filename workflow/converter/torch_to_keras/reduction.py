@@ -120,7 +120,13 @@ _extremum("min", minimum, keras.ops.argmin)
 
 def _position(call: Call, value: Value, dim: int, keepdim: bool, function: Callable) -> Value:
     axis = value.axis(dim)
-    tensor = call.op(function, value.tensor, axis=axis, keepdims=keepdim)
+    tensor = value.tensor
+    if value.is_float:
+        # Of floats Keras (3.15) takes -0.0 for less than 0.0, by bits that TensorFlow Lite cannot mask.
+        extreme = keras.ops.max if function is keras.ops.argmax else keras.ops.min
+        hits = call.op(keras.ops.equal, tensor, call.op(extreme, tensor, axis=axis, keepdims=True))
+        tensor, function = call.op(keras.ops.cast, hits, "int32"), keras.ops.argmax
+    tensor = call.op(function, tensor, axis=axis, keepdims=keepdim)
     return Value(tensor, call.shape, _order(value, [axis], keepdim))
 
 

@@ -57,8 +57,11 @@ def tensor_name(node: str, index: int = 0) -> str:
 
 
 def valid_node_name(name: str) -> str:
-    """`name` with the characters that TensorFlow refuses in a node's name replaced by "_"."""
-    name = re.sub(r"[^A-Za-z0-9_.\\/>-]", "_", name)
+    """`name` with the characters that TensorFlow refuses in a node's name replaced by "_".
+
+    Its graphs refuse more (2.21) than its Python: a backslash, and ">" before anything but a letter, a digit or a dot.
+    """
+    name = re.sub(r"[^A-Za-z0-9_./>-]|>(?![A-Za-z0-9.])", "_", name)
     return name if re.match(r"[A-Za-z0-9.]", name) else "n" + name
 
 

@@ -14,10 +14,23 @@ __all__ = ["behind_texts", "cut_advice", "place_of", "places_of"]
 
 
 def places_of(hub: Hub, operators: Collection[str]) -> list[str]:
-    """The layers (Keras), or else nodes, of the hub's graph that hold one of the operators, in the graph's order."""
+    """The layers (Keras), or else nodes, of the hub's graph that hold one of the operators, in the graph's order.
+
+    "Mean (float64)" is that operator on numbers of that dtype.
+    """
     graph_def = read_graph(hub.graph_path)
     bodies = [graph_def.node, *(function.node_def for function in graph_def.library.function)]
-    return list(dict.fromkeys(place_of(hub, node.name) for body in bodies for node in body if node.op in operators))
+    found = (node for body in bodies for node in body if any(_is(node, operator) for operator in operators))
+    return list(dict.fromkeys(place_of(hub, node.name) for node in found))
+
+
+def _is(node: NodeDef, operator: str) -> bool:
+    name, _, dtype = operator.partition(" (")
+    if node.op != name or not dtype:
+        return node.op == name
+    # Without a mention of any, as in a function's body, nothing speaks against it.
+    types = {tf.dtypes.as_dtype(value.type).name for value in node.attr.values() if value.type}
+    return not types or dtype.rstrip(")") in types
 
 
 def place_of(hub: Hub, node: str) -> str:

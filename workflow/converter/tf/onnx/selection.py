@@ -1,7 +1,8 @@
 """Handlers for tf2onnx of selections by integers that would count from the end, or pass through floats.
 
 In TensorFlow an index of one_hot below zero selects nothing; in ONNX it counts from the end. tf2onnx 1.17 looks for the
-largest integers among float32 numbers. Registered when imported, in the place of tf2onnx's own.
+largest integers among float32 numbers, and adds what is chosen to zero times what is not, which is NaN for an infinity.
+Registered when imported, in the place of tf2onnx's own.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from onnx.helper import tensor_dtype_to_np_dtype
 from tf2onnx import utils
 from tf2onnx.graph_builder import GraphBuilder
 from tf2onnx.handler import tf_op
-from tf2onnx.onnx_opset import tensor
+from tf2onnx.onnx_opset import controlflow, tensor
 
 if TYPE_CHECKING:
     from tf2onnx.graph import Graph, Node
@@ -85,3 +86,16 @@ class _TopK:
     @classmethod
     def version_13(cls, ctx: Graph, node: Node, **kwargs: object) -> None:
         _top_k(ctx, node, **kwargs)
+
+
+@tf_op(["Select", "SelectV2"])
+class _Select:
+    @classmethod
+    def version_7(cls, ctx: Graph, node: Node, **kwargs: object) -> None:
+        controlflow.Select.version_7(ctx, node, **kwargs)
+
+    @classmethod
+    def version_9(cls, ctx: Graph, node: Node, **kwargs: object) -> None:
+        if ctx.get_dtype(node.output[0]) in (TensorProto.FLOAT, TensorProto.DOUBLE):
+            node.set_attr("handles_nan", True)  # by Where
+        controlflow.Select.version_9(ctx, node, **kwargs)

@@ -24,7 +24,7 @@ from converter.tf.sources.freeze import Frozen
 from converter.tf.sources.keys import find_keys, key_runs
 from converter.tf.sources.vocabulary import find_vocabulary
 
-__all__ = ["Source", "build_hub", "override_shapes", "undefined_kinds"]
+__all__ = ["Source", "build_hub", "override_shapes", "ranks_boxes"]
 
 RunSource = Callable[[list[np.ndarray]], Sequence[np.ndarray]]
 
@@ -227,7 +227,7 @@ def _reference(
     if spec.reference_inputs is not None:
         user_inputs = read_arrays_file(spec.reference_inputs, "verify.inputs")
     arguments = {"samples": spec.samples, "vocabulary": vocabulary, "keys": keys}
-    arguments |= {"user_inputs": user_inputs, "left_out": left_out, "undefined": undefined_kinds(frozen.graph_def)}
+    arguments |= {"user_inputs": user_inputs, "left_out": left_out, "ranks": ranks_boxes(frozen.graph_def)}
     failure = None
     try:
         if all(entry.shape and entry.shape[0] is None for entry in frozen.inputs):
@@ -252,12 +252,9 @@ def _reference(
         ) from error
 
 
-def undefined_kinds(graph_def: GraphDef) -> dict[str, str]:
-    """Kinds of special values on which operators of the graph promise no certain answer, with the reason."""
-    if any(op.startswith("NonMaxSuppression") for op in _operators(graph_def)):
-        reason = "in which order a non-maximum suppression takes boxes of equal scores is not defined"
-        return dict.fromkeys(("zeros", "halves", "large"), reason)
-    return {}
+def ranks_boxes(graph_def: GraphDef) -> bool:
+    """Whether it takes boxes in the order of their scores: in which order it takes those of equal scores is not defined."""
+    return any(op.startswith("NonMaxSuppression") for op in _operators(graph_def))
 
 
 def _follows_batch(runs: Sequence[Run], position: int) -> bool:

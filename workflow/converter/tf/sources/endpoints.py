@@ -14,7 +14,18 @@ from converter.tf.graph.resources import VARIABLE_OPS
 from converter.tf.sources.freeze import dtype_name, shape_tuple
 from converter.tf.sources.training_flags import PLACEHOLDERS
 
-__all__ = ["find_inputs", "find_outputs", "input_candidates", "named_tensors", "output_candidates"]
+__all__ = [
+    *(
+        "check_inputs",
+        "check_types",
+        "find_inputs",
+        "find_outputs",
+        "input_candidates",
+        "named_tensors",
+        "needed_placeholders",
+    ),
+    "output_candidates",
+]
 
 # Scopes and ops of a training graph that no inference output lies behind.
 _TRAINING_SCOPES = re.compile(
@@ -72,6 +83,14 @@ def candidates_text(candidates: Sequence[TensorSpec]) -> str:
 
 def shape_text(shape: tuple[int | None, ...] | None) -> str:
     return "[?]" if shape is None else "[" + ",".join("-1" if dim is None else str(dim) for dim in shape) + "]"
+
+
+def check_types(specs: Sequence[TensorSpec], graph: tf.Graph) -> None:
+    """Raise ParameterError for an input or output that holds no values, such as a variable's handle."""
+    for spec in specs:
+        dtype = graph.get_tensor_by_name(spec.tensor).dtype.base_dtype
+        if dtype in (tf.resource, tf.variant):
+            raise ParameterError(f"{spec.name} is a {dtype.name}, not a tensor of values: name another node")
 
 
 def input_candidates(graph_def: GraphDef, graph: tf.Graph, constants: Mapping[str, object]) -> list[TensorSpec]:
@@ -158,7 +177,7 @@ def find_inputs(
 
     A scalar float (a dropout rate, say) is no input of a network: it must be named as an input or as a constant.
     """
-    needed = _needed_placeholders(graph_def, outputs, constants)
+    needed = needed_placeholders(graph_def, outputs, constants)
     plain = [node for node in needed if node.op != "PlaceholderWithDefault"]
     notes = []
     if plain:
@@ -183,7 +202,7 @@ def check_inputs(
 ) -> list[str]:
     """Notes on placeholders that keep their default. Raises ParameterError where the outputs need one that nothing feeds."""
     fed = {node_name(spec.tensor): spec for spec in inputs}
-    needed = _needed_placeholders(graph_def, outputs, constants, cut=[spec.tensor for spec in inputs])
+    needed = needed_placeholders(graph_def, outputs, constants, cut=[spec.tensor for spec in inputs])
     unfed = [node for node in needed if node.name not in fed]
     plain = [node for node in unfed if node.op != "PlaceholderWithDefault"]
     _refuse_unfed([spec_of(graph.get_operation_by_name(node.name).outputs[0]) for node in plain])
@@ -199,10 +218,18 @@ def _refuse_unfed(specs: Sequence[TensorSpec]) -> None:
         )
 
 
-def _needed_placeholders(
-    graph_def: GraphDef, outputs: Sequence[TensorSpec], constants: Mapping[str, object], cut: Sequence[str] = ()
+def needed_placeholders(
+    graph_def: GraphDef,
+    outputs: Sequence[TensorSpec],
+    constants: Mapping[str, object],
+    cut: Sequence[str] = (),
+    *,
+    order: bool = True,
 ) -> list[NodeDef]:
-    """Placeholders that the outputs depend on, in the graph's order; the search stops at the tensors of `cut`."""
+    """Placeholders that the outputs depend on, in the graph's order; the search stops at the tensors of `cut`.
+
+    order: also those that something only waits for (control inputs).
+    """
     stops = {(node_name(name), split_tensor(name)[1]) for name in cut}
     nodes = {node.name: node for node in graph_def.node}
     seen: set[str] = set()
@@ -213,7 +240,7 @@ def _needed_placeholders(
         if name in seen or name not in nodes or ((name, index) in stops and not source.startswith("^")):
             continue
         seen.add(name)
-        pending += nodes[name].input
+        pending += [read for read in nodes[name].input if order or not read.startswith("^")]
     return [
         node for node in graph_def.node if node.name in seen and node.op in PLACEHOLDERS and node.name not in constants
     ]

@@ -64,14 +64,17 @@ def freeze_function(
     inputs: Sequence[TensorSpec],
     outputs: Sequence[TensorSpec],
     out: Path,
+    graph_def: GraphDef | None = None,
 ) -> Frozen:
     """Write the hub's graph and weights of a traced function.
 
     `inputs` and `outputs` say by `tensor` which tensors of `function.graph` they are ("x:0"); they are what users see,
     in their order. The returned ones carry the tensors' names in the hub's graph, and their shapes and dtypes there.
+    `graph_def`: the function's graph in another form, with the same placeholders for what it captures.
     """
     graph = function.graph
-    graph_def = graph.as_graph_def()
+    if graph_def is None:
+        graph_def = graph.as_graph_def()
     values: dict[str, Value] = {}
     constants: dict[str, Value] = {}
     tables: dict[str, TableReader] = {}
@@ -95,7 +98,7 @@ def _value_of_variable(variable: tf.Variable) -> Value:
         # np.asarray takes the tensor's buffer as it is, `.numpy()` would copy it.
         return np.asarray(variable.read_value())
 
-    name = variable.name.partition(":")[0]
+    name = valid_node_name(variable.name.partition(":")[0])
     return Value(name, np.dtype(variable.dtype.as_numpy_dtype), tuple(variable.shape), read)
 
 

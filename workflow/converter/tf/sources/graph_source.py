@@ -12,7 +12,7 @@ import tensorflow as tf
 from tensorflow.python.framework import op_def_registry
 
 from converter.contracts import ImportSpec
-from converter.errors import ParameterError, SourceError, UnsupportedError
+from converter.errors import SourceError, UnsupportedError
 from converter.hub.hub import TensorSpec
 from converter.tf.graph.conditionals import fold_conditionals
 from converter.tf.graph.constants import refuse_damaged_constants
@@ -23,6 +23,7 @@ from converter.tf.graph.values import Value
 from converter.tf.sources.build_hub import override_shapes
 from converter.tf.sources.endpoints import (
     check_inputs,
+    check_types,
     find_inputs,
     find_outputs,
     input_candidates,
@@ -145,7 +146,7 @@ def open_graph(
     else:
         inputs, found = find_inputs(graph_def, graph, outputs, known)
         notes += found
-    _check_types([*inputs, *outputs], graph)
+    check_types([*inputs, *outputs], graph)
     if not spec.trusted:
         refuse_needed(spec.source, graph_def, [entry.tensor for entry in inputs], [entry.tensor for entry in outputs])
     inputs = override_shapes(spec, inputs)
@@ -226,13 +227,6 @@ def _stand_in(node: NodeDef) -> None:
     node.name, node.op = name, "Placeholder"
     node.attr["dtype"].type = dtype
     node.attr["shape"].shape.unknown_rank = True
-
-
-def _check_types(specs: Sequence[TensorSpec], graph: tf.Graph) -> None:
-    for spec in specs:
-        dtype = graph.get_tensor_by_name(spec.tensor).dtype.base_dtype
-        if dtype in (tf.resource, tf.variant):
-            raise ParameterError(f"{spec.name} is a {dtype.name}, not a tensor of values: name another node")
 
 
 def import_graph(spec: ImportSpec, graph_def: GraphDef) -> tf.Graph:

@@ -15,6 +15,7 @@ from converter.importing.network_script import build, load_script
 from converter.planning.toolchains import toolchain_for_keras
 from converter.tf.graph.errors import reason
 from converter.tf.sources.keras_file import KerasFile
+from converter.tf.sources.keras_filled import Filled, watched
 from converter.tf.sources.keras_parts import parts_only
 from converter.tf.sources.keras_repairs import no_initial_weights, repaired, uncopied_weights
 from converter.tf.sources.keras_trust import has_bytecode, refuse_untrusted
@@ -26,8 +27,8 @@ _UNKNOWN_CLASS = re.compile(r"(?:Unknown [\w ]+: |Could not locate (?:class|func
 
 
 @contextmanager
-def open_keras(spec: ImportSpec, file: KerasFile) -> Iterator[tuple[object, ModuleType]]:
-    """(model, the Keras it belongs to), usable inside the context.
+def open_keras(spec: ImportSpec, file: KerasFile) -> Iterator[tuple[object, ModuleType, Filled]]:
+    """(model, the Keras it belongs to, what the file gave values), usable inside the context.
 
     Raises UntrustedError for bytecode, ParameterError for what a script must provide, SourceError for a damaged file.
     """
@@ -40,13 +41,14 @@ def open_keras(spec: ImportSpec, file: KerasFile) -> Iterator[tuple[object, Modu
         refuse_untrusted(file)
     keras = _keras_for(file)
     own_modules = nullcontext() if spec.trusted else parts_only(file.path, keras)
-    with keras_names(keras), repaired(keras), _quiet(), own_modules:
+    with keras_names(keras), repaired(keras), _quiet(), own_modules, watched(keras) as filled:
         script = load_script(spec.network_script) if spec.network_script else None
         if file.config is None or (script is not None and spec.network_name):
             model = _build_and_fill(spec, file, build(script, spec.network_name, spec.network_args))
         else:
             model = _load(file, keras, custom_objects(script.module, keras) if script else {}, spec)
-        yield model, _keras_of(model, keras)
+        filled.loaded = True
+        yield model, _keras_of(model, keras), filled
 
 
 def _keras_for(file: KerasFile) -> ModuleType:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import ModuleType
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework import constant_op, ops
+from tensorflow.python.ops import resource_variable_ops
 
 __all__ = ["no_initial_weights", "repaired", "uncopied_weights"]
 
@@ -19,21 +21,39 @@ _LARGE = 1 << 20
 
 @contextmanager
 def no_initial_weights(keras: ModuleType) -> Iterator[None]:
-    """Inside, memory for weights is set aside and left as it is: those of a file replace them all, and drawing random
-    ones for VGG16 first takes 1.6 CPU s and three times its size in memory, zeros half a second and its size.
+    """Inside, memory for weights is set aside and left as it is: those of a file replace them all (keras_filled.py looks),
+    and drawing random ones for VGG16 first takes 1.6 CPU s and three times its size in memory, zeros half a second and
+    its size. What is drawn for anything but a variable is drawn.
     """
+    creating = [0]
+    create = resource_variable_ops.ResourceVariable.__init__
 
-    def empty(_: object, shape: Sequence[int], dtype: object = None, **kwargs: object) -> tf.Tensor:
-        dims = tf.constant(tuple(shape), tf.int32)  # with its dtype: an empty tuple would be float
-        return tf.raw_ops.Empty(shape=dims, dtype=dtype or keras.backend.floatx(), init=False)
+    def creation(self: resource_variable_ops.ResourceVariable, *args: object, **kwargs: object) -> None:
+        creating[0] += 1
+        try:
+            create(self, *args, **kwargs)
+        finally:
+            creating[0] -= 1
+
+    def without_values(call: Callable) -> Callable:
+        @functools.wraps(call)
+        def empty(self: object, shape: Sequence[int], dtype: Any = None, **kwargs: object) -> tf.Tensor:
+            if not creating[0]:
+                return call(self, shape, dtype, **kwargs)
+            dims = tf.constant(tuple(shape), tf.int32)  # with its dtype: an empty tuple would be float
+            return tf.raw_ops.Empty(shape=dims, dtype=dtype or keras.backend.floatx(), init=False)
+
+        return empty
 
     classes = [getattr(keras.initializers, name) for name in _RANDOM]
     calls = [vars(kind)["__call__"] for kind in classes]
-    for kind in classes:
-        kind.__call__ = empty
+    resource_variable_ops.ResourceVariable.__init__ = creation
+    for kind, call in zip(classes, calls, strict=True):
+        kind.__call__ = without_values(call)
     try:
         yield
     finally:
+        resource_variable_ops.ResourceVariable.__init__ = create
         for kind, call in zip(classes, calls, strict=True):
             kind.__call__ = call
 

@@ -18,7 +18,7 @@ from converter.tf.sources.build_hub import Source, build_hub
 from converter.tf.sources.checkpoint import checkpoint_values
 from converter.tf.sources.graph_source import GraphSource, open_graph
 from converter.tf.sources.lookup_tables import session_tables
-from converter.tf.sources.signature_function import choose
+from converter.tf.sources.signature_nodes import choose, keep_needed
 
 __all__ = ["import_signature"]
 
@@ -27,8 +27,12 @@ def import_signature(
     spec: ImportSpec, meta: meta_graph_pb2.MetaGraphDef, signature: meta_graph_pb2.SignatureDef, out: Path
 ) -> Hub:
     """Freeze and run one signature. Raises SourceError, ParameterError, UnsupportedError."""
-    inputs = choose(_endpoints(meta.graph_def, signature.inputs), spec.input_nodes, "input_nodes")
-    outputs = choose(_endpoints(meta.graph_def, signature.outputs), spec.output_nodes, "output_nodes")
+    nodes = {node.name: node.name for node in meta.graph_def.node}
+    keys = _endpoints(meta.graph_def, signature.inputs), _endpoints(meta.graph_def, signature.outputs)
+    inputs = choose(keys[0], spec.input_nodes, "input_nodes", meta.graph_def, nodes)
+    outputs = choose(keys[1], spec.output_nodes, "output_nodes", meta.graph_def, nodes)
+    if spec.output_nodes and not spec.input_nodes:
+        inputs = keep_needed(meta.graph_def, inputs, outputs)
     tensors = [entry.tensor for entry in inputs], [entry.tensor for entry in outputs]
     source = open_graph(_without_nodes(spec), meta.graph_def, tensors)
     _name(source, inputs, outputs)
@@ -48,8 +52,7 @@ def import_signature(
                 load()
             return source.run(session, arrays)
 
-        candidates = _endpoints(meta.graph_def, signature.outputs)
-        loaded = Source(run, source.notes, source.inputs, candidates, decisions=source.decisions)
+        loaded = Source(run, source.notes, source.inputs, keys[1], decisions=source.decisions)
         return build_hub(spec, out, frozen, loaded)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import tensorflow as tf
@@ -16,7 +17,8 @@ from converter.tf.sources.build_hub import Source, build_hub, override_shapes
 from converter.tf.sources.freeze import freeze_function
 from converter.tf.sources.graph_source import unknown_operators
 from converter.tf.sources.keras_metadata import in_model_order
-from converter.tf.sources.signature_function import choose, run_function, signature_inputs, signature_outputs
+from converter.tf.sources.signature_cut import signature_part
+from converter.tf.sources.signature_function import run_function, signature_inputs, signature_outputs
 from converter.tf.sources.state import stateless
 
 __all__ = ["import_signature"]
@@ -39,19 +41,27 @@ def import_signature(spec: ImportSpec, meta: meta_graph_pb2.MetaGraphDef, out: P
     function = loaded.signatures[spec.savedmodel_signature]
     every_input = signature_inputs(function)
     every_output = in_model_order(spec.source, meta, signature_outputs(function))
-    named = choose(every_input, spec.input_nodes, "input_nodes")
-    inputs = override_shapes(spec, [*named, *(entry for entry in every_input if entry not in named)])
-    outputs = choose(every_output, spec.output_nodes, "output_nodes")
-    frozen = freeze_function(function, inputs, outputs, out)
-
-    def call(**arrays: tf.Tensor) -> dict[str, tf.Tensor]:
-        results = function(**arrays)
-        return {entry.name: results[entry.name] for entry in outputs}
-
+    part = signature_part(spec, function, every_input, every_output)
+    if part is None:
+        inputs, outputs = override_shapes(spec, every_input), every_output
+        frozen = freeze_function(function, inputs, outputs, out)
+        run = partial(run_function, function, inputs, outputs)
+    else:
+        inputs, outputs = override_shapes(spec, part.inputs), part.outputs
+        frozen = freeze_function(function, inputs, outputs, out, part.graph_def)
+        run = part.runner()
     direct = None
-    if has_fused_lstm(function.graph.as_graph_def()):
+    if part is None and has_fused_lstm(function.graph.as_graph_def()):
+
+        def call(**arrays: tf.Tensor) -> dict[str, tf.Tensor]:
+            results = function(**arrays)
+            return {entry.name: results[entry.name] for entry in outputs}
+
         direct = save_direct(out, call, frozen.inputs, loaded)
-    run = stateless(lambda arrays: run_function(function, inputs, outputs, arrays), function.graph.variables, frozen)
-    return build_hub(
-        spec, out, frozen, Source(run, input_candidates=every_input, output_candidates=every_output, direct=direct)
+    source = Source(
+        stateless(run, function.graph.variables, frozen),
+        input_candidates=every_input,
+        output_candidates=every_output,
+        direct=direct,
     )
+    return build_hub(spec, out, frozen, source)

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from converter.errors import ParameterError, nearest
 from converter.hub.hub import TensorSpec
 from converter.tf.sources.freeze import dtype_name, shape_tuple
 
-__all__ = ["choose", "run_function", "signature_inputs", "signature_outputs"]
+__all__ = ["run_function", "signature_inputs", "signature_outputs"]
 
 _CALLS = ("StatefulPartitionedCall", "PartitionedCall")
 
@@ -53,19 +52,6 @@ def _result_position(graph: tf.Graph, tensor: str) -> int:
     while source.op.type == "Identity":
         source = source.op.inputs[0]
     return source.value_index if source.op.type in _CALLS else len(graph.outputs)
-
-
-def choose(specs: list[TensorSpec], names: Sequence[str], parameter: str) -> list[TensorSpec]:
-    """Those of `specs` that a user names, in the user's order; all when nothing is named. Raises ParameterError."""
-    if not names:
-        return specs
-    by_name = {spec.name: spec for spec in specs}
-    for name in names:
-        if name not in by_name:
-            close = nearest(name, by_name, 1)
-            hint = f"did you mean {close[0]}; " if close else ""
-            raise ParameterError(f"{parameter}: there is no {name}; {hint}the model has {', '.join(by_name)}")
-    return [by_name[name] for name in names]
 
 
 def run_function(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 import tensorflow as tf
@@ -11,7 +11,7 @@ import tensorflow as tf
 from converter.errors import ParameterError, nearest
 from converter.tf.graph.graph import GraphDef, NodeDef, node_name
 
-__all__ = ["choose_constants", "is_training_flag", "set_constants"]
+__all__ = ["choose_constants", "given_constants", "is_training_flag", "set_constants"]
 
 PLACEHOLDERS = ("Placeholder", "PlaceholderV2", "PlaceholderWithDefault")
 
@@ -45,7 +45,19 @@ def choose_constants(
     """
     nodes = {node.name: node for node in graph_def.node if node.op in PLACEHOLDERS}
     fed = {node_name(name) for name in inputs}
-    constants, notes = {}, []
+    constants, notes = given_constants(nodes, given, fed), []
+    for node in nodes.values():
+        if is_training_flag(node) and node.name not in fed and node.name not in constants:
+            constants[node.name] = np.array(False)
+            notes.append(f"{node.name}:0 was set to false (it selects training)")
+    return constants, notes
+
+
+def given_constants(
+    nodes: Mapping[str, NodeDef], given: Mapping[str, bool | int | float], fed: Collection[str]
+) -> dict[str, np.ndarray]:
+    """The user's `constants`, by the name of the placeholder among `nodes`. Raises ParameterError as `choose_constants`."""
+    constants = {}
     for name, value in given.items():
         node = nodes.get(node_name(name))
         if node is None:
@@ -57,11 +69,7 @@ def choose_constants(
         if node.name in fed:
             raise ParameterError(f"constants: {name} is one of the input_nodes too; take it out of one of them")
         constants[node.name] = _array(node, value)
-    for node in nodes.values():
-        if is_training_flag(node) and node.name not in fed and node.name not in constants:
-            constants[node.name] = np.array(False)
-            notes.append(f"{node.name}:0 was set to false (it selects training)")
-    return constants, notes
+    return constants
 
 
 def _listed(before: str, names: list[str], none: str) -> str:

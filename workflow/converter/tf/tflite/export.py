@@ -79,8 +79,7 @@ def export(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
     if outcome.refusals:
         raise UnsupportedError(f"LiteRT cannot run the converted model ({outcome.refusals[0]}): ask for an .onnx file")
     failure = outcome.failures[-1] if opsset == "tf" else _most_telling(outcome.failures)
-    named = {name.partition(" ")[0] for name in failure.select + failure.custom}
-    raise unsupported(failure, opsset, places_of(hub, named))
+    raise unsupported(failure, opsset, places_of(hub, failure.select + failure.custom))
 
 
 def _most_telling(failures: list[ConversionFailure]) -> ConversionFailure:

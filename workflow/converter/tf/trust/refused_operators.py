@@ -117,14 +117,19 @@ def _disarm(node: NodeDef) -> dict[str, str]:
 _STRING = 7  # DT_STRING; Unstage has at least one output
 
 
-def refuse(source: Path, nodes: Iterable[NodeDef], allowed: Callable[[NodeDef], bool] = lambda node: False) -> None:
+def refuse(
+    source: Path,
+    nodes: Iterable[NodeDef],
+    allowed: Callable[[NodeDef], bool] = lambda node: False,
+    remedy: str = "name output_nodes that do not need it",
+) -> None:
     """Raise UntrustedError for the first of the nodes that reaches out, unless it is `allowed`."""
     for node in nodes:
         what = reaches_out(node)
         if what is not None and not allowed(node):
             op = node.attr[ORIGINAL].s.decode() if ORIGINAL in node.attr else node.op
             raise UntrustedError(
-                f"{source} contains an operator that {what}: {node.name} ({op}); name output_nodes that do not need it, "
+                f"{source} contains an operator that {what}: {node.name} ({op}); {remedy}, "
                 "or write `trusted: true` if you know where the file comes from"
             )
 

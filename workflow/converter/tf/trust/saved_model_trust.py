@@ -17,6 +17,8 @@ __all__ = ["refuse_untrusted"]
 
 _TABLE_FILES = ("InitializeTableFromTextFile", "InitializeTableFromTextFileV2")
 _INITIALIZERS = ("saved_model_main_op", "legacy_init_op")
+# Loading runs more than what the outputs need: naming output_nodes would not help.
+_REMEDY = "export it again without it"
 _TRUST = "or write `trusted: true` if you know where it comes from"
 
 
@@ -39,7 +41,7 @@ def refuse_untrusted(directory: Path, meta: meta_graph_pb2.MetaGraphDef, alone: 
 def _refuse_constant_parts(directory: Path, graph_def: GraphDef) -> None:
     """Operators that TensorFlow might evaluate while it loads the graph, wherever they are (refused_operators.disarm)."""
     bodies = [graph_def.node, *(function.node_def for function in graph_def.library.function)]
-    refuse(directory, (node for body in bodies for node in body if _is_constant(node)), _is_table_file)
+    refuse(directory, (node for body in bodies for node in body if _is_constant(node)), _is_table_file, _REMEDY)
 
 
 def _is_constant(node: NodeDef) -> bool:
@@ -64,9 +66,11 @@ def _refuse_in_objects(directory: Path, meta: meta_graph_pb2.MetaGraphDef) -> No
     for function in functions:
         name = function.signature.name
         assets = _asset_arguments(function, objects) if name not in called else set()
-        refuse(
-            directory, function.node_def, lambda node, assets=assets: _is_table_file(node) and node.input[1] in assets
-        )
+
+        def is_asset(node: NodeDef, assets: set[str] = assets) -> bool:
+            return _is_table_file(node) and node.input[1] in assets
+
+        refuse(directory, function.node_def, is_asset, _REMEDY)
 
 
 def _asset_arguments(function: Message, objects: Message) -> set[str]:
@@ -95,8 +99,9 @@ def _refuse_in_graph(directory: Path, meta: meta_graph_pb2.MetaGraphDef) -> None
         return _is_table_file(node) and bool(assets & passed_on(nodes, node.input[1]))
 
     started = prune(graph_def, [name for name in runs if node_name(name) in names])
-    refuse(directory, started.node, is_asset)
-    refuse(directory, (node for entry in function_calls(graph_def, started.node) for node in entry.node_def))
+    refuse(directory, started.node, is_asset, _REMEDY)
+    called = (node for entry in function_calls(graph_def, started.node) for node in entry.node_def)
+    refuse(directory, called, remedy=_REMEDY)
     if node_name(saver.restore_op_name) in names:
         refuse_restores(directory, graph_def, [saver.restore_op_name], saver.filename_tensor_name)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from converter.torch.exact import division, integer_shifts, masked_attention, stable_functions
+from converter.torch.exact import adaptive_pooling, copies, division, integer_shifts, masked_attention, stable_functions
 from converter.torch.exact.rewriting import rewrite
 
 __all__ = ["exact_program"]
@@ -15,5 +15,8 @@ def exact_program(program: torch.export.ExportedProgram, *, onnx: bool = False) 
     rewrite(program, masked_attention.rules(program))
     rewrite(program, integer_shifts.RULES)
     rewrite(program, division.RULES)
-    rewrite(program, division.BY_FMOD | stable_functions.RULES if onnx else division.BY_REMAINDER)
+    if onnx:
+        rewrite(program, division.BY_FMOD | stable_functions.RULES | adaptive_pooling.RULES)
+    else:
+        rewrite(program, division.BY_REMAINDER | copies.RULES)
     return program

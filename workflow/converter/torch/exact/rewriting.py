@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+import operator
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
@@ -19,16 +20,16 @@ class Writer:
     def __init__(self, node: torch.fx.Node) -> None:
         self._node = node
 
-    def __call__(self, operator: torch._ops.OpOverload, *args: object, **kwargs: object) -> torch.fx.Node:
+    def __call__(self, target: torch._ops.OpOverload, *args: object, **kwargs: object) -> torch.fx.Node:
         """Call an operator before the node that is replaced; arguments are nodes or Python values. Returns the new node."""
         graph = self._node.graph
         with graph.inserting_before(self._node):
-            node = graph.call_function(operator, args, kwargs)
+            node = graph.call_function(target, args, kwargs)
         # Where the source calls it, and in which module: the operator stands for the node's.
         node.meta = {key: value for key, value in self._node.meta.items() if key != "val"}
         values, named = torch.fx.node.map_arg((args, kwargs), lambda argument: argument.meta["val"])
         with _fake_mode(self._node), torch.no_grad():
-            node.meta["val"] = operator(*values, **named)
+            node.meta["val"] = target(*values, **named)
         return node
 
 
@@ -39,23 +40,35 @@ def _fake_mode(node: torch.fx.Node) -> contextlib.AbstractContextManager:
     return modes[0] if modes else contextlib.nullcontext()
 
 
-def rewrite(program: torch.export.ExportedProgram, rules: dict[torch._ops.OpOverload, Rule]) -> None:
-    """Apply each rule to the nodes of its operator, in place. Names of outputs stay: the signature refers to them."""
+def rewrite(program: torch.export.ExportedProgram, rules: Mapping[Callable, Rule]) -> None:
+    """Apply each rule to the nodes of its operator, in place. Names of outputs stay: the signature refers to them.
+
+    One of several results is the result of operator.getitem.
+    """
     changed = False
     for module in program.graph_module.modules():
         if not isinstance(module, torch.fx.GraphModule):
             continue
         for node in list(module.graph.nodes):
-            rule = rules.get(node.target) if node.op == "call_function" else None
+            rule = rules.get(node.target) if node.op == "call_function" and not node._erased else None
             if rule is None or not isinstance(node.meta.get("val"), torch.Tensor):
                 continue
             result = rule(Writer(node), node)
             if result is None:
                 continue
+            whole = node.args[0] if node.target is operator.getitem else None
             _take_over(node, result)
+            if whole is not None:
+                _erase_unused([*whole.users, whole])
             changed = True
         if changed:
             module.recompile()
+
+
+def _erase_unused(nodes: Sequence[torch.fx.Node]) -> None:
+    for node in nodes:
+        if not node.users:
+            node.graph.erase_node(node)
 
 
 def _take_over(node: torch.fx.Node, result: torch.fx.Node) -> None:

@@ -19,13 +19,14 @@ from converter.contracts import ExportJob, ExportResult
 from converter.errors import UnsupportedError
 from converter.hub.hub import Hub, Run, TensorSpec
 from converter.hub.informative import typical
-from converter.planning.library_versions import step_versions
+from converter.planning.library_versions import export_entries, step_versions
 from converter.torch.exact.exact_program import exact_program
 from converter.torch.onnx.model import dynamic_axes, finish_model, model_opset, save
 from converter.torch.onnx.script_symbolics import register
 from converter.torch.program.eager_program import EagerProgram, value_read
 from converter.torch.program.flat import to_tensors
 from converter.torch.program.hub_program import read_program, read_script
+from converter.torch.program.narrow import advising_float32
 from converter.torch.sources.tracing import quiet, reason
 from converter.verification.runtimes import OnnxModel, check_interface
 from converter.verification.verify import Verification, verify
@@ -56,6 +57,7 @@ class _Made:
     verification: Verification
 
 
+@advising_float32
 def export(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
     """Write `staged` at the opset asked for, or at the lowest from 10 on that expresses the model and comes out right.
 
@@ -69,7 +71,7 @@ class _Exporter:
         self._hub, self._job, self._staged = hub, job, staged
         self._runs: list[Run] = hub.reference()
         self._example = tuple(to_tensors(typical(self._runs)[-1].inputs))
-        self._versions = {**hub.versions, **step_versions("export_onnx_pytorch")}
+        self._versions = {**hub.versions, **step_versions(*export_entries("onnx", "pytorch"))}
         self._program: torch.export.ExportedProgram | None = None
         self._script: torch.jit.ScriptModule | None = None
         self._eager: torch.nn.Module | None = None
@@ -252,6 +254,9 @@ def _torchscript_failure(error: Exception) -> _Failure:
         if needed:
             return _Failure(f"operator {name} cannot be expressed, it needs opset {needed[1]}", int(needed[1]))
         return _Failure(f"operator {name} cannot be expressed", hopeless="is not supported" in text)
+    unsupported = re.search(r"ONNX export of operator (\w+), (.+?)\. Please", text)
+    if unsupported:
+        return _Failure(f"operator {unsupported[1]} cannot be expressed ({unsupported[2]})")
     translating = re.search(r"Occurred when translating (\w+)", text)
     if translating:  # a symbolic function met a case that it was not written for
         return _Failure(f"operator {translating[1]} cannot be expressed ({reason(error)})")

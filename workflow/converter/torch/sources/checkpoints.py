@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from converter.errors import ParameterError, SourceError, nearest
+from converter.torch.sources.norm_names import with_names_of
 
 __all__ = ["choose_module", "choose_state", "find_weights", "is_state_dict", "load_state"]
 
@@ -216,7 +217,7 @@ def _fits(own: torch.Tensor, value: torch.Tensor) -> bool:
 
 
 def _strip(state: Mapping[str, torch.Tensor], own: Mapping[str, object]) -> tuple[dict[str, torch.Tensor], list[str]]:
-    """Take off wrappers' prefixes as long as that brings more keys into agreement, or put one on that the module has."""
+    """Take off wrappers' prefixes as long as that brings more keys into agreement; names of normalised weights as `own` has."""
     current, notes = dict(state), []
     improved = True
     while improved:
@@ -235,7 +236,8 @@ def _strip(state: Mapping[str, torch.Tensor], own: Mapping[str, object]) -> tupl
                 current, improved = stripped, True
                 notes.append(f"the prefix {prefix!r} of the weights' names was taken off")
                 break
-    return current, notes
+    current, renamed = with_names_of(own, current)
+    return current, notes + renamed
 
 
 def _list(keys: list[str]) -> str:

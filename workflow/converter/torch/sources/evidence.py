@@ -26,7 +26,16 @@ from converter.torch.sources.variations import candidates, other_batches, unvari
 if TYPE_CHECKING:
     from converter.contracts import ImportSpec
 
-__all__ = ["FirstCalls", "Reference", "check_steady", "check_still", "fresh_runs", "make_runs", "run_source"]
+__all__ = [
+    "FirstCalls",
+    "Reference",
+    "attention_notes",
+    "check_steady",
+    "check_still",
+    "fresh_runs",
+    "make_runs",
+    "run_source",
+]
 
 
 @dataclass
@@ -53,7 +62,7 @@ def _ordinary_attention() -> Iterator[None]:
     """Without the fast path of nn.MultiheadAttention, which no exported program takes.
 
     Where a mask hides a whole sequence it gives NaN (torch 2.13) and the ordinary path, which a model in training takes
-    too, 0. All else is the same.
+    too, 0. All else is the same; `attention_notes` says so in the report.
     """
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
@@ -61,6 +70,26 @@ def _ordinary_attention() -> Iterator[None]:
         yield
     finally:
         torch.backends.mha.set_fastpath_enabled(before)
+
+
+def attention_notes(source: Source, inputs: Inputs, runs: Sequence[Run]) -> tuple[list[str], list[str]]:
+    """Notes and decisions on `_ordinary_attention`, for a model that has such a fast path."""
+    parts = {getattr(part, "original_name", type(part).__name__) for part in source.module.modules()}
+    if source.kind == "program" or not parts & {"MultiheadAttention", "TransformerEncoderLayer"}:
+        return [], []
+    note = "attention is computed as in training: without the fast path of torch.nn.MultiheadAttention, as in any file"
+    for run in runs:
+        try:
+            with torch.no_grad():
+                outputs = to_arrays(flat_outputs(inputs.call(source.module, to_tensors(run.inputs)))[1])
+        except Exception:  # nested tensors do not take all that the ordinary path takes
+            outputs = []
+        if not _alike(run.outputs, outputs):
+            what = "where a mask hides a whole sequence, the fast path gives NaN or another result"
+            return [f"{note}; {what} (torch {torch.__version__.partition('+')[0]})"], [
+                "attention without its fast path"
+            ]
+    return [note], []
 
 
 def make_runs(source: Source, inputs: Inputs, batch_dynamic: bool, spec: ImportSpec) -> Reference:

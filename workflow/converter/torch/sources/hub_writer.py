@@ -18,10 +18,12 @@ from converter.hub.hub import Hub, TensorSpec
 from converter.hub.informative import write_evidence
 from converter.torch.program.flat import flat_outputs, to_arrays
 from converter.torch.program.kept_state import kept_state
+from converter.torch.program.narrow import computes_in
 from converter.torch.sources.dtypes import vocabulary
 from converter.torch.sources.evidence import (
     FirstCalls,
     Reference,
+    attention_notes,
     check_steady,
     check_still,
     fresh_runs,
@@ -51,6 +53,7 @@ def write_hub(source: Source, inputs: Inputs, first_calls: FirstCalls, spec: Imp
         attempts.append(_with_fixed_batch(inputs))
     obstacle: tuple[Inputs, list[TensorSpec], Reference, str] | None = None
     first_failure: str | None = None
+    raised: Exception | None = None
     for attempt in attempts:
         is_batch = batch_dynamic and attempt is inputs
         try:
@@ -61,6 +64,7 @@ def write_hub(source: Source, inputs: Inputs, first_calls: FirstCalls, spec: Imp
             raise
         except Exception as error:  # whatever the user's forward raises
             first_failure = first_failure or f"forward raised {type(error).__name__}: {reason(error)}"
+            raised = raised or error
             continue
         outputs = _outputs(source, attempt, reference)
         try:
@@ -84,7 +88,8 @@ def write_hub(source: Source, inputs: Inputs, first_calls: FirstCalls, spec: Imp
                 f"{source.path}: forward of {source.name} keeps state in {state} from call to call, so that no file computes "
                 "what it does: convert a module that takes its state as an input and returns it"
             )
-        notes, decisions = list(source.notes), list(source.decisions)
+        more_notes, more_decisions = attention_notes(source, attempt, reference.runs)
+        notes, decisions = [*source.notes, *more_notes], [*source.decisions, *more_decisions]
         if attempt is not inputs:
             size = attempt.specs[0].shape[0]
             notes.append(f"the batch is fixed at {size}: {first_failure}")
@@ -93,7 +98,9 @@ def write_hub(source: Source, inputs: Inputs, first_calls: FirstCalls, spec: Imp
         return _hub(source, attempt, outputs, reference, is_batch, (notes, decisions), spec, out, "exported", program)
     if obstacle is None:
         shapes = "; ".join(f"{s.name} {s.dtype} {list(s.shape)}" for s in inputs.specs)
-        raise ParameterError(f"{source.path} does not run on inputs of the given shapes ({shapes}): {first_failure}")
+        raise ParameterError(
+            f"{source.path} does not run on inputs of the given shapes ({shapes}): {first_failure}"
+        ) from raised
     attempt, outputs, reference, failure = obstacle
     try:
         fresh = partial(fresh_runs, source, attempt, reference.runs)
@@ -116,8 +123,9 @@ def write_hub(source: Source, inputs: Inputs, first_calls: FirstCalls, spec: Imp
             "name its modules with letters, digits and underscores"
         ) from error
     check_still(source, attempt, reference.runs)
-    notes = [*source.notes, f"kept as TorchScript, since torch.export cannot follow it: {failure}"]
-    decisions = [*source.decisions, "kept as TorchScript"]
+    more_notes, more_decisions = attention_notes(source, attempt, reference.runs)
+    notes = [*source.notes, *more_notes, f"kept as TorchScript, since torch.export cannot follow it: {failure}"]
+    decisions = [*source.decisions, *more_decisions, "kept as TorchScript"]
     is_batch = batch_dynamic and attempt is inputs
     return _hub(source, attempt, outputs, reference, is_batch, (notes, decisions), spec, out, "torchscript", script)
 
@@ -177,6 +185,8 @@ def _hub(
         candidates={"inputs": list(inputs.specs), "outputs": list(outputs)},
         extra={"form": form, "module": source.name, "kind": source.kind},
     )
+    if (narrow := computes_in(traced)) is not None:
+        hub.extra["computes_in"] = narrow
     added = assess(
         hub,
         reference.runs,

@@ -13,6 +13,7 @@ from torch.nn.utils.weight_norm import WeightNorm
 
 from converter.errors import ParameterError, SourceError, UntrustedError
 from converter.importing.network_script import NetworkScript, build, load_script
+from converter.torch.extensions.vision import importable_torchvision
 from converter.torch.sources.archives import checked_kind, load_program, load_torchscript
 from converter.torch.sources.checkpoints import choose_module, choose_state, find_weights
 from converter.torch.sources.quantized_script import refuse_unwritable
@@ -47,7 +48,8 @@ class Source:
 def load_source(spec: ImportSpec) -> Source:
     """Load `spec.source`, and put it into eval mode. Raises ConverterError for whatever the user can mend."""
     path = spec.source
-    script = load_script(spec.network_script) if spec.network_script is not None else None
+    with importable_torchvision():
+        script = load_script(spec.network_script) if spec.network_script is not None else None
     if script is None and spec.network_name is not None:
         raise ParameterError(f"network_name is {spec.network_name!r}, but no network_script says where it is defined")
     kind = checked_kind(path, spec.trusted)
@@ -209,5 +211,5 @@ def check_is_model(path: Path, module: torch.nn.Module) -> None:
         if ".quantized" in kind and "qat" not in kind:
             raise SourceError(
                 f"{path} holds quantized modules ({name or 'the model'} is {kind}.{type(part).__name__}): "
-                "give the float model, and quantize with `quantization`"
+                "give the float model, and ask for a quantized .tflite file of it"
             )

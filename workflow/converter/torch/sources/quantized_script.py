@@ -59,7 +59,7 @@ def refuse_unwritable(path: Path, script: torch.jit.ScriptModule) -> None:
     if found:
         raise SourceError(
             f"{path} is quantized dynamically ({', '.join(found)}), which no other format can hold as it is: give the float "
-            "model, and quantize it with quantization: {type: dynamic}"
+            "model, and ask for its .dynamic.tflite file"
         )
     if any(_is_on_grid(value) for value in _results(graph)):
         raise SourceError(

@@ -24,7 +24,7 @@ from converter.hub.hub import Run, TensorSpec
 from converter.hub.informative import typical
 from converter.torch.program.eager_program import misdescribed
 from converter.torch.program.flat import Call, flat_outputs, to_arrays, to_tensors
-from converter.torch.program.kept_state import changed_attribute
+from converter.torch.program.kept_state import all_nodes, changed_attribute
 from converter.torch.program.script_graph import ScriptGraphModule, script_constants
 from converter.torch.sources.inputs import Inputs
 from converter.torch.sources.loading import Source
@@ -170,8 +170,8 @@ def to_torchscript(
 ) -> torch.jit.ScriptModule:
     """TorchScript that keeps control flow: the source itself, or the module scripted. Raises TraceError.
 
-    A module that cannot be scripted is traced, unless the trace took a decision or a value that depends on data. `fresh` as
-    in export_program.
+    A module that cannot be scripted is traced, unless the trace took a decision or a value that depends on data; so is one
+    whose script asks for types, which no exporter writes. `fresh` as in export_program.
     """
     if not inputs.call.plain:
         raise TraceError("its arguments are not all tensors given by position")
@@ -182,6 +182,7 @@ def to_torchscript(
     if source.kind == "program":
         raise TraceError("the program itself does not run")
     failures = []
+    second_best: torch.jit.ScriptModule | None = None
     for make in (_scripted, _traced):
         try:
             with quiet():
@@ -192,10 +193,20 @@ def to_torchscript(
         problem = _problem(script, outputs, [*runs, *fresh()])
         if problem is None and (attribute := changed_attribute(script)) is not None:
             problem = f"keeps state in the attribute {attribute}"
-        if problem is None:
+        if problem is None and make is _scripted and _asks_for_types(script):
+            second_best = script
+        elif problem is None:
             return script
-        failures.append(f"{make.__name__.strip('_')}, it {problem}")
+        else:
+            failures.append(f"{make.__name__.strip('_')}, it {problem}")
+    if second_best is not None:
+        return second_best
     raise TraceError("; ".join(failures))
+
+
+def _asks_for_types(script: torch.jit.ScriptModule) -> bool:
+    """Whether there is an isinstance in it, as in the functions of torch.nn.utils.rnn; a trace has the answer instead."""
+    return any(node.kind() == "prim::isinstance" for node in all_nodes(script.inlined_graph))
 
 
 def _scripted(module: torch.nn.Module, example: tuple[torch.Tensor, ...]) -> torch.jit.ScriptModule:
@@ -216,6 +227,10 @@ def _traced(module: torch.nn.Module, example: tuple[torch.Tensor, ...]) -> torch
     return script
 
 
+# Recurrent layers decide on data only whether to raise (torch 2.13): sizes of packed sequences and of the state.
+_CHECKS_ONLY = (torch.nn.modules.rnn.__file__, torch.nn.utils.rnn.__file__)
+
+
 def _trace_once(module: torch.nn.Module, example: tuple[torch.Tensor, ...]) -> torch.jit.ScriptModule:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -224,6 +239,8 @@ def _trace_once(module: torch.nn.Module, example: tuple[torch.Tensor, ...]) -> t
         if issubclass(warning.category, torch.jit.TracerWarning) and "might cause the trace to be incorrect" in str(
             warning.message
         ):
+            if warning.filename in _CHECKS_ONLY:
+                continue
             place = f"{warning.filename.rsplit('/', 1)[-1]}, line {warning.lineno}"
             raise TraceError(f"a decision that depends on the data would be fixed ({place})")
     return script

@@ -21,7 +21,8 @@ from converter.torch.exact.exact_program import exact_program
 from converter.torch.program.eager_program import value_read
 from converter.torch.program.file_layout import channels_last_order
 from converter.torch.program.flat import to_tensors
-from converter.torch.program.hub_program import read_program
+from converter.torch.program.hub_program import read_program, size_advice
+from converter.torch.program.narrow import advising_float32
 from converter.torch.sources.tracing import reason
 from converter.torch.tflite.batch import with_free_batch
 from converter.torch.tflite.litert import LitertFailure, convert_program
@@ -32,6 +33,7 @@ from converter.verification.verify import Tolerance, Verification, verify
 __all__ = ["export"]
 
 
+@advising_float32
 def export(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
     """Write `staged`, verified in LiteRT. Raises UnsupportedError where no route leads to a file that runs."""
     if hub.extra.get("form") != "exported":
@@ -61,7 +63,9 @@ def export(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
         if best is not None and best[0] == _BEST:
             break
     if best is None:
-        sizes = "; give its sizes in input_shape" if _unknown_sizes(hub) else ""
+        # A kernel that is missing is missing for all sizes.
+        advice = None if failures[0].startswith("TensorFlow Lite has no kernel") else size_advice(hub)
+        sizes = f"; {advice}" if advice is not None else ""
         raise UnsupportedError(f"TensorFlow Lite cannot express the model: {'; '.join(failures)}{sizes}")
     _, name, result = best
     result.notes += [f"not made by Keras: {failure}" for failure in failures[:1] if name == "_by_litert"]
@@ -87,12 +91,6 @@ def _rank(hub: Hub, result: ExportResult) -> int:
 
 def _keeps_batch(hub: Hub, result: ExportResult) -> bool:
     return not hub.batch_dynamic or all(spec.shape[0] is None for spec in result.inputs)
-
-
-def _unknown_sizes(hub: Hub) -> list[str]:
-    """Names of inputs with unknown dimensions, the batch not counted."""
-    first = 1 if hub.batch_dynamic else 0
-    return [spec.name for spec in hub.inputs if any(dim is None for dim in spec.shape[first:])]
 
 
 @dataclass(frozen=True)
@@ -220,6 +218,9 @@ def _by_keras(
             result = export_tensorflow(converted, job, staged)
         except MemoryError:
             raise
+        except UnsupportedError as error:
+            failures.append(str(error))
+            return
         except (
             Exception
         ) as error:  # ours for an operator without a counterpart, Keras's and TensorFlow's own for the rest

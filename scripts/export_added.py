@@ -1,0 +1,13 @@
+"""Hub to what CONVERTER_FORMATS adds: export_added.py HUB STAGED --report REPORT --target TARGET (formats/targets/)."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow"))
+
+from converter.divergence import first_divergence
+from converter.exporting import export_model
+from converter.running.step_runner import run_export
+
+if __name__ == "__main__":
+    sys.exit(run_export("export_added", export_model, explain=first_divergence))

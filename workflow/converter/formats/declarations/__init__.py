@@ -1,0 +1,126 @@
+"""The vocabulary of declarations. Functions and classes are named as "module:name", so that a declaration imports none."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from converter.hub.hub import Hub
+
+__all__ = ["Backend", "Exporter", "Framework", "SourceFormat", "TargetFormat", "load"]
+
+
+def load(name: str) -> Any:
+    """What "module:name" names."""
+    module, _, attribute = name.partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+@dataclass(frozen=True)
+class Framework:
+    """What a source is computed in; every hub has one.
+
+    module: what a step of it imports first. runner: a function of a hub that returns a function of lists of arrays, the
+    source's own computation. code: packages of this program that only its conversions use. requirements: the rule's
+    environment (rules/toolchains.smk) that is installed when a first source asks; None where it is always there.
+    """
+
+    name: str
+    title: str
+    module: str
+    runner: str
+    code: tuple[str, ...] = ()
+    requirements: str | None = None
+
+
+@dataclass(frozen=True)
+class SourceFormat:
+    """A format of models that people have.
+
+    extensions: of its files, with the dot. contains: the files by one of which a directory of this format is known.
+    parameters: import parameters that it takes besides those that every format takes. packages: the libraries whose
+    upgrade makes an import stale. importer: a function of an ImportSpec and the hub's folder that returns the Hub, where
+    scripts/ has no import_NAME.py with one. memory: megabytes that an import takes for each megabyte of the source.
+    """
+
+    name: str
+    title: str
+    framework: str
+    extensions: tuple[str, ...] = ()
+    contains: tuple[str, ...] = ()
+    parameters: frozenset[str] = frozenset()
+    packages: tuple[str, ...] = ()
+    memory: int = 4
+    importer: str | None = None
+
+    @property
+    def step(self) -> str:
+        """As reports name it."""
+        return f"import_{self.name}"
+
+    @property
+    def script(self) -> str:
+        """In scripts/. import_added.py takes the format's name as its first argument."""
+        return "import_added" if self.importer else self.step
+
+
+@dataclass(frozen=True)
+class Exporter:
+    """How sources of one framework become files of a target.
+
+    function: of a hub, an ExportJob and the path to write, returning an ExportResult. packages: the libraries whose
+    upgrade makes the file stale. process: which preloaded process runs the step (running/fork_server.py).
+    """
+
+    function: str
+    packages: tuple[str, ...]
+    process: str | None = None
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A library of the original tool's, which parameter `backend` names: an exporter for these sources and extensions."""
+
+    function: str
+    sources: tuple[str, ...]
+    extensions: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class TargetFormat:
+    """A format of converted files.
+
+    extensions: without the dot, the usual one first. exporters: by framework. sources: the formats that it is made from,
+    None for all those of the exporters' frameworks. parameters: export parameters that it takes.
+    only_from: those that mean something for these source formats alone. runtime: a class of
+    verification/runtimes.py that opens a file; None where `converter check` does not. variants: for formats with quantized
+    files, whose names end in .float16, .int8 and so on: a function as an exporter's, that takes the exporter as a fourth
+    argument. backends: by the values of `backend`. layers: whether reports/X.EXT.layers.json can be asked for.
+    timer: a function that returns how `benchmarks/` opens a file (profiling/latency.py), None where nothing times it.
+    memory: megabytes that an export takes for each megabyte of the source. script: in scripts/, of
+    an entry like all others.
+    refusal: why a hub cannot become this, as far as names and types tell; None for no objection.
+    """
+
+    name: str
+    title: str
+    extensions: tuple[str, ...]
+    exporters: Mapping[str, Exporter]
+    sources: tuple[str, ...] | None = None
+    parameters: frozenset[str] = frozenset()
+    only_from: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    runtime: str | None = None
+    variants: str | None = None
+    backends: Mapping[str, Backend] = field(default_factory=dict)
+    layers: bool = False
+    timer: str | None = None
+    memory: int = 12
+    script: str = "export_added"
+    refusal: Callable[[Hub], str | None] = field(default=lambda hub: None)
+
+    def accepts(self, source: SourceFormat) -> bool:
+        """Whether a source of this format can become this at all."""
+        return source.framework in self.exporters and (self.sources is None or source.name in self.sources)

@@ -1,0 +1,22 @@
+"""Keras files of ordinary layers, made from PyTorch models."""
+
+from converter.formats.declarations import Backend, Exporter, TargetFormat
+
+__all__ = ["KERAS"]
+
+KERAS = TargetFormat(
+    name="keras",
+    title="Keras",
+    extensions=("h5", "hdf5", "keras"),
+    exporters={
+        "pytorch": Exporter(
+            "converter.torch.keras.export:export",
+            packages=("torch", "numpy", "keras", "tensorflow"),
+            process="torch+tensorflow",
+        )
+    },
+    backends={"pytorch2keras": Backend("converter.legacy.backends:export_pytorch2keras", ("pytorch",), ("h5", "hdf5"))},
+    parameters=frozenset({"input_layout", "backend"}),
+    only_from={"input_layout": ("pytorch",)},
+    script="export_keras",
+)

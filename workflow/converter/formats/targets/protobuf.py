@@ -1,0 +1,20 @@
+"""TensorFlow graphs, frozen with their weights or with variables."""
+
+from converter.formats.declarations import Exporter, TargetFormat
+
+__all__ = ["PROTOBUF"]
+
+PROTOBUF = TargetFormat(
+    name="protobuf",
+    title="Protobuf",
+    extensions=("pb",),
+    exporters={
+        "tensorflow": Exporter(
+            "converter.tf.protobuf.export:export", packages=("tensorflow", "numpy"), process="tensorflow"
+        )
+    },
+    sources=("keras", "savedmodel", "checkpoint"),
+    parameters=frozenset({"frozen"}),
+    memory=3,
+    script="export_protobuf",
+)

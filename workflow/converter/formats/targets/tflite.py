@@ -1,0 +1,48 @@
+"""TensorFlow Lite files, quantized if wanted."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from converter.formats.declarations import Exporter, TargetFormat
+
+if TYPE_CHECKING:
+    from converter.hub.hub import Hub
+
+__all__ = ["TFLITE"]
+
+
+def _refusal(hub: Hub) -> str | None:
+    texts = [spec.name for spec in hub.inputs if spec.dtype == "string"]
+    if not texts:
+        return None
+    return (
+        f"input {', '.join(texts)} is text, which TensorFlow Lite cannot take: cut the model behind its text processing"
+    )
+
+
+TFLITE = TargetFormat(
+    name="tflite",
+    title="TensorFlow Lite",
+    extensions=("tflite",),
+    exporters={
+        "tensorflow": Exporter(
+            "converter.tf.tflite.export:export",
+            packages=("tensorflow", "ai-edge-litert", "numpy"),
+            process="tensorflow",
+        ),
+        "pytorch": Exporter(
+            "converter.torch.tflite.export:export",
+            packages=("torch", "numpy", "litert-torch", "ai-edge-litert", "keras", "tensorflow"),
+            process="torch+tensorflow",
+        ),
+    },
+    parameters=frozenset({"quantization", "input_layout"}),
+    runtime="converter.verification.runtimes:TFLiteModel",
+    variants="converter.quantization.export:export_variant",
+    layers=True,
+    timer="converter.profiling.latency:litert_timer",
+    refusal=_refusal,
+    only_from={"input_layout": ("pytorch",)},
+    script="export_tflite",
+)

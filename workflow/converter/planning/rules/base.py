@@ -1,0 +1,116 @@
+"""What all input and parameter functions of the rules start from: the plan, sizes, and rebuild keys."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any
+
+from converter import formats
+from converter.errors import ConverterError
+from converter.exporting import functions_of
+from converter.planning.code_version import code_version
+from converter.planning.library_versions import step_versions
+from converter.planning.planner import Plan, Planner
+from converter.planning.recorded_code import RecordedCode
+from converter.planning.source_files import file_sha256, source_bytes
+from converter.planning.storage import is_mirror, url_of
+
+__all__ = ["Named", "Planned", "environment_of", "float16_of", "framework_of", "hash_if_file", "minutes", "tflite_of"]
+
+# Interpreter with TensorFlow or torch, before any model is loaded.
+_BASE_MB = 900
+# What a step on a cluster's node has around it: the Snakemake of the job and that of the step (measured: 300).
+_NODE_MB = 500
+# Run time that a cluster is asked for, in minutes: many times what was measured, since a job that exceeds it is killed.
+_BASE_MINUTES = 10
+_MB_A_MINUTE = 20
+
+
+class Planned:
+    """Functions of a rule's wildcards: `key` names a hub, `name` a target (its path below reports/).
+
+    on_nodes: whether Snakemake starts each step on another machine. requested: the targets that the user named.
+    """
+
+    def __init__(self, planner: Planner) -> None:
+        self.planner = planner
+        self.on_nodes: Callable[[], bool] = lambda: False  # whether Snakemake starts each step on another machine
+        self.requested: Callable[[], Collection[str]] = tuple  # targets named by the user
+        self._code = RecordedCode()
+
+    @property
+    def base_mb(self) -> int:
+        return _BASE_MB + (_NODE_MB if self.on_nodes() else 0)
+
+    def plan(self, wildcards: Any) -> Plan:
+        extension = getattr(wildcards, "extension", None)
+        return self.planner.plan(f"{wildcards.name}.{extension}" if extension else wildcards.name)
+
+    def source_mb(self, source: str) -> int:
+        try:
+            if is_mirror(source):
+                return self.planner.storage.look(url_of(source)).bytes // 1_000_000
+            return source_bytes(Path(source)) // 1_000_000
+        except (ConverterError, OSError):
+            return 200  # a recipe's file that is not there yet
+
+    def exported(self, wildcards: Any) -> Plan:
+        """The plan of the wildcards' target, or, where they name none, of what is measured of a .tflite file."""
+        if hasattr(wildcards, "extension"):
+            return self.plan(wildcards)
+        layers = self.plan(tflite_of(wildcards))
+        return layers if layers.source else self.plan(float16_of(wildcards))
+
+    def code_of(self, step: str, wildcards: Any) -> str:
+        plan = self.exported(wildcards)
+        framework = framework_of(plan)
+        return code_version(step, framework, functions_of(formats.target(plan.extension), framework))
+
+    @staticmethod
+    def versions(step: str) -> str:
+        return json.dumps(step_versions(step))
+
+    @staticmethod
+    def code(step: str) -> str:
+        return code_version(step)
+
+
+def framework_of(plan: Plan) -> str:
+    """Of its source; of a plan without one, which becomes no more than a sentence, any."""
+    return formats.source(plan.source.format).framework if plan.source else next(iter(formats.frameworks()))
+
+
+def minutes(megabytes: int) -> int:
+    """Of run time, for a source of this size."""
+    return _BASE_MINUTES + megabytes // _MB_A_MINUTE
+
+
+class Named:
+    """Wildcards of a target that no rule was asked for by name."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+
+def tflite_of(wildcards: Any) -> Named:
+    """The float32 file of the model of wildcards that name no extension."""
+    return Named(f"{wildcards.name}.tflite")
+
+
+def float16_of(wildcards: Any) -> Named:
+    """The variant that every model may have: it needs no data."""
+    return Named(f"{wildcards.name}.float16.tflite")
+
+
+def environment_of(toolchain: str) -> list[str]:
+    """What rule toolchain_legacy makes, where the toolchain is a legacy one."""
+    return [] if toolchain == "default" else [f"intermediate/toolchains/{toolchain}/ready"]
+
+
+def hash_if_file(path: str | None) -> str:
+    """The SHA-256 of its bytes; "" without a path, "missing" where no file is."""
+    if not path:
+        return ""
+    return file_sha256(Path(path)) if Path(path).is_file() else "missing"
