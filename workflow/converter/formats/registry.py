@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import TypeVar
 
 from converter.errors import ParameterError
 from converter.formats.declarations import Framework, SourceFormat, TargetFormat, load
@@ -20,6 +21,7 @@ __all__ = [
 ]
 
 Declaration = Framework | SourceFormat | TargetFormat
+_Kind = TypeVar("_Kind", Framework, SourceFormat, TargetFormat)
 
 # By name, in the order of tables and of messages. A step reads the declarations that it needs, and no others.
 _FRAMEWORKS = {"tensorflow": TENSORFLOW, "pytorch": PYTORCH}
@@ -47,6 +49,8 @@ def added() -> tuple[Declaration, ...]:
         if not Path(path).is_file():
             raise ParameterError(f"CONVERTER_FORMATS names {path}, which is no file: write the path of a Python file")
         spec = importlib.util.spec_from_file_location(name, path)
+        if spec is None or spec.loader is None:
+            raise ParameterError(f"CONVERTER_FORMATS names {path}, whose name does not end in .py: name a Python file")
         module = importlib.util.module_from_spec(spec)
         sys.modules[name] = module  # so that "NAME:function" in its declarations is found
         spec.loader.exec_module(module)
@@ -102,5 +106,5 @@ def target(extension: str) -> TargetFormat:
     return usual if usual is not None and extension in usual.extensions else target_extensions()[extension]
 
 
-def _added(kind: type) -> dict[str, Declaration]:
+def _added(kind: type[_Kind]) -> dict[str, _Kind]:
     return {entry.name: entry for entry in added() if isinstance(entry, kind)}

@@ -52,7 +52,7 @@ class NetworkScript:
         return is_network or issubclass(kind, enum.Enum)
 
     def attribute(self, name: str, parameter: str = "network_name") -> object:
-        """The class or function `name`. Raises ParameterError with the names that come near."""
+        """The class or function `name`. Raises ParameterError with close matches."""
         target: object = self.module
         for part in name.split("."):
             target = getattr(target, part, None)

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from types import SimpleNamespace
+from typing import Any
 
 from converter.errors import ConverterError, SourceError
 from converter.library_patches.replacing import replaced_for_good
@@ -101,7 +102,7 @@ def refuse_size(url: str, size: int) -> None:
         raise SourceError(f"{url} has {size / 1e9:,.1f} GB, and there is room for {free / 1e9:,.1f} GB: make room")
 
 
-def _retrieve(found: object, retrieve: Callable[[object], None], path: str) -> None:
+def _retrieve(found: Any, retrieve: Callable[[object], None], path: str) -> None:
     local = Path(found.local_path())
     try:
         retrieve(found)
@@ -119,7 +120,7 @@ def _retrieve(found: object, retrieve: Callable[[object], None], path: str) -> N
         os.utime(local, (0, 0))  # older than the source: the next run fetches it again
 
 
-def _retrieve_file(found: object) -> None:
+def _retrieve_file(found: Any) -> None:
     stated = found.size()
     limit = max(stated, 0) or _UNSTATED
     end = time.monotonic() + _WHOLE_SECONDS + _SECONDS_PER_MB * (limit // 1_000_000)
@@ -144,7 +145,7 @@ def _retrieve_file(found: object) -> None:
             raise SourceError(f"only {local.stat().st_size:,} of its {stated:,} bytes came")
 
 
-def _plain_keys(found: object, items: Iterable[object]) -> Iterator[object]:
+def _plain_keys(found: Any, items: Iterable[object]) -> Iterator[object]:
     """The objects of a directory; raises SourceError for a key that would be written elsewhere."""
     start = len(found.s3obj().key) + 1
     for count, item in enumerate(items):

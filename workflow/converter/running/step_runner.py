@@ -1,4 +1,4 @@
-"""The frame around every conversion script: its flags, its measurements, and what becomes of its errors.
+"""The command-line runner of every conversion script: flags, sandbox, measurements, and errors in reports.
 
 A user's mistake or a model's limit (ConverterError) is a verdict: it is written to hub.json or to the report, and the
 step succeeds, so that Snakemake keeps what was written; `publish` then fails with the sentence. So is any unexpected
@@ -25,6 +25,7 @@ from converter import formats
 from converter.contracts import ExportJob, ExportResult, ImportSpec, export_job, import_spec
 from converter.errors import ConverterError
 from converter.escape import printable
+from converter.hub.contents import Cost, Failure, SourceFile
 from converter.hub.hub import Hub
 from converter.importing.user_code import Record, recorded
 from converter.planning.library_versions import export_packages, versions_of
@@ -50,7 +51,7 @@ _KEY_HELP = "what planning made of the source's bytes and the user's code; recor
 _TRANSIENT = {errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EIO, errno.EROFS}
 
 
-def measure(name: str) -> dict:
+def measure(name: str) -> Cost:
     """CPU seconds of this process and its children, wall seconds since its start, peak resident memory in MB."""
     times = os.times()
     return {
@@ -92,7 +93,7 @@ def given_parameters(args: argparse.Namespace, names: Sequence[str]) -> dict:
     return {name: normalize(name, value) for name in names if (value := getattr(args, name)) is not None}
 
 
-def _describe(error: Exception, step: str, subject: str) -> dict:
+def _describe(error: Exception, step: str, subject: str) -> Failure:
     """{"kind", "message"} of a failed step; an unexpected exception's traceback goes to stderr, which is the log."""
     if isinstance(error, ConverterError):
         return {"kind": type(error).__name__, "message": sentence(str(error))}
@@ -175,7 +176,7 @@ def run_import(name: str, import_model: Callable[[ImportSpec, Path], Hub], argv:
     parameters: dict = {}
     limits = limits_for(0)
     code = Record()
-    source: dict = {"path": args.source, "format": name.removeprefix("import_"), "sha256": None, "bytes": None}
+    source: SourceFile = {"path": args.source, "format": name.removeprefix("import_"), "sha256": None, "bytes": None}
     try:
         if args.error:
             raise ConverterError(args.error)

@@ -76,7 +76,7 @@ class _Exporter:
         self._program: torch.export.ExportedProgram | None = None
         self._script: torch.jit.ScriptModule | None = None
         self._eager: torch.nn.Module | None = None
-        if hub.extra["form"] == "exported":
+        if hub.extra.get("form") == "exported":
             self._program = exact_program(read_program(hub), onnx=True)
         else:
             self._script = read_script(hub).eval()

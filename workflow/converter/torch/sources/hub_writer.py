@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch.utils._pytree import tree_leaves
@@ -168,7 +168,7 @@ def _hub(
     said: tuple[list[str], list[str]],
     spec: ImportSpec,
     out: Path,
-    form: str,
+    form: Literal["exported", "torchscript"],
     traced: torch.export.ExportedProgram | torch.jit.ScriptModule,
 ) -> Hub:
     """`said`: notes and decisions."""
@@ -224,7 +224,7 @@ def _operators(traced: torch.export.ExportedProgram | torch.jit.ScriptModule) ->
     return dict(Counter(name for name in names if name != "sym_size").most_common())
 
 
-def _script_operators(nodes: object) -> list[str]:
+def _script_operators(nodes: Any) -> list[str]:
     found = []
     for node in nodes:
         if node.kind().startswith("aten::"):

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Collection
 from pathlib import Path
 from types import FunctionType
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from converter.errors import SourceError, UntrustedError
 from converter.torch.trust.inert import Inert
@@ -127,7 +127,7 @@ class _Content(TensorSizes):
         kind, storage, *rest = reference
         return super().persistent_load((kind, getattr(storage, "__name__", storage), *rest))
 
-    def _rebuild_from_type(self, function: object, kind: object, arguments: tuple, state: object) -> Inert:
+    def _rebuild_from_type(self, function: Any, kind: object, arguments: tuple, state: object) -> Inert:
         """It calls the function that the file names."""
         if isinstance(function, FunctionType):
             function(*arguments)
