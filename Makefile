@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 FILES := $(filter converted/% reports/% benchmarks/%.json zoo/%,$(MAKECMDGOALS))
 
-.PHONY: help bench convert lint test test-all test-legacy test-slurm format test-faults fuzz mutation lock locked audit licences $(FILES)
+.PHONY: help bench convert lint types test test-all test-legacy test-slurm format test-faults fuzz mutation lock locked audit licences $(FILES)
 .DEFAULT_GOAL := help
 
 help:
@@ -37,6 +37,10 @@ lint: $(VENV)/.all
 	$(BIN)/codespell
 	$(BIN)/snakefmt --check Snakefile rules
 	$(BIN)/snakemake --lint
+
+# Types by pyright: most of a minute, the libraries' own. Errors that were there before are in .basedpyright/baseline.json.
+types: $(VENV)/.all
+	$(BIN)/basedpyright
 
 format: $(VENV)/.all
 	$(BIN)/ruff check --fix .

@@ -94,6 +94,7 @@ def find_circle(graph: Graph) -> list[str]:
 
 def layers(graph: Graph) -> dict[str, int]:
     """The row of each package, counted from below: one more than the highest of what it imports."""
+    assert not (circle := find_circle(graph)), " imports ".join(circle)
     found: dict[str, int] = {}
 
     def row(package: str) -> int:

@@ -78,9 +78,18 @@ def test_check_compares_added_formats(toy: Project):
     assert json.loads(run.stdout)["passed"] is True
 
 
-@pytest.mark.parametrize(("text", "said"), [(None, "is no file"), ("X = 1", "defines no FORMATS")])
-def test_a_file_that_declares_nothing(project: Project, monkeypatch: pytest.MonkeyPatch, text: str | None, said: str):
-    path = project.folder / "mine.py"
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("mine.py", None, "is no file"),
+        ("mine.py", "X = 1", "defines no FORMATS"),
+        ("mine.txt", "FORMATS = []", "name a Python file"),
+    ],
+)
+def test_a_file_that_declares_nothing(
+    project: Project, monkeypatch: pytest.MonkeyPatch, name: str, text: str | None, said: str
+):
+    path = project.folder / name
     if text:
         path.write_text(text)
     monkeypatch.setenv("CONVERTER_FORMATS", str(path))

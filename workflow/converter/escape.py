@@ -14,7 +14,7 @@ _HTML = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 
 
 def printable(text: str) -> str:
-    """For a terminal: without characters that it obeys or that turn the text's direction; they are shown as `\\x1b`."""
+    """For a terminal: escape, control and bidirectional characters are shown as text, `\\x1b`."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 

@@ -233,8 +233,8 @@ def _outcome(target: str, progress: _Progress, status: int) -> Row:
     result = report.read(path) if path.is_file() else None
     if target not in progress.unfinished and result is not None:
         return Row(target, result["status"], None, result, True)
-    status = result["status"] if result and result["status"] == "inaccurate" else "failed"
-    return Row(target, status, progress.unfinished.get(target, "no step made it"), result)
+    outcome = "inaccurate" if result and result["status"] == "inaccurate" else "failed"
+    return Row(target, outcome, progress.unfinished.get(target, "no step made it"), result)
 
 
 def _last_words(said: str, status: int) -> str:

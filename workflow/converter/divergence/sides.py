@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -38,7 +39,7 @@ def _open_source(hub: Hub, arrays: Sequence[np.ndarray]) -> Computation:
         from converter.divergence.tensorflow_graph import TensorFlowComputation
 
         return TensorFlowComputation(hub)
-    if hub.extra["form"] == "exported":
+    if hub.extra.get("form") == "exported":
         from converter.divergence.torch_program import ProgramComputation
 
         return ProgramComputation(hub)
@@ -75,7 +76,7 @@ def _orders(specs: Sequence[TensorSpec], hub: Hub, job: ExportJob) -> list[tuple
     return [order(len(spec.shape or ())) for spec in specs]
 
 
-def _worst_run(target: _Target, allowed: object) -> Run:
+def _worst_run(target: _Target, allowed: Any) -> Run:
     """The run whose outputs differ most, as a multiple of what is allowed; one of typical samples if those differ."""
 
     def excess(run: Run) -> float:

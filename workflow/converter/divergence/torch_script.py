@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -65,7 +66,7 @@ class _Recorder(ScriptGraphModule):
         outputs = [self._made.get(id(tensor), "") for tensor in flat_outputs(result)[1]]
         return self._operators, outputs
 
-    def _node(self, node: object, inputs: list, values: dict[str, object]) -> object:
+    def _node(self, node: Any, inputs: list, values: dict[str, object]) -> object:
         result = super()._node(node, inputs, values)
         kind = node.kind().replace("::", ".")
         made = [leaf for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor)]

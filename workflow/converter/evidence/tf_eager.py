@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import tensorflow as tf
 from tensorflow.core.framework import attr_value_pb2, op_def_pb2
@@ -180,5 +181,5 @@ def _python(definition: op_def_pb2.OpDef.AttrDef, value: attr_value_pb2.AttrValu
     return getattr(value, fields[kind])
 
 
-def _shape(proto: object) -> list[int | None] | None:
+def _shape(proto: Any) -> list[int | None] | None:
     return None if proto.unknown_rank else [None if dim.size < 0 else dim.size for dim in proto.dim]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -221,7 +222,7 @@ class SessionProbe:
             pending += [source.op for source in operation.inputs]
         return needed
 
-    def _with_values(self, name: str, gradient: object) -> tuple[np.ndarray, np.ndarray]:
+    def _with_values(self, name: str, gradient: Any) -> tuple[np.ndarray, np.ndarray]:
         values = self.weights[name]
         if not isinstance(gradient, np.ndarray):  # an IndexedSlicesValue
             return gradient.values, values[gradient.indices].reshape(gradient.values.shape)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -333,7 +334,7 @@ def _is_floating(node: torch.fx.Node) -> bool:
     return isinstance(value, torch.Tensor) and value.is_floating_point()
 
 
-def _has_branches(nodes: object) -> bool:
+def _has_branches(nodes: Any) -> bool:
     return any(
         (node.kind() == "prim::If" and node.inputsAt(0).node().kind() == "aten::Bool")
         or any(_has_branches(block.nodes()) for block in node.blocks())

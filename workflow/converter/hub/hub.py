@@ -10,9 +10,11 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from converter.hub.contents import Cost, Extra, Failure, SourceFile
 from converter.hub.weights import Weights, as_dtype
 
 __all__ = ["Hub", "Run", "TensorSpec"]
@@ -34,7 +36,7 @@ class TensorSpec:
     step: float = 0.0
 
     @classmethod
-    def from_json(cls, entry: dict) -> TensorSpec:
+    def from_json(cls, entry: dict[str, Any]) -> TensorSpec:
         """The entry of hub.json, as `asdict` wrote it."""
         shape = entry["shape"]
         return cls(
@@ -45,7 +47,7 @@ class TensorSpec:
             entry.get("step", 0.0),
         )
 
-    def to_report(self) -> dict:
+    def to_report(self) -> dict[str, Any]:
         """The entry of a report: name, shape and dtype, without what only the hub's graph knows."""
         return {"name": self.name, "shape": None if self.shape is None else list(self.shape), "dtype": self.dtype}
 
@@ -65,7 +67,9 @@ class Run:
 
 @dataclass
 class Hub:
-    """The contents of hub.json; see the module's docstring. `error` is set instead of all else when the import failed.
+    """The contents of hub.json; see the module's docstring, and hub/contents.py for its mappings.
+
+    `error` is set instead of all else when the import failed.
 
     decisions: what was decided that changes what the file means, a few words each, printed beside the target; `notes` are
     the sentences behind them. unproven: why agreement with the reference would prove nothing, one sentence that says what
@@ -82,20 +86,20 @@ class Hub:
     notes: list[str] = field(default_factory=list)
     decisions: list[str] = field(default_factory=list)
     unproven: str | None = None
-    evidence: dict = field(default_factory=dict)
-    coverage: dict = field(default_factory=dict)
-    weakest: list[dict] = field(default_factory=list)
+    evidence: dict[str, Any] = field(default_factory=dict[str, Any])
+    coverage: dict[str, Any] = field(default_factory=dict[str, Any])
+    weakest: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     operators: dict[str, int] = field(default_factory=dict)
     parameters_count: int = 0
     candidates: dict[str, list[TensorSpec]] = field(default_factory=lambda: {"inputs": [], "outputs": []})
     direct: str | None = None
-    extra: dict = field(default_factory=dict)
-    source: dict = field(default_factory=dict)
-    error: dict | None = None
-    parameters: dict = field(default_factory=dict)
-    step: dict = field(default_factory=dict)
+    extra: Extra = field(default_factory=Extra)
+    source: SourceFile = field(default_factory=SourceFile)
+    error: Failure | None = None
+    parameters: dict[str, Any] = field(default_factory=dict[str, Any])
+    step: Cost = field(default_factory=Cost)
     versions: dict[str, str] = field(default_factory=dict)
-    user_code: dict = field(default_factory=dict)
+    user_code: dict[str, Any] = field(default_factory=dict[str, Any])
 
     @classmethod
     def read(cls, path: Path) -> Hub:
@@ -113,8 +117,9 @@ class Hub:
         """Write hub.json; raises TypeError for a value that JSON has no form for."""
         stored = asdict(self)
         del stored["path"]
-        text = json.dumps(stored, indent=1, ensure_ascii=False, default=_plain)
-        (self.path / "hub.json").write_text(text + "\n", encoding="utf-8")
+        # Halves of characters, which names may have, stand in it as JSON's own escapes.
+        text = json.dumps(stored, indent=1, ensure_ascii=False, default=_plain).encode("utf-8", "backslashreplace")
+        (self.path / "hub.json").write_bytes(text + b"\n")
 
     @property
     def graph_path(self) -> Path:
@@ -127,7 +132,7 @@ class Hub:
 
     def write_reference(self, runs: list[Run]) -> None:
         """Write reference.npz: the runs with all arrays as numpy stores them, bfloat16 as float32, strings as bytes."""
-        arrays = {}
+        arrays: dict[str, Any] = {}
         for index, run in enumerate(runs):
             arrays |= {f"run{index}_input{position}": _storable(array) for position, array in enumerate(run.inputs)}
             arrays |= {f"run{index}_output{position}": _storable(array) for position, array in enumerate(run.outputs)}
@@ -146,9 +151,9 @@ class Hub:
             ]
 
 
-def _plain(value: object) -> object:
+def _plain(value: Any) -> Any:
     if isinstance(value, np.generic):
-        return value.item()
+        return value.item()  # pyright: ignore[reportUnknownVariableType]: numpy does not say which number
     if isinstance(value, Path):
         return str(value)
     raise TypeError(f"{type(value).__name__} does not belong in hub.json")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -79,7 +80,7 @@ def _vacuous_text(runs: Sequence[Run], position: int) -> str | None:
     return f"{values[0]} everywhere" if values.size > 1 and (values == values[0]).all() else None
 
 
-def _range(name: str, arrays: Sequence[np.ndarray]) -> dict:
+def _range(name: str, arrays: Sequence[np.ndarray]) -> dict[str, Any]:
     """The smallest and largest number that was fed to an input; null for strings."""
     values = [array for array in arrays if array.size and array.dtype.kind in "biufV"]
     if not values:

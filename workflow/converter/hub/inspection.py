@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from converter import formats
 from converter.hub.hub import Hub
 
 __all__ = ["inspect_hub"]
 
 
-def inspect_hub(hub: Hub) -> dict:
+def inspect_hub(hub: Hub) -> dict[str, Any]:
     """The inspection as a mapping; `targets` holds "ok", or why a target cannot be made, as far as names and types tell."""
     listed = {kind: [spec.to_report() for spec in specs] for kind, specs in hub.candidates.items()}
     return {
@@ -24,7 +26,7 @@ def inspect_hub(hub: Hub) -> dict:
 
 
 def _targets(hub: Hub) -> dict[str, str]:
-    source = formats.source(hub.source["format"])
+    source = formats.source(hub.source.get("format", ""))
     possible = {extension: entry for extension, entry in formats.target_extensions().items() if entry.accepts(source)}
     if hub.error is not None:
         return dict.fromkeys(possible, hub.error["message"])

@@ -49,7 +49,7 @@ _WELL_CONDITIONED, _STEP = 5e-5, 1e-2
 # A few of a float32's last digits.
 _NOISE = 2.0**-21
 # A second of sound, or a stretch of a genome, of which models cut off thousands at the ends.
-_RECORDINGS = (16000, 24000)
+_RECORDINGS: tuple[int, int] = (16000, 24000)
 
 
 def plan_batches(batch_dynamic: bool, samples: int = 4) -> list[int | None]:
@@ -60,7 +60,7 @@ def plan_batches(batch_dynamic: bool, samples: int = 4) -> list[int | None]:
 
 
 def _sizes(inputs: Sequence[TensorSpec], batch_dynamic: bool) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
-    """The sizes of even and of odd runs to try: each pair by turns, then, for models that take only squares, alike."""
+    """The sizes of even and of odd runs to try: unequal sizes first, exchanged in odd runs, then square ones."""
     if not _unknown_sizes(inputs, batch_dynamic):
         yield (1, 1), (1, 1)
         return
@@ -68,7 +68,8 @@ def _sizes(inputs: Sequence[TensorSpec], batch_dynamic: bool) -> Iterator[tuple[
         yield (a, b), (b, a)
         yield (a, a), (b, b)
     if any(spec.shape is not None and len(spec.shape) <= 3 for spec in inputs):
-        yield _RECORDINGS, _RECORDINGS[::-1]
+        a, b = _RECORDINGS
+        yield (a, b), (b, a)
 
 
 def _has_images(inputs: Sequence[TensorSpec]) -> bool:
@@ -143,8 +144,16 @@ class _Drawn:
     ranks: bool = False
 
     def arrays(self, batch: int | None, sizes: tuple[int, int], seed: int, kind: str = "typical") -> list[np.ndarray]:
-        ways = {"vocabulary": self.vocabulary, "draw": self.draw, "kind": kind, "keys": self.keys}
-        return make_inputs(self.inputs, batch=batch, sizes=sizes, seed=seed, **ways)
+        return make_inputs(
+            self.inputs,
+            batch=batch,
+            sizes=sizes,
+            seed=seed,
+            vocabulary=self.vocabulary,
+            draw=self.draw,
+            kind=kind,
+            keys=self.keys,
+        )
 
 
 def _typical_runs(
@@ -157,7 +166,7 @@ def _typical_runs(
     failure: Exception | None = None
     empty: tuple[list[Run], tuple[int, int]] | None = None
     for sizes in _sizes(drawn.inputs, batch_dynamic):
-        runs = []
+        runs: list[Run] = []
         try:
             for index, batch in enumerate(plan_batches(batch_dynamic, samples)):
                 arrays = drawn.arrays(batch, sizes[index % 2], index)
@@ -188,7 +197,7 @@ def _special_runs(
     is the largest: not where an answer is a whole number. Where the source ranks, neither these nor large ones count, nor
     what seems to give equal numbers (`_may_tie`).
     """
-    runs = []
+    runs: list[Run] = []
     sizes = _economical(drawn, batch_dynamic, run_source, sizes)
     for kind in special_kinds(drawn.inputs, drawn.vocabulary, drawn.draw):
         arrays = drawn.arrays(1 if batch_dynamic else None, sizes, 100, kind)
@@ -318,11 +327,10 @@ def _user_runs(
         raise ParameterError("verify.inputs: the arrays need the same number of samples, at least one, as leading axis")
     (count,) = counts
     arrays = [_fitting(spec, user_inputs[spec.name]) for spec in inputs]
-    if not all(
-        spec.shape is not None and array.ndim == len(spec.shape) for spec, array in zip(inputs, arrays, strict=True)
-    ):
+    shapes = [spec.shape for spec in inputs if spec.shape is not None]
+    if len(shapes) < len(inputs) or any(a.ndim != len(shape) for a, shape in zip(arrays, shapes, strict=True)):
         return [[array[index] for array in arrays] for index in range(count)]  # samples without a batch dimension
-    fixed = {spec.shape[0] for spec in inputs if spec.shape[0] is not None}
+    fixed = {shape[0] for shape in shapes if shape[0] is not None}
     if not fixed:
         cuts = [0, 1, count] if batch_dynamic and count > 1 else [0, count]
     elif len(fixed) == 1 and count % (size := fixed.pop()) == 0:
@@ -340,8 +348,9 @@ def _shapes_text(inputs: Sequence[TensorSpec]) -> str:
 
 def _fitting(spec: TensorSpec, array: np.ndarray) -> np.ndarray:
     """The user's array in the input's dtype. Raises ParameterError where shape or kind differ."""
-    has_batch = spec.shape is not None and len(spec.shape) == array.ndim
-    expected = spec.shape[1:] if has_batch else spec.shape
+    expected = spec.shape
+    if expected is not None and len(expected) == array.ndim:  # it counts the batch too
+        expected = expected[1:]
     fits = expected is None or (
         len(expected) == array.ndim - 1
         and all(e is None or e == a for e, a in zip(expected, array.shape[1:], strict=True))
@@ -365,7 +374,7 @@ def split_rows(runs: Sequence[Run]) -> list[Run]:
 
     A run whose arrays do not share their leading dimension is dropped unless it is of batch 1 already.
     """
-    rows = []
+    rows: list[Run] = []
     for run in runs:
         sizes = {array.shape[0] if array.ndim else None for array in [*run.inputs, *run.outputs]}
         if len(sizes) == 1 and (count := sizes.pop()) is not None:

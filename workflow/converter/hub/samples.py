@@ -50,7 +50,7 @@ def make_inputs(
     `kind`: "typical", or one of `special_kinds`, for the inputs that have such values. An input whose name is in `keys`
     holds those values (one axis, at least one) instead of typical ones, in their order, from any of them on.
     """
-    arrays = []
+    arrays: list[np.ndarray] = []
     for position, spec in enumerate(inputs):
         shape = spec.shape if spec.shape is not None else (None,)
         dims = [
@@ -83,7 +83,7 @@ def draws_for(inputs: Sequence[TensorSpec], vocabulary: Mapping[str, int]) -> li
 def special_kinds(inputs: Sequence[TensorSpec], vocabulary: Mapping[str, int], draw: str) -> list[str]:
     """The kinds of special values that at least one of the inputs has, beside "typical"."""
     free = [spec.dtype for spec in inputs if spec.name not in vocabulary]
-    kinds = []
+    kinds: list[str] = []
     if any(map(_is_float, free)):
         kinds += ["zeros", "halves", "positive", "negative", "large", "very negative"]
     elif any(_is_integer(dtype) for dtype in free):

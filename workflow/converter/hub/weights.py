@@ -12,10 +12,20 @@ import mmap
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import TypedDict, cast
 
 import numpy as np
 
 __all__ = ["STORABLE_DTYPES", "Weights", "as_dtype", "pieces", "write_weights"]
+
+
+class _Entry(TypedDict):
+    """Of the header. dtype: one of _CODES; data_offsets: begin and end, in bytes behind the header."""
+
+    dtype: str
+    shape: list[int]
+    data_offsets: list[int]
+
 
 _CODES = {
     "bool": "BOOL",
@@ -56,9 +66,9 @@ def write_weights(path: Path, tensors: Mapping[str, np.ndarray] | Iterable[tuple
     Wide values come first, so that each array lies at a multiple of its item size, which its consumers want; by name
     within a width. Raises ValueError for a dtype outside STORABLE_DTYPES, a name that occurs twice, and "__metadata__".
     """
-    pairs = tensors.items() if isinstance(tensors, Mapping) else tensors
+    pairs = cast("Iterable[tuple[str, np.ndarray]]", tensors.items() if isinstance(tensors, Mapping) else tensors)
     items = sorted(pairs, key=lambda item: (-item[1].dtype.itemsize, item[0]))
-    header: dict[str, dict] = {}
+    header: dict[str, _Entry] = {}
     offset = 0
     for name, array in items:
         if array.dtype.name not in _CODES:
@@ -109,10 +119,11 @@ def pieces(array: np.ndarray) -> Iterator[memoryview]:
             for column in range(0, part.shape[1], _TILE):
                 copy[:, column : column + _TILE] = part[:, column : column + _TILE]
             yield copy.reshape(-1).view(np.uint8).data
-    base = array
+    base: object = array
     while isinstance(base, np.ndarray):
-        if isinstance(base, np.memmap) and base._mmap is not None and base.mode == "r":
-            base._mmap.madvise(mmap.MADV_DONTNEED)
+        mapped = getattr(base, "_mmap", None)
+        if isinstance(base, np.memmap) and mapped is not None and base.mode == "r":
+            mapped.madvise(mmap.MADV_DONTNEED)
             break
         base = base.base
 
@@ -126,7 +137,7 @@ class Weights(Mapping[str, np.ndarray]):
             header = json.loads(file.read(length))
         header.pop("__metadata__", None)
         self.path = Path(path)
-        self._header: dict[str, dict] = header
+        self._header: dict[str, _Entry] = header
         self._start = 8 + length
         size = self.path.stat().st_size - self._start
         self._data = np.memmap(path, np.uint8, "r", offset=self._start) if size else np.empty(0, np.uint8)

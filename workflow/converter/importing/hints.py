@@ -1,4 +1,4 @@
-"""Which legacy environment may cure the failure of a modern import: code that asks a framework for what it no longer has."""
+"""Suggests a legacy toolchain where a modern import fails: code that asks a framework for what it no longer has."""
 
 from __future__ import annotations
 

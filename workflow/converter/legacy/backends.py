@@ -18,7 +18,7 @@ from converter.contracts import ExportJob, ExportResult, import_spec
 from converter.errors import UnsupportedError
 from converter.hub.hub import Hub, TensorSpec
 from converter.legacy.source import call, read_arrays, source_request, write_arrays
-from converter.planning.library_versions import export_entries, step_versions
+from converter.planning.library_versions import export_packages, versions_of
 from converter.planning.parameters import DEFAULT_OPSET
 from converter.verification.runtimes import OnnxModel
 from converter.verification.verify import verify
@@ -64,7 +64,7 @@ def export_keras2onnx(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
         raise UnsupportedError(
             f"keras2onnx writes this model at opset {written}: set onnx_opset to {written}, or leave it out"
         )
-    versions = {**hub.versions, **_versions(toolchain, answer), **step_versions(*export_entries("onnx", hub.framework))}
+    versions = {**hub.versions, **_versions(toolchain, answer), **versions_of(export_packages("onnx", hub.framework))}
     model.graph.name = "converter"
     helper.set_model_props(
         model,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from converter.hub.hub import Hub
 from converter.pages.figures import COLORS, new_figure, svg
@@ -146,7 +147,7 @@ def _agreement(variant: Variant, key: str) -> float | None:
     return 1.0 if variant.name == "float32" else variant.worst(key)
 
 
-def _bars(axes: object, title: str, made: Sequence[Variant], values: Sequence[float | None], text: object) -> None:
+def _bars(axes: Any, title: str, made: Sequence[Variant], values: Sequence[float | None], text: Any) -> None:
     names = [variant.name for variant in made]
     colors = [COLORS[0] if variant.status == "verified" else _UNVERIFIED for variant in made]
     widths = [value or 0 for value in values]

@@ -247,7 +247,7 @@ class Planner:
         return [target for target, job in self.config.jobs.items() if not job.get("skip")]
 
 
-def parameters_of(format: str, extension: str) -> set[str]:
+def parameters_of(format: str, extension: str) -> frozenset[str]:
     """The parameters that mean something for conversions of this source format to this target format."""
     return import_parameters_of(format) | formats.target(extension).parameters
 

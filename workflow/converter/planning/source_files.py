@@ -95,7 +95,7 @@ def source_bytes(source: Path) -> int:
     return sum(file.stat().st_size for file in source_files(source))
 
 
-def source_stat(source: Path) -> list[list]:
+def source_stat(source: Path) -> list[list[str | int]]:
     """[name, size, mtime in ns] of each file: unchanged means that the hash need not be computed again."""
     source = Path(source)
     base = source if source.is_dir() else source.parent
@@ -104,7 +104,7 @@ def source_stat(source: Path) -> list[list]:
 
 
 def _refuse_holes(path: Path) -> None:
-    """Raise SourceError for a large file of almost nothing but holes: a few bytes in an archive of a stranger's, it would
+    """Raise SourceError for a large file of almost nothing but holes: a few bytes in an untrusted archive, it would
     be read for hours, and Snakemake itself reads it, which has no limits.
     """
     size, data = path.stat().st_size, 0
@@ -144,4 +144,4 @@ def source_sha256(source: Path) -> str:
         return file_sha256(source)
     base = source if source.is_dir() else source.parent
     lines = sorted(f"{file.relative_to(base).as_posix()}\t{file_sha256(file)}\n" for file in files)
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
+    return hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()  # names may be any bytes

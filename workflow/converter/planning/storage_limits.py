@@ -7,13 +7,17 @@ fetched file is left empty instead, and its sentence is remembered, so that the 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import shutil
+import socket
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from types import SimpleNamespace
+from typing import Any
 
 from converter.errors import ConverterError, SourceError
 from converter.library_patches.replacing import replaced_for_good
@@ -25,6 +29,8 @@ __all__ = ["FETCH", "refuse_size", "with_limits"]
 
 # The subject under which run_state/failures.py remembers what went wrong, followed by the path that the source is fetched to.
 FETCH = "fetch"
+# For the headers of an answer, however often a byte of them comes.
+_ANSWER_SECONDS = 120
 # As long as a step may take; a server that gives a byte now and then answers all the time.
 _WHOLE_SECONDS, _SECONDS_PER_MB = 1800, 10
 _UNSTATED = 1 << 30
@@ -47,10 +53,44 @@ def with_limits(plugin: type, path_of: Callable[[str], str]) -> None:
         limited = requests_of(plugin), SimpleNamespace(**{**vars(requests), **calls})
         retrieve = _retrieve_file
     else:
+        _limit_answers()
         _, get_subkeys = keys_of(plugin).find()
         limited = keys_of(plugin), lambda found: _plain_keys(found, get_subkeys(found))
     replaced_for_good(limited, (retrieving(plugin), lambda found: _retrieve(found, retrieve, path_of(found.query))))
     _LIMITED.add(plugin)
+
+
+def _limit_answers() -> None:
+    """Let the start of an answer, its headers, come within _ANSWER_SECONDS: http.client (Python 3.11) waits for the next of
+    them without end, and reads "100 Continue" for ever. boto3 fetches by urllib3; for web servers see web_answers.py.
+    """
+    from urllib3.connection import HTTPConnection
+
+    if hasattr(HTTPConnection.getresponse, "limited"):
+        return
+    answer = HTTPConnection.getresponse
+
+    @functools.wraps(answer)
+    def answer_in_time(connection: HTTPConnection, *args: object, **options: object) -> object:
+        ended, connected = threading.Event(), connection.sock
+
+        def end() -> None:
+            ended.set()
+            with contextlib.suppress(OSError):  # closed by now
+                connected.shutdown(socket.SHUT_RDWR)
+
+        timer = threading.Timer(_ANSWER_SECONDS, end)
+        timer.daemon = True
+        timer.start()
+        try:
+            return answer(connection, *args, **options)
+        finally:
+            timer.cancel()
+            if ended.is_set():
+                raise ConnectionError(f"no answer was complete within {_ANSWER_SECONDS} s")
+
+    answer_in_time.limited = True
+    HTTPConnection.getresponse = answer_in_time
 
 
 def refuse_size(url: str, size: int) -> None:
@@ -62,7 +102,7 @@ def refuse_size(url: str, size: int) -> None:
         raise SourceError(f"{url} has {size / 1e9:,.1f} GB, and there is room for {free / 1e9:,.1f} GB: make room")
 
 
-def _retrieve(found: object, retrieve: Callable[[object], None], path: str) -> None:
+def _retrieve(found: Any, retrieve: Callable[[object], None], path: str) -> None:
     local = Path(found.local_path())
     try:
         retrieve(found)
@@ -80,7 +120,7 @@ def _retrieve(found: object, retrieve: Callable[[object], None], path: str) -> N
         os.utime(local, (0, 0))  # older than the source: the next run fetches it again
 
 
-def _retrieve_file(found: object) -> None:
+def _retrieve_file(found: Any) -> None:
     stated = found.size()
     limit = max(stated, 0) or _UNSTATED
     end = time.monotonic() + _WHOLE_SECONDS + _SECONDS_PER_MB * (limit // 1_000_000)
@@ -105,7 +145,7 @@ def _retrieve_file(found: object) -> None:
             raise SourceError(f"only {local.stat().st_size:,} of its {stated:,} bytes came")
 
 
-def _plain_keys(found: object, items: Iterable[object]) -> Iterator[object]:
+def _plain_keys(found: Any, items: Iterable[object]) -> Iterator[object]:
     """The objects of a directory; raises SourceError for a key that would be written elsewhere."""
     start = len(found.s3obj().key) + 1
     for count, item in enumerate(items):

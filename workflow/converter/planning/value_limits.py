@@ -13,7 +13,7 @@ _HALF = re.compile("[\ud800-\udfff]")
 
 
 def check_values(values: object, where: str) -> None:
-    """Raise ParameterError, which begins with `where`, for text that is no text, and for more values than anybody writes.
+    """Raise ParameterError, which begins with `where`, for lone surrogates, and for more values than anybody writes.
 
     Half of a surrogate pair ("\\ud800" in JSON) fits into no file and no file name. YAML's aliases multiply: nine lines
     make a thousand million values, which each step after this would spell out.

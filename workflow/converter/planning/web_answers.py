@@ -9,6 +9,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable
+from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 import requests
@@ -29,7 +30,7 @@ class _Session(requests.Session):
 
 
 def answer(
-    method: str, url: str, auth: object = None, allow_redirects: bool = True, stream: bool = True
+    method: str, url: str, auth: Any = None, allow_redirects: bool = True, stream: bool = True
 ) -> requests.Response:
     """The answer to "get" or "head", its body unread, whatever `stream` says.
 
@@ -55,7 +56,7 @@ def _host(url: str) -> tuple[str, str]:
     return parts.scheme, parts.netloc
 
 
-def _ask(method: str, url: str, auth: object) -> requests.Response:
+def _ask(method: str, url: str, auth: Any) -> requests.Response:
     with _Session() as session:
         return session.request(method, url, auth=auth, stream=True, allow_redirects=False, timeout=_SECONDS)
 

@@ -15,6 +15,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -96,7 +97,7 @@ def _shapes(path: Path, threads: int) -> dict[int, list[int]]:
     return {entry["index"]: [int(size) for size in entry["shape"]] for entry in interpreter.get_tensor_details()}
 
 
-def _write_alone(path: Path, model: object, operator: object, shapes: dict[int, list[int]]) -> None:
+def _write_alone(path: Path, model: Any, operator: Any, shapes: dict[int, list[int]]) -> None:
     """A file of one operator: its constants stay, its other inputs become the file's."""
     schema = flatbuffer.schema
     graph = model.subgraphs[0]

@@ -13,6 +13,7 @@ from converter.version import __version__
 
 if TYPE_CHECKING:
     from converter.contracts import ExportResult
+    from converter.hub.contents import Failure
     from converter.hub.hub import Hub
     from converter.planning.planner import Plan
 
@@ -27,7 +28,7 @@ def compose(
     parameters: dict,
     export: str,
     result: ExportResult | None,
-    error: dict | None,
+    error: Failure | None,
     staged: Path,
     steps: list[dict],
     versions: dict[str, str],
@@ -179,7 +180,7 @@ def worst_output(report: dict) -> dict | None:
     )
 
 
-def size_text(count: int) -> str:
+def size_text(count: float) -> str:
     for unit in ("bytes", "KB", "MB"):
         if count < 1000:
             return f"{count:.0f} {unit}" if unit == "bytes" or count >= 100 else f"{count:.1f} {unit}"

@@ -28,7 +28,7 @@ __all__ = ["rank_layers"]
 
 _SAMPLES = 32
 _MOST_TRIALS = 5
-_WORTH_DB = 3.0  # what each layer in float must gain for the whole model: half of the noise
+_WORTH_DB = 3.0  # minimum gain of SQNR per float layer, in dB, for the whole model: half of the noise
 _COMPARISON = "NumericVerify"
 
 

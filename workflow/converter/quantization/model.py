@@ -30,7 +30,10 @@ __all__ = ["FloatModel", "Kind", "Measured", "kind_of"]
 
 @dataclass(frozen=True)
 class Kind:
-    """name: a key of quantized_verify.THRESHOLDS. form: float16, dynamic or integer. boundary: dtype of what is float32."""
+    """name: a key of quantization.verify.THRESHOLDS. form: float16, dynamic or integer.
+
+    boundary: dtype of the file's inputs and outputs that are float32 in the source.
+    """
 
     name: str
     form: str

@@ -10,6 +10,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -235,7 +236,7 @@ class _ArraysFile:
             }
 
 
-def _to_numpy(value: object) -> np.ndarray | None:
+def _to_numpy(value: Any) -> np.ndarray | None:
     """A NumPy array of a number, a nested list, or a TensorFlow or PyTorch tensor (detached, on CPU)."""
     if hasattr(value, "detach"):
         value = value.detach().cpu()

@@ -8,6 +8,7 @@ import re
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from snakemake.pathvars import Pathvars
 from snakemake.shell import shell
@@ -45,7 +46,7 @@ class Session:
         self.rule_inputs = RuleInputs(planner)
         self._started = time.time()
 
-    def limit_memory(self, workflow: object) -> None:
+    def limit_memory(self, workflow: Any) -> None:
         """Jobs on this machine together never ask for more than it has, unless the user set --resources mem_mb."""
         # Asked when jobs are planned: while the Snakefile is read, no executor is known yet (Snakemake 9.27).
         self.rule_inputs.on_nodes = lambda: not workflow.local_exec
@@ -53,7 +54,7 @@ class Session:
         if workflow.local_exec and workflow.is_main_process and "mem_mb" not in dict(workflow.global_resources):
             workflow.register_resource("mem_mb", os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 1_000_000)
 
-    def start(self, workflow: object) -> None:
+    def start(self, workflow: Any) -> None:
         """Before the first job: preloaded processes, where jobs run on this machine.
 
         Ends the run with one sentence where a folder cannot be written: Snakemake would end it with a traceback (9.27).
@@ -71,7 +72,7 @@ class Session:
                 (job.rule.name, " ".join(map(str, [*job.input, *job.output]))) for job in jobs
             )
 
-    def finish(self, workflow: object) -> None:
+    def finish(self, workflow: Any) -> None:
         """After a failed run: a report for every target that has none, and one sentence each, printed last of all."""
         sentences = failures.take(self._started - 1)
         targets = _targets(workflow.dag)
@@ -140,7 +141,7 @@ def _existing(output: str) -> str:
     return folder
 
 
-def _targets(dag: object) -> list[str]:
+def _targets(dag: Any) -> list[str]:
     """Targets that were to be made and are not."""
     jobs = {job for job in dag.needrun_jobs() if job.rule.name.startswith("publish")}
     outputs = [job.output[0] for job in jobs]
@@ -153,7 +154,7 @@ def _reason(target: str, sentences: list[str]) -> str:
     return next((sentence[len(prefix) :] for sentence in sentences if sentence.startswith(prefix)), "")
 
 
-def open_session(values: dict, workflow: object) -> Session:
+def open_session(values: dict, workflow: Any) -> Session:
     """Check the configuration `values`, and that this Snakemake is known here.
 
     What is wrong ends the run at once, with one sentence and exit status 1.

@@ -1,4 +1,4 @@
-"""The frame around every conversion script: its flags, its measurements, and what becomes of its errors.
+"""The command-line runner of every conversion script: flags, sandbox, measurements, and errors in reports.
 
 A user's mistake or a model's limit (ConverterError) is a verdict: it is written to hub.json or to the report, and the
 step succeeds, so that Snakemake keeps what was written; `publish` then fails with the sentence. So is any unexpected
@@ -25,9 +25,10 @@ from converter import formats
 from converter.contracts import ExportJob, ExportResult, ImportSpec, export_job, import_spec
 from converter.errors import ConverterError
 from converter.escape import printable
+from converter.hub.contents import Cost, Failure, SourceFile
 from converter.hub.hub import Hub
 from converter.importing.user_code import Record, recorded
-from converter.planning.library_versions import export_entries, step_versions
+from converter.planning.library_versions import export_packages, versions_of
 from converter.planning.parameters import (
     EXPORT_PARAMETERS,
     IMPORT_PARAMETERS,
@@ -50,7 +51,7 @@ _KEY_HELP = "what planning made of the source's bytes and the user's code; recor
 _TRANSIENT = {errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EIO, errno.EROFS}
 
 
-def measure(name: str) -> dict:
+def measure(name: str) -> Cost:
     """CPU seconds of this process and its children, wall seconds since its start, peak resident memory in MB."""
     times = os.times()
     return {
@@ -92,7 +93,7 @@ def given_parameters(args: argparse.Namespace, names: Sequence[str]) -> dict:
     return {name: normalize(name, value) for name in names if (value := getattr(args, name)) is not None}
 
 
-def _describe(error: Exception, step: str, subject: str) -> dict:
+def _describe(error: Exception, step: str, subject: str) -> Failure:
     """{"kind", "message"} of a failed step; an unexpected exception's traceback goes to stderr, which is the log."""
     if isinstance(error, ConverterError):
         return {"kind": type(error).__name__, "message": sentence(str(error))}
@@ -175,7 +176,7 @@ def run_import(name: str, import_model: Callable[[ImportSpec, Path], Hub], argv:
     parameters: dict = {}
     limits = limits_for(0)
     code = Record()
-    source: dict = {"path": args.source, "format": name.removeprefix("import_"), "sha256": None, "bytes": None}
+    source: SourceFile = {"path": args.source, "format": name.removeprefix("import_"), "sha256": None, "bytes": None}
     try:
         if args.error:
             raise ConverterError(args.error)
@@ -216,7 +217,7 @@ def run_import(name: str, import_model: Callable[[ImportSpec, Path], Hub], argv:
 
             hub.error["message"] += toolchain_hint(error)
     hub.source, hub.parameters, hub.user_code = source, parameters, {"key": args.key, **code.to_json()}
-    hub.versions, hub.step = {**step_versions(name), **hub.versions}, measure(name)
+    hub.versions, hub.step = {**versions_of(formats.source(source["format"]).packages), **hub.versions}, measure(name)
     hub.write()
     return 0
 
@@ -281,7 +282,7 @@ def run_export(
     if "load" in parameters.get("quantization", {}):
         write_record(record_of(args.staged), {"key": args.key, **code.to_json()})
     steps = [hub.step, measure(name)] if hub.step else [measure(name)]
-    versions = {**hub.versions, **step_versions(*_export_entries(name, args.target, hub, parameters))}
+    versions = {**hub.versions, **_export_versions(name, args.target, hub, parameters)}
     hub.notes = [*args.notes, *hub.notes]
     report.write(
         args.report, report.compose(args.target, hub, parameters, name, result, error, args.staged, steps, versions)
@@ -289,9 +290,9 @@ def run_export(
     return 0
 
 
-def _export_entries(name: str, target: str, hub: Hub, parameters: dict) -> list[str]:
-    """The step's entries of `step_packages`; none where the target's format cannot be made from this hub."""
-    found = formats.target_extensions().get(target.rpartition(".")[2])
-    if found is None or found.script != name or hub.framework not in found.exporters:
-        return []
-    return export_entries(found.extensions[0], hub.framework, parameters.get("quantization"))
+def _export_versions(name: str, target: str, hub: Hub, parameters: dict) -> dict[str, str]:
+    """Of the libraries of the export; none where the target's format cannot be made from this hub."""
+    extension = target.rpartition(".")[2]
+    if name == "report_refusal" or extension not in formats.target_extensions():
+        return {}
+    return versions_of(export_packages(extension, hub.framework, parameters.get("quantization")))

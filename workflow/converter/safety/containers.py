@@ -1,4 +1,4 @@
-"""Archives and HDF5 files from strangers: what in them leads out of the file, or grows beyond all measure when unpacked."""
+"""Untrusted archives and HDF5 files: what in them leads out of the file, and decompression bombs."""
 
 from __future__ import annotations
 
@@ -97,6 +97,7 @@ def _refuse_in_hdf5(path: Path, stream: BinaryIO) -> None:
 
     total = 0
     with h5py.File(stream, "r") as file:
+        _refuse_types(path, file)
         links: list[tuple[str, object]] = []
         file.visititems_links(lambda name, link: links.append((name, link)))
         for name, link in links:
@@ -111,6 +112,34 @@ def _refuse_in_hdf5(path: Path, stream: BinaryIO) -> None:
         _refuse_size(path, total, TRUST)
         for entry in datasets:
             _refuse_short(path, entry)
+
+
+def _refuse_types(path: Path, file: h5py.File) -> None:
+    """Raise UntrustedError for values of any type but numbers and text, of datasets and of attributes.
+
+    h5py (3.14) takes NumPy's name of a type from the file, for bytes of the type OPAQUE with the tag "NUMPY:|O" also that of
+    Python's objects: the bytes are then taken for their addresses.
+    """
+    import h5py
+
+    objects: list[h5py.HLObject] = [file]
+    file.visititems(lambda _, entry: objects.append(entry))
+    for entry in objects:
+        types = [h5py.h5a.open(entry.id, index=index).get_type() for index in range(h5py.h5a.get_num_attrs(entry.id))]
+        if isinstance(entry, h5py.Dataset | h5py.Datatype):
+            types.append(entry.id if isinstance(entry, h5py.Datatype) else entry.id.get_type())
+        if not all(map(_is_plain, types)):
+            raise UntrustedError(f"{path} keeps values in {entry.name} that are neither numbers nor text; {TRUST}")
+
+
+def _is_plain(kind: h5py.h5t.TypeID) -> bool:
+    from h5py import h5t
+
+    if isinstance(kind, h5t.TypeCompoundID):  # complex numbers
+        return all(_is_plain(kind.get_member_type(index)) for index in range(kind.get_nmembers()))
+    if isinstance(kind, h5t.TypeArrayID | h5t.TypeVlenID | h5t.TypeEnumID):  # truth values are of an enumeration
+        return _is_plain(kind.get_super())
+    return isinstance(kind, h5t.TypeIntegerID | h5t.TypeFloatID | h5t.TypeStringID)
 
 
 _DEFLATE, _SHUFFLE, _CHECKSUM = 1, 2, 3  # H5Zpublic.h

@@ -11,6 +11,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import flatbuffers
 import numpy as np
@@ -90,7 +91,7 @@ def write(path: Path, model: schema.ModelT) -> None:
                 file.write(piece)
 
 
-def _has_bytes(data: object) -> bool:
+def _has_bytes(data: Any) -> bool:
     return data is not None and data.nbytes > 0
 
 

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from converter.torch_to_keras.call import Call
 from converter.torch_to_keras.layout import ordered, view
-from converter.torch_to_keras.values import Constant, Value, magnitude
+from converter.torch_to_keras.values import Constant, KerasTensor, Value, magnitude
 
 __all__ = ["aligned", "constant_in_order"]
 
 
-def aligned(call: Call, operands: Sequence[object]) -> tuple[list[object], tuple[int, ...]]:
+def aligned(call: Call, operands: Sequence[Any]) -> tuple[list[KerasTensor], tuple[int, ...]]:
     """Keras tensors, numpy arrays and numbers that broadcast as the operands do in PyTorch, and their common order.
 
     The order is that of the largest operand, which then need not move.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import keras
 import numpy as np
 import torch
@@ -12,7 +14,7 @@ from converter.torch_to_keras.alignment import aligned
 from converter.torch_to_keras.call import Call
 from converter.torch_to_keras.parameter_layers import affine
 from converter.torch_to_keras.registry import converts
-from converter.torch_to_keras.values import Constant, Value, same_shape
+from converter.torch_to_keras.values import Constant, KerasTensor, Value, same_shape
 
 _Operand = Value | Constant | int | float
 
@@ -45,7 +47,7 @@ def _by_layers(call: Call, *operands: _Operand) -> bool:
     return call.is_float and all(o.tensor.dtype == call.dtype for o in operands if isinstance(o, Value))
 
 
-def _merge(call: Call, cls: type | None, function: object, a: _Operand, b: _Operand) -> Value:
+def _merge(call: Call, cls: type | None, function: Callable, a: _Operand, b: _Operand) -> Value:
     """A merging layer for two float tensors, keras.ops for all else."""
     nonnegative = all(isinstance(o, Value) and o.nonnegative for o in (a, b)) and cls is not layers.Subtract
     if cls is not None and _by_layers(call, a, b) and isinstance(a, Value) and isinstance(b, Value):
@@ -70,7 +72,7 @@ def _sum(call: Call, a: _Operand, b: _Operand) -> Value:
     return _merge(call, layers.Subtract, keras.ops.subtract, a, _scaled(call, b, -1))
 
 
-def _same_batch(tensors: list[object]) -> bool:
+def _same_batch(tensors: list[KerasTensor]) -> bool:
     """Merging layers refuse to broadcast the batch."""
     return bool(tensors[0].shape) and tensors[0].shape[0] == tensors[1].shape[0]
 

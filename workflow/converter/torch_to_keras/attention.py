@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import keras
 import torch
@@ -49,7 +50,7 @@ def attention(
     return view(call, result, call.shape)
 
 
-def _mask_option(call: Call, mask: Value | Constant | None, rank: int) -> dict[str, object]:
+def _mask_option(call: Call, mask: Value | Constant | None, rank: int) -> dict[str, Any]:
     """A mask that broadcasts to (N, heads, T, S): added if it is of floats, True where to look if of booleans."""
     if mask is None:
         return {}

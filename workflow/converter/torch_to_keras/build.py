@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import keras
 import torch
@@ -52,17 +53,17 @@ class Conversion:
     layers_only: bool
     names: Names
     dropouts: dict[str, float]
-    values: dict[object, object] = field(default_factory=dict)  # by node
+    values: dict[torch.fx.Node, Any] = field(default_factory=dict)  # by node
     known: set = field(default_factory=set)  # layers and operations that have their names
-    shared_layers: dict[tuple, object] = field(default_factory=dict)
+    shared_layers: dict[tuple, Any] = field(default_factory=dict)
     permutations: dict[tuple, tuple] = field(default_factory=dict)
     reshaped: dict[int, tuple] = field(default_factory=dict)  # by id of the tensor: (it, what it is made of, its shape)
     carried_out: dict[Pending, Value] = field(default_factory=dict)
-    batch_zeros: dict[str, object] = field(default_factory=dict)  # by batch size
+    batch_zeros: dict[str, Any] = field(default_factory=dict)  # by batch size
     inputs: list[Value] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
-    def resolve(self, argument: object) -> object:
+    def resolve(self, argument: Any) -> Any:
         """An argument of a node with nodes replaced by what they stand for."""
         if isinstance(argument, torch.fx.Node):
             return self.values[argument]
@@ -99,7 +100,7 @@ def build_keras_model(
     return KerasConversion(model, permutations, output_permutations, conversion.notes)
 
 
-def _single(tensors: list[object]) -> object:
+def _single(tensors: list[Any]) -> Any:
     """One tensor by itself: `model.predict(x)` then takes and returns an array and not a list."""
     return tensors[0] if len(tensors) == 1 else tensors
 
@@ -145,7 +146,7 @@ def _make_inputs(conversion: Conversion, names: Sequence[str], last: bool) -> di
     return permutations
 
 
-def _convert(conversion: Conversion, node: torch.fx.Node) -> object:
+def _convert(conversion: Conversion, node: torch.fx.Node) -> Any:
     if node.target is operator.getitem:
         return conversion.resolve(node.args[0])[node.args[1]]
     if isinstance(node.meta.get("val"), int | float | bool | torch.SymInt | torch.SymFloat | torch.SymBool):
@@ -166,13 +167,13 @@ def _convert(conversion: Conversion, node: torch.fx.Node) -> object:
     return convert(call, *arguments)
 
 
-def _without_pending(call: Call, argument: object) -> object:
+def _without_pending(call: Call, argument: Any) -> Any:
     if isinstance(argument, list):
         return [_without_pending(call, item) for item in argument]
     return carried_out(call, argument)
 
 
-def _arguments(conversion: Conversion, node: torch.fx.Node) -> list[object]:
+def _arguments(conversion: Conversion, node: torch.fx.Node) -> list[Any]:
     """The positional arguments in the order of the operator's schema, defaults filled in."""
     arguments = []
     for position, argument in enumerate(node.target._schema.arguments):
@@ -188,7 +189,7 @@ def _arguments(conversion: Conversion, node: torch.fx.Node) -> list[object]:
 
 def _make_outputs(
     conversion: Conversion, names: Sequence[str], last: bool
-) -> tuple[list[object], dict[str, tuple[int, ...]]]:
+) -> tuple[list[Any], dict[str, tuple[int, ...]]]:
     """One Identity layer per output that bears its name: `model.output_names` are names of layers."""
     program = conversion.program
     node = next(node for node in conversion.graph.nodes if node.op == "output")

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 
 from converter.errors import UnsupportedError
 from converter.torch_to_keras.naming import innermost_module, module_path, source_line
-from converter.torch_to_keras.values import Dim, Value
+from converter.torch_to_keras.values import Dim, KerasTensor, Value
 
 if TYPE_CHECKING:
+    import torch
+
     from converter.torch_to_keras.build import Conversion
 
 __all__ = ["Call"]
@@ -24,7 +26,7 @@ _FLOATS = ("float16", "bfloat16", "float64")
 class Call:
     """A node of the program. `shape` and `dtype` are those of its (first) result, in PyTorch's terms."""
 
-    def __init__(self, conversion: Conversion, node: object) -> None:
+    def __init__(self, conversion: Conversion, node: torch.fx.Node) -> None:
         self.conversion = conversion
         self.node = node
         self.result = node.meta.get("val")
@@ -45,7 +47,7 @@ class Call:
         """Whether the result is of floating point."""
         return "float" in self.dtype
 
-    def option(self, name: str, default: object = None) -> object:
+    def option(self, name: str, default: Any = None) -> Any:
         """A keyword-only argument."""
         return self.conversion.resolve(self.node.kwargs[name]) if name in self.node.kwargs else default
 
@@ -69,15 +71,15 @@ class Call:
 
     def layer(
         self,
-        cls: type,
-        *inputs: object,
+        cls: Any,
+        *inputs: KerasTensor | list[KerasTensor],
         weights: Sequence[np.ndarray] = (),
         parameters: Sequence[str | None] = (),
         name: str | None = None,
         trainable: bool = True,
         call: dict | None = None,
-        **config: object,
-    ) -> object:
+        **config: Any,
+    ) -> KerasTensor:
         """Add a layer, call it and return its output.
 
         inputs: Keras tensors, one list for a merging layer. weights: in the order of the layer's `weights`.
@@ -102,7 +104,7 @@ class Call:
             self._set_weights(layer, weights)
         return output
 
-    def _set_weights(self, layer: object, weights: Sequence[np.ndarray]) -> None:
+    def _set_weights(self, layer: Any, weights: Sequence[np.ndarray]) -> None:
         if [tuple(v.shape) for v in layer.weights] != [tuple(w.shape) for w in weights]:
             raise RuntimeError(
                 f"layer {layer.name} has weights {[tuple(v.shape) for v in layer.weights]}, "
@@ -111,7 +113,7 @@ class Call:
         for variable, weight in zip(layer.weights, weights, strict=True):
             variable.assign(weight)
 
-    def op(self, function: Callable, *args: object, **kwargs: object) -> object:
+    def op(self, function: Callable, *args: Any, **kwargs: Any) -> KerasTensor:
         """Apply a function of keras.ops (or an indexing) to Keras tensors.
 
         Raises UnsupportedError where the file can hold layers only.
@@ -128,7 +130,7 @@ class Call:
             self._rename(output, f"{path}_{kind}")
         return outputs
 
-    def _rename(self, output: object, name: str) -> None:
+    def _rename(self, output: KerasTensor, name: str) -> None:
         """Give the operations behind `output` that Keras named by its process-wide counters names of this model."""
         pending = [output]
         while pending:
@@ -139,7 +141,7 @@ class Call:
             operation.name = self.conversion.names.unique(name)
             pending += [tensor for node in operation._inbound_nodes for tensor in node.input_tensors]
 
-    def value(self, tensor: object, order: Sequence[int] | None = None, **properties: object) -> Value:
+    def value(self, tensor: KerasTensor, order: Sequence[int] | None = None, **properties: Any) -> Value:
         """A result of the call's shape; `order` defaults to PyTorch's."""
         rank = len(self.shape)
         return Value(tensor, self.shape, tuple(range(rank)) if order is None else tuple(order), **properties)

@@ -12,7 +12,7 @@ from converter.torch_to_keras.convolution_transposed import transposed_convoluti
 from converter.torch_to_keras.layout import channels_last_tensor, view
 from converter.torch_to_keras.padding import zero_pad
 from converter.torch_to_keras.registry import converts
-from converter.torch_to_keras.values import Constant, Value, channels_last
+from converter.torch_to_keras.values import Constant, KerasTensor, Value, channels_last
 
 __all__ = ["each_axis"]
 
@@ -64,14 +64,14 @@ def convolution(
 
 def _layer(
     call: Call,
-    tensor: object,
+    tensor: KerasTensor,
     weight: Constant,
     bias: Constant | None,
     stride: tuple[int, ...],
     dilation: tuple[int, ...],
     groups: int,
     padding: str,
-) -> object:
+) -> KerasTensor:
     """weight: (out, in / groups, *size) as PyTorch has it; Keras has (*size, in / groups, out)."""
     rank, out = len(stride), weight.array.shape[0]
     channels = weight.array.shape[1] * groups

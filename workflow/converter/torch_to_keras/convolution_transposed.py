@@ -13,7 +13,7 @@ from converter.torch_to_keras.padding import crop, zero_pad
 from converter.torch_to_keras.parameter_layers import affine
 from converter.torch_to_keras.registry import converts
 from converter.torch_to_keras.slicing import slice_axis
-from converter.torch_to_keras.values import Constant, Value, channels_last
+from converter.torch_to_keras.values import Constant, KerasTensor, Value, channels_last
 
 __all__ = ["transposed_convolution"]
 
@@ -93,7 +93,7 @@ def _grouped(
     rank: int,
     config: dict,
     name: str | None,
-) -> object:
+) -> KerasTensor:
     """One layer per group: Keras's transposed convolutions have no groups."""
     ordered = Value(channels_last_tensor(call, value), value.shape, channels_last(rank + 2))
     each, out = kernel.shape[-1] // groups, kernel.shape[-2]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 
 from converter.torch_to_keras.call import Call
 from converter.torch_to_keras.registry import converts
-from converter.torch_to_keras.values import Value, same
+from converter.torch_to_keras.values import KerasTensor, Value, same
 
 
 @converts("arange.start_step", "arange.default", "arange.start")
-def arange(call: Call, *arguments: object) -> Value:
+def arange(call: Call, *arguments: Any) -> Value:
     """0, 1, 2, ... up to the size of an axis of an input: a running sum of ones along that axis."""
     for source in call.conversion.inputs:
         for axis, size in enumerate(source.shape):
@@ -22,12 +24,12 @@ def arange(call: Call, *arguments: object) -> Value:
     raise call.unsupported("its length is not the size of an axis of an input")
 
 
-def _counts_up(arguments: tuple[object, ...]) -> bool:
+def _counts_up(arguments: tuple[Any, ...]) -> bool:
     start, step = (arguments[0] if len(arguments) > 1 else 0), (arguments[2] if len(arguments) > 2 else 1)
     return (start, step) == (0, 1)
 
 
-def _picked(call: Call, source: Value, index: tuple[object, ...]) -> object:
+def _picked(call: Call, source: Value, index: tuple[Any, ...]) -> KerasTensor:
     import operator
 
     return call.op(operator.getitem, source.tensor, index)

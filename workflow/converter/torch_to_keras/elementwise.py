@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import torch
@@ -38,21 +39,21 @@ def _unary(name: str, function: Callable) -> None:
 
 
 def _binary(names: list[str], function: Callable) -> None:
-    def convert(call: Call, a: object, b: object) -> Value:
+    def convert(call: Call, a: Any, b: Any) -> Value:
         tensors, order = aligned(call, _promoted(call, [a, b]))
         return Value(call.op(function, *tensors), call.shape, order)
 
     converts(*names)(convert)
 
 
-def _promoted(call: Call, operands: list[object]) -> list[object]:
+def _promoted(call: Call, operands: list[Any]) -> list[Any]:
     """Operands of different types as the type PyTorch compares them in (it never compares as float64 by accident)."""
     types = [argument.meta["val"] if isinstance(argument, torch.fx.Node) else argument for argument in call.node.args]
     wanted = torch.result_type(*(torch.empty((1,) * t.dim(), dtype=t.dtype) if hasattr(t, "dim") else t for t in types))
     return [_as(call, operand, str(wanted).removeprefix("torch.")) for operand in operands]
 
 
-def _as(call: Call, operand: object, dtype: str) -> object:
+def _as(call: Call, operand: Any, dtype: str) -> Any:
     if isinstance(operand, Value) and operand.tensor.dtype != dtype:
         return operand.like(call.op(keras.ops.cast, operand.tensor, dtype), nonnegative=operand.nonnegative)
     if isinstance(operand, Constant):
@@ -70,7 +71,7 @@ _binary(["atan2.default"], keras.ops.arctan2)
 
 
 def _bitwise(name: str) -> None:
-    def convert(call: Call, a: object, b: object) -> Value:
+    def convert(call: Call, a: Any, b: Any) -> Value:
         function = getattr(keras.ops, ("logical_" if call.dtype == "bool" else "bitwise_") + name)
         # Keras 3.15 takes no numbers here, nor arrays without axes from a file.
         operands = [Constant(torch.tensor([x]), (1,)) if isinstance(x, bool | int) else x for x in (a, b)]
@@ -92,7 +93,7 @@ def bitwise_not(call: Call, value: Value) -> Value:
 
 
 @converts("where.self")
-def where(call: Call, condition: object, a: object, b: object) -> Value:
+def where(call: Call, condition: Any, a: Any, b: Any) -> Value:
     """`a` where the condition holds, else `b`."""
     operands = [condition, *(_as(call, operand, call.dtype) for operand in (a, b))]
     tensors, order = aligned(call, operands)
@@ -100,7 +101,7 @@ def where(call: Call, condition: object, a: object, b: object) -> Value:
 
 
 @converts("clamp.Tensor")
-def clamp_tensor(call: Call, value: Value, low: object, high: object) -> Value:
+def clamp_tensor(call: Call, value: Value, low: Any, high: Any) -> Value:
     """At least `low` and at most `high`, tensors or None."""
     tensor, order = value.tensor, value.order
     for function, bound in ((keras.ops.maximum, low), (keras.ops.minimum, high)):

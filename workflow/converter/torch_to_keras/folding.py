@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -28,7 +28,7 @@ _CREATE = {
 }  # fmt: skip
 
 
-def fold(conversion: Conversion, node: torch.fx.Node) -> object | None:
+def fold(conversion: Conversion, node: torch.fx.Node) -> Any | None:
     """The node's Constant (a tuple for several results), or None if it depends on the inputs.
 
     A constant with a symbolic size is kept with 1 in its place where one value fills it: initial states of zeros for a
@@ -79,8 +79,8 @@ def _like_result(
     return Constant(array, shape, name, trainable)
 
 
-def _evaluated(conversion: Conversion, node: torch.fx.Node, name: str | None, trainable: bool) -> object:
-    def plain(argument: object) -> object:
+def _evaluated(conversion: Conversion, node: torch.fx.Node, name: str | None, trainable: bool) -> Any:
+    def plain(argument: Any) -> Any:
         if isinstance(argument, torch.fx.Node):
             value = conversion.values[argument]
             return value.array if isinstance(value, Constant) else value

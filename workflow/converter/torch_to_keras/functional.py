@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from typing import Any
 
 import torch
 
@@ -52,7 +53,7 @@ def _without_writes(graph: torch.fx.Graph) -> torch.fx.Graph | None:
     return copied
 
 
-def _replacement(node: torch.fx.Node) -> object | None:
+def _replacement(node: torch.fx.Node) -> Any:
     """The node's operator or its counterpart that does not write; None where there is no converter for it."""
     target = node.target
     if not isinstance(target, torch._ops.OpOverload):

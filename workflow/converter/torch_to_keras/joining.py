@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import keras
+import torch
 from keras import layers
 
 from converter.torch_to_keras.call import Call
@@ -86,7 +88,7 @@ def expand(call: Call, value: Value, *_: object) -> Value:
     return _repeated(call, value, [None if same(a, b) else b for a, b in zip(value.shape, shape, strict=True)])
 
 
-def _broadcasts(call: Call, user: object) -> bool:
+def _broadcasts(call: Call, user: torch.fx.Node) -> bool:
     """Whether the operation broadcasts the tensor against another that has the result's shape already."""
     others = [argument for argument in user.all_input_nodes if argument is not call.node]
     shapes = [getattr(other.meta.get("val"), "shape", ()) for other in others]
@@ -95,7 +97,7 @@ def _broadcasts(call: Call, user: object) -> bool:
     return name in _BROADCASTING and others_are_values and any(same_shape(s, user.meta["val"].shape) for s in shapes)
 
 
-def _repeated(call: Call, value: Value, counts: Sequence[object]) -> Value:
+def _repeated(call: Call, value: Value, counts: Sequence[Any]) -> Value:
     """The whole tensor `counts[axis]` times behind itself along each of PyTorch's axes, None for once."""
     for axis, count in enumerate(counts):
         if count is None or static(count) == 1:

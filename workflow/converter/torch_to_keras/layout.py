@@ -8,7 +8,17 @@ from collections.abc import Sequence
 import keras
 
 from converter.torch_to_keras.call import Call
-from converter.torch_to_keras.values import Dim, Value, channels_last, keras_shape, magnitude, same, same_shape, static
+from converter.torch_to_keras.values import (
+    Dim,
+    KerasTensor,
+    Value,
+    channels_last,
+    keras_shape,
+    magnitude,
+    same,
+    same_shape,
+    static,
+)
 
 __all__ = [
     "axis_last",
@@ -22,7 +32,7 @@ __all__ = [
 ]
 
 
-def ordered(call: Call, value: Value, order: Sequence[int]) -> object:
+def ordered(call: Call, value: Value, order: Sequence[int]) -> KerasTensor:
     """The Keras tensor of `value` with its axes in `order`, permuted if need be.
 
     Moving axes of size 1 past others moves no data: that is a Reshape.
@@ -44,18 +54,18 @@ def ordered(call: Call, value: Value, order: Sequence[int]) -> object:
     return tensor
 
 
-def _transpose(call: Call, tensor: object, axes: list[int]) -> object:
+def _transpose(call: Call, tensor: KerasTensor, axes: list[int]) -> KerasTensor:
     if axes[0] == 0:
         return call.layer(keras.layers.Permute, tensor, dims=tuple(axes[1:]))
     return call.op(keras.ops.transpose, tensor, axes)
 
 
-def torch_tensor(call: Call, value: Value) -> object:
+def torch_tensor(call: Call, value: Value) -> KerasTensor:
     """The Keras tensor with PyTorch's order of axes."""
     return ordered(call, value, range(len(value.shape)))
 
 
-def channels_last_tensor(call: Call, value: Value) -> object:
+def channels_last_tensor(call: Call, value: Value) -> KerasTensor:
     """The Keras tensor as (N, ..., C)."""
     return ordered(call, value, channels_last(len(value.shape)))
 
@@ -76,7 +86,7 @@ def permuted(value: Value, dims: Sequence[int]) -> Value:
     return Value(value.tensor, tuple(value.shape[dim] for dim in dims), order, value.nonnegative)
 
 
-def reshape_tensor(call: Call, tensor: object, old: Sequence[Dim], new: Sequence[Dim]) -> object:
+def reshape_tensor(call: Call, tensor: KerasTensor, old: Sequence[Dim], new: Sequence[Dim]) -> KerasTensor:
     """Reshape the Keras tensor of shape `old` to `new`. At most one size beside the batch may be unknown."""
     before = call.conversion.reshaped.get(id(tensor))
     if before is not None:
@@ -88,7 +98,7 @@ def reshape_tensor(call: Call, tensor: object, old: Sequence[Dim], new: Sequence
     return reshaped
 
 
-def _reshaped(call: Call, tensor: object, old: Sequence[Dim], new: Sequence[Dim]) -> object:
+def _reshaped(call: Call, tensor: KerasTensor, old: Sequence[Dim], new: Sequence[Dim]) -> KerasTensor:
     target = keras_shape(new)
     if old and new and same(old[0], new[0]):
         rest = target[1:]

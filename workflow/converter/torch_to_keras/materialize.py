@@ -9,7 +9,7 @@ import numpy as np
 
 from converter.torch_to_keras.call import Call
 from converter.torch_to_keras.layout import reshape_tensor
-from converter.torch_to_keras.values import Constant, Dim, Value, same, static
+from converter.torch_to_keras.values import Constant, Dim, KerasTensor, Value, same, static
 
 __all__ = ["materialize"]
 
@@ -40,7 +40,7 @@ def materialize(call: Call, value: Value | Constant) -> Value:
     return Value(tensor, value.shape, order)
 
 
-def _dense(call: Call, zeros: object, row: np.ndarray, value: Constant) -> object:
+def _dense(call: Call, zeros: KerasTensor, row: np.ndarray, value: Constant) -> KerasTensor:
     weights = [np.zeros((1, row.size), row.dtype), row]
     return call.layer(
         keras.layers.Dense,
@@ -53,7 +53,7 @@ def _dense(call: Call, zeros: object, row: np.ndarray, value: Constant) -> objec
     )
 
 
-def _zeros(call: Call, size: Dim) -> object:
+def _zeros(call: Call, size: Dim) -> KerasTensor:
     """A zero for each row of the batch, (N, 1), from an input with that batch."""
     key = str(size)
     cache = call.conversion.batch_zeros

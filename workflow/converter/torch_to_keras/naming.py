@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["Names", "innermost_module", "module_path", "source_line"]
 
@@ -25,7 +29,7 @@ class Names:
         return name
 
 
-def innermost_module(node: object) -> tuple[str, str]:
+def innermost_module(node: torch.fx.Node) -> tuple[str, str]:
     """(path, class name) of the module whose forward made the node, ("", "") where the program does not say."""
     stack = node.meta.get("nn_module_stack") or {}
     entries = [entry for key, entry in stack.items() if not key.startswith("_empty_nn_module_stack")]
@@ -37,12 +41,12 @@ def innermost_module(node: object) -> tuple[str, str]:
     return path, kind if isinstance(kind, str) else f"{kind.__module__}.{kind.__qualname__}"
 
 
-def module_path(node: object) -> str:
+def module_path(node: torch.fx.Node) -> str:
     """The path of the module that the node was traced in, such as "features.0"."""
     return innermost_module(node)[0]
 
 
-def source_line(node: object) -> str:
+def source_line(node: torch.fx.Node) -> str:
     """Where the user's code calls the operator: `in block.conv (net.py line 12: "x = torch.fft.fft(x)")`."""
     place = f"in module {module_path(node)}" if module_path(node) else "in the model's forward"
     frames = re.findall(r'File "([^"]+)", line (\d+), in (\S+)\n(?:\s+(.*))?', node.meta.get("stack_trace") or "")

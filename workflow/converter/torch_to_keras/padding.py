@@ -15,7 +15,7 @@ from converter.torch_to_keras.indexing import take_axis
 from converter.torch_to_keras.layout import channels_last_tensor, reshape_tensor
 from converter.torch_to_keras.registry import converts
 from converter.torch_to_keras.slicing import slice_axis
-from converter.torch_to_keras.values import Value, channels_last, static
+from converter.torch_to_keras.values import KerasTensor, Value, channels_last, static
 
 __all__ = ["crop", "zero_pad"]
 
@@ -24,7 +24,7 @@ _CROP = {1: layers.Cropping1D, 2: layers.Cropping2D, 3: layers.Cropping3D}
 _NUMPY_MODES = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
 
 
-def zero_pad(call: Call, tensor: object, margins: Sequence[tuple[int, int]]) -> object:
+def zero_pad(call: Call, tensor: KerasTensor, margins: Sequence[tuple[int, int]]) -> KerasTensor:
     """Pad the spatial axes of a channels-last tensor with zeros."""
     if not any(map(any, margins)):
         return tensor
@@ -32,7 +32,7 @@ def zero_pad(call: Call, tensor: object, margins: Sequence[tuple[int, int]]) -> 
     return call.layer(_PAD[len(margins)], tensor, padding=padding)
 
 
-def crop(call: Call, tensor: object, margins: Sequence[tuple[int, int]]) -> object:
+def crop(call: Call, tensor: KerasTensor, margins: Sequence[tuple[int, int]]) -> KerasTensor:
     """Crop the spatial axes of a channels-last tensor."""
     if not any(map(any, margins)):
         return tensor

@@ -9,7 +9,7 @@ from keras import layers
 
 from converter.torch_to_keras.alignment import constant_in_order
 from converter.torch_to_keras.call import Call
-from converter.torch_to_keras.values import Constant, Value, keras_shape, static
+from converter.torch_to_keras.values import Constant, KerasTensor, Value, keras_shape, static
 
 __all__ = ["affine"]
 
@@ -50,7 +50,7 @@ def _name(call: Call, constant: Constant, kind: str) -> str:
     return call.conversion.names.unique(constant.name) if constant.name else call.name(kind)
 
 
-def _depthwise(call: Call, value: Value, constant: Constant, array: np.ndarray, scales: bool) -> object:
+def _depthwise(call: Call, value: Value, constant: Constant, array: np.ndarray, scales: bool) -> KerasTensor:
     cls, ones = (layers.DepthwiseConv1D, (1,)) if len(value.order) == 3 else (layers.DepthwiseConv2D, (1, 1))
     kernel = array if scales else np.ones_like(array)
     return call.layer(
@@ -66,7 +66,7 @@ def _depthwise(call: Call, value: Value, constant: Constant, array: np.ndarray, 
 
 def _einsum(
     call: Call, value: Value, constant: Constant, array: np.ndarray, axes: Sequence[int], scales: bool
-) -> object:
+) -> KerasTensor:
     rank = len(value.order)
     stored = _LETTERS[:rank]
     along = "".join(stored[axis] for axis in axes)

@@ -7,7 +7,7 @@ out one by one these are permutations of data; together they are none.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from converter.torch_to_keras.call import Call
@@ -165,7 +165,7 @@ def carried_out(call: Call, value: Value | Pending) -> Value:
     return done[value]
 
 
-def on_last_axis(call: Call, pending: Pending, function: object) -> Pending | None:
+def on_last_axis(call: Call, pending: Pending, function: Callable) -> Pending | None:
     """A function of a Value's last axis applied without carrying out how the other axes are merged.
 
     None where the last axis has no factors, because its size is 1.

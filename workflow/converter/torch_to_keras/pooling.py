@@ -15,7 +15,7 @@ from converter.torch_to_keras.layout import channels_last_tensor, view
 from converter.torch_to_keras.padding import zero_pad
 from converter.torch_to_keras.parameter_layers import affine
 from converter.torch_to_keras.registry import converts
-from converter.torch_to_keras.values import Constant, Value, channels_last, static
+from converter.torch_to_keras.values import Constant, KerasTensor, Value, channels_last, static
 
 _MAX = {1: layers.MaxPooling1D, 2: layers.MaxPooling2D, 3: layers.MaxPooling3D}
 _AVERAGE = {1: layers.AveragePooling1D, 2: layers.AveragePooling2D, 3: layers.AveragePooling3D}
@@ -46,7 +46,7 @@ def _batched(call: Call, value: Value, rank: int) -> Value:
     return value if len(value.shape) == rank + 2 else view(call, value, (1, *value.shape))
 
 
-def _result(call: Call, tensor: object, rank: int, nonnegative: bool) -> Value:
+def _result(call: Call, tensor: KerasTensor, rank: int, nonnegative: bool) -> Value:
     """The channels-last tensor as the call's result, which has no batch if the input had none."""
     if len(call.shape) == rank + 2:
         return call.value(tensor, channels_last(rank + 2), nonnegative=nonnegative)
@@ -103,7 +103,7 @@ def _ceil_margins(
     ]
 
 
-def _pad_for_maximum(call: Call, value: Value, tensor: object, margins: list[tuple[int, int]]) -> object:
+def _pad_for_maximum(call: Call, value: Value, tensor: KerasTensor, margins: list[tuple[int, int]]) -> KerasTensor:
     """Pad with what never wins the maximum: zeros if nothing is below, else the lowest number.
 
     In layers: copies of the edge, since each window that reaches into the padding holds the edge itself too.

@@ -12,7 +12,7 @@ from converter.torch_to_keras.call import Call
 from converter.torch_to_keras.layout import ordered
 from converter.torch_to_keras.registry import converts
 from converter.torch_to_keras.slicing import select_axis
-from converter.torch_to_keras.values import Constant, Value
+from converter.torch_to_keras.values import Constant, KerasTensor, Value
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def _recurrent(
     order = (0, 1, 2) if batch_first else (1, 0, 2)
     tensor = ordered(call, value, order)
     needs_states = any(call.uses(index + 1) for index in range(kind.states))
-    finals: list[list[object]] = [[] for _ in range(kind.states)]
+    finals: list[list[KerasTensor]] = [[] for _ in range(kind.states)]
     for index in range(count):
         groups = [parameters[(index * directions + d) * per_layer :][:per_layer] for d in range(directions)]
         if index and dropout:
@@ -143,14 +143,14 @@ def _recurrent(
 def _layer(
     call: Call,
     kind: _Kind,
-    tensor: object,
+    tensor: KerasTensor,
     groups: Sequence[Sequence[Constant]],
-    state: list[object],
+    state: list[KerasTensor],
     biases: bool,
     index: int,
     needs_states: bool,
     is_last: bool,
-) -> object:
+) -> KerasTensor:
     units = groups[0][1].array.shape[-1]
     config = {
         **kind.config,
@@ -169,7 +169,7 @@ def _layer(
     return call.layer(layers.Bidirectional, tensor, layer=inner, weights=weights, name=name, call=initial)
 
 
-def _initial(call: Call, states: Value | Constant, index: int) -> object | None:
+def _initial(call: Call, states: Value | Constant, index: int) -> KerasTensor | None:
     """The state (N, C) of one layer and direction; None for zeros, which are Keras's default."""
     if isinstance(states, Constant):
         if states.uniform == 0:
@@ -178,7 +178,7 @@ def _initial(call: Call, states: Value | Constant, index: int) -> object | None:
     return ordered(call, select_axis(call, states, 0, index), (0, 1))
 
 
-def _stacked(call: Call, finals: list[object], result: int) -> Value | None:
+def _stacked(call: Call, finals: list[KerasTensor], result: int) -> Value | None:
     """(layers * directions, N, C), stored as (N, layers * directions, C) so that the batch stays first."""
     if not finals or not call.uses(result):
         return None

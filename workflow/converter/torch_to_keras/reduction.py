@@ -1,9 +1,10 @@
-"""Means, sums, extrema and what else leaves out axes: poolings where they say it, else keras.ops."""
+"""Reductions over axes, as pooling layers where these are equivalent, else as keras.ops."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 from keras import layers
@@ -34,7 +35,7 @@ def _order(value: Value, axes: Sequence[int], keepdim: bool) -> tuple[int, ...]:
     return tuple(sorted(kept).index(axis) for axis in kept)
 
 
-def _reduce(call: Call, value: Value, dims: object, keepdim: bool, function: Callable, **options: object) -> Value:
+def _reduce(call: Call, value: Value, dims: Any, keepdim: bool, function: Callable, **options: Any) -> Value:
     axes = _axes(value, dims)
     tensor = value.tensor
     if call.is_float and "float" not in tensor.dtype:
@@ -43,7 +44,7 @@ def _reduce(call: Call, value: Value, dims: object, keepdim: bool, function: Cal
     return Value(tensor, call.shape, _order(value, axes, keepdim))
 
 
-def _pooled(call: Call, value: Value, dims: object, keepdim: bool, kind: str) -> Value | None:
+def _pooled(call: Call, value: Value, dims: Any, keepdim: bool, kind: str) -> Value | None:
     """The mean or maximum as a pooling: global over all between batch and channels, or over neighbouring axes."""
     if not value.is_float:
         return None
@@ -148,13 +149,13 @@ def _argument(call: Call, value: Value, dim: int | None, keepdim: bool, function
 
 
 @converts("any.dim", "any.dims", "any.default")
-def any_true(call: Call, value: Value, dims: object = None, keepdim: bool = False) -> Value:
+def any_true(call: Call, value: Value, dims: Any = None, keepdim: bool = False) -> Value:
     """Whether any value over the axes is true."""
     return _reduce(call, value, dims, keepdim, keras.ops.any)
 
 
 @converts("all.dim", "all.dims", "all.default")
-def all_true(call: Call, value: Value, dims: object = None, keepdim: bool = False) -> Value:
+def all_true(call: Call, value: Value, dims: Any = None, keepdim: bool = False) -> Value:
     """Whether all values over the axes are true."""
     return _reduce(call, value, dims, keepdim, keras.ops.all)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from keras import layers
@@ -9,7 +11,7 @@ from keras import layers
 from converter.torch_to_keras.call import Call
 from converter.torch_to_keras.layout import channels_last_tensor, permuted, view
 from converter.torch_to_keras.registry import converts
-from converter.torch_to_keras.values import Value, channels_last, keras_shape, magnitude, same, static
+from converter.torch_to_keras.values import KerasTensor, Value, channels_last, keras_shape, magnitude, same, static
 
 _UPSAMPLING = {1: layers.UpSampling1D, 2: layers.UpSampling2D, 3: layers.UpSampling3D}
 _NAMES = (
@@ -41,7 +43,7 @@ def resize(call: Call, value: Value, *_: object) -> Value:
     return call.value(tensor, channels_last(rank + 2), nonnegative=value.nonnegative and "cubic" not in name)
 
 
-def _arguments(call: Call) -> dict[str, object]:
+def _arguments(call: Call) -> dict[str, Any]:
     schema = call.node.target._schema.arguments
     given = dict(zip((argument.name for argument in schema), call.node.args, strict=False)) | dict(call.node.kwargs)
     return {
@@ -49,19 +51,19 @@ def _arguments(call: Call) -> dict[str, object]:
     }
 
 
-def _scales(arguments: dict[str, object], rank: int) -> list[float | None]:
+def _scales(arguments: dict[str, Any], rank: int) -> list[float | None]:
     """The factors as the program gives them: PyTorch computes positions by them, not by the sizes."""
     if "scale_factors" in arguments:
         return list(arguments["scale_factors"] or [None] * rank)
     return [scale for name, scale in arguments.items() if name.startswith("scales")]
 
 
-def _whole_factor(old: object, new: object) -> int | None:
+def _whole_factor(old: Any, new: Any) -> int | None:
     factor = magnitude(new) // magnitude(old)
     return factor if factor >= 1 and same(old * factor, new) else None
 
 
-def _by_matrices(call: Call, value: Value, tensor: object, arguments: dict[str, object]) -> object:
+def _by_matrices(call: Call, value: Value, tensor: KerasTensor, arguments: dict[str, Any]) -> KerasTensor:
     """EinsumDense layers with fixed kernels, one per axis: every kind of resizing is linear and separable."""
     rank = len(value.shape) - 2
     shape = [static(dim) for dim in value.shape[2:]]
@@ -87,7 +89,7 @@ def _by_matrices(call: Call, value: Value, tensor: object, arguments: dict[str, 
     return tensor
 
 
-def _matrix(call: Call, arguments: dict[str, object], axis: int, rank: int, old: int, new: int) -> np.ndarray:
+def _matrix(call: Call, arguments: dict[str, Any], axis: int, rank: int, old: int, new: int) -> np.ndarray:
     """(old, new): what PyTorch's own operator makes, along `axis`, of each of the `old` unit vectors."""
     # Other axes of size 1 would look channels-last: torch 2.13's antialiased kernels then answer wrongly.
     shape, size = [2] * rank, [2] * rank

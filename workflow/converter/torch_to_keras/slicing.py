@@ -10,7 +10,7 @@ from keras import layers
 from converter.torch_to_keras.call import Call
 from converter.torch_to_keras.layout import reshape_tensor, view
 from converter.torch_to_keras.registry import converts
-from converter.torch_to_keras.values import Dim, Value, same, static
+from converter.torch_to_keras.values import Dim, KerasTensor, Value, same, static
 
 __all__ = ["select_axis", "slice_axis"]
 
@@ -31,7 +31,9 @@ def slice_axis(call: Call, value: Value, axis: int, start: int, stop: int, step:
     return Value(tensor, shape, value.order, value.nonnegative)
 
 
-def _crop(call: Call, value: Value, place: int, start: int, stop: int, step: int, shape: tuple[Dim, ...]) -> object:
+def _crop(
+    call: Call, value: Value, place: int, start: int, stop: int, step: int, shape: tuple[Dim, ...]
+) -> KerasTensor:
     """Cropping2D of axis 2 of (N, before, axis, after); a pooling of size 1 with strides takes every step-th."""
     stored = value.storage_shape
     if place == 0 or static(stored[place]) is None:

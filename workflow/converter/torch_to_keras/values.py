@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ import torch
 __all__ = [
     "Constant",
     "Dim",
+    "KerasTensor",
     "Value",
     "channels_last",
     "keras_shape",
@@ -23,6 +25,7 @@ __all__ = [
 ]
 
 Dim = int | torch.SymInt  # a size, known or symbolic
+KerasTensor = Any  # keras.KerasTensor; Keras says no types
 
 
 @dataclass(frozen=True)
@@ -36,14 +39,14 @@ class Value:
     parts: the slices along axis 0 where the tensor stacks them (states of recurrent layers).
     """
 
-    tensor: object
+    tensor: KerasTensor
     shape: tuple[Dim, ...]
     order: tuple[int, ...]
     nonnegative: bool = False
     features: np.ndarray | None = None
     parts: tuple[Value, ...] | None = None
 
-    def like(self, tensor: object, *, nonnegative: bool = False) -> Value:
+    def like(self, tensor: KerasTensor, *, nonnegative: bool = False) -> Value:
         """The result of a function applied to each element: same shape, order and features."""
         return replace(self, tensor=tensor, nonnegative=nonnegative, parts=None)
 
@@ -91,7 +94,7 @@ class Constant:
         return same_shape(tuple(self.array.shape), self.shape)
 
     @property
-    def uniform(self) -> object | None:
+    def uniform(self) -> int | float | bool | None:
         """The one value of all elements as a Python number, or None."""
         if self.array.numel() == 1:
             return self.array.item()
@@ -109,7 +112,7 @@ def static(dim: Dim) -> int | None:
     return int(expression) if expression.is_number else None
 
 
-def _expression(dim: Dim) -> object:
+def _expression(dim: Dim) -> Any:
     return dim if isinstance(dim, int) else dim.node.expr
 
 

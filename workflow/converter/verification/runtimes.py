@@ -9,10 +9,14 @@ from __future__ import annotations
 import importlib.metadata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from converter.hub.hub import TensorSpec
+
+if TYPE_CHECKING:
+    from converter.tf.runtime.flex_model import FlexModel
 
 __all__ = ["GraphDefModel", "KerasModel", "OnnxModel", "TFLiteModel", "check_interface", "open_tflite"]
 
@@ -21,7 +25,7 @@ def _name(package: str) -> str:
     return f"{package} {importlib.metadata.version(package)}"
 
 
-def check_interface(model: OnnxModel | TFLiteModel, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+def check_interface(model: OnnxModel | TFLiteModel | FlexModel, inputs: Sequence[str], outputs: Sequence[str]) -> None:
     """Raises ValueError where the file's inputs or outputs have other names, or another order, than these.
 
     Positions and names must say the same: some programs feed by the one, some by the other. An input that nothing uses may
@@ -34,7 +38,7 @@ def check_interface(model: OnnxModel | TFLiteModel, inputs: Sequence[str], outpu
 def _check_names(what: str, places: Mapping[str, int], names: Sequence[str]) -> None:
     found = list(dict.fromkeys(places.get(name, -1) for name in names))  # two names may stand for one tensor
     if set(names) != set(places) or found != sorted(found):
-        there = ", ".join(sorted(places, key=places.get))
+        there = ", ".join(sorted(places, key=places.__getitem__))
         raise ValueError(f"the file's {what} are {there}, and should be {', '.join(names)}")
 
 
@@ -64,13 +68,13 @@ class OnnxModel:
         self.name = _name("onnxruntime")
 
     @staticmethod
-    def _spec(value: object) -> TensorSpec:
-        dtype = _ONNX_DTYPES.get(value.type, value.type.removeprefix("tensor(").removesuffix(")"))
+    def _spec(value: Any) -> TensorSpec:
+        kind: str = value.type
+        dtype = _ONNX_DTYPES.get(kind, kind.removeprefix("tensor(").removesuffix(")"))
         shape = tuple(dim if isinstance(dim, int) else None for dim in value.shape)
         return TensorSpec(value.name, shape, dtype)
 
     def run(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Outputs of inputs, both in the file's order."""
         """Outputs of inputs, both in the file's order; strings as objects."""
         # Byte strings would come out as "b'...'" (onnxruntime 1.32).
         feeds = {
@@ -106,12 +110,11 @@ class TFLiteModel:
         )
         self._reset_state = reset_state
         self.name = _name("ai-edge-litert")
-        inputs = {entry["index"]: entry for entry in self._interpreter.get_input_details()}
-        outputs = {entry["index"]: entry for entry in self._interpreter.get_output_details()}
-        signatures = (
-            self._interpreter._get_full_signature_list()
-        )  # names to tensor indices, which the public list lacks
-        signature = next(iter(signatures.values()), None)
+        inputs: dict[int, dict[str, Any]] = {entry["index"]: entry for entry in self._interpreter.get_input_details()}
+        outputs: dict[int, dict[str, Any]] = {entry["index"]: entry for entry in self._interpreter.get_output_details()}
+        # Names to tensor indices, which the public list lacks.
+        signatures = self._interpreter._get_full_signature_list()
+        signature: dict[str, dict[str, int]] | None = next(iter(signatures.values()), None)
         if signature is None:
             signature = {
                 "inputs": {entry["name"]: index for index, entry in inputs.items()},
@@ -127,20 +130,19 @@ class TFLiteModel:
         self.output_quantization = [entry["quantization"] for _, entry in self._outputs]
 
     @staticmethod
-    def _ordered(names: dict[str, int], details: dict[int, dict]) -> list[tuple[str, dict]]:
+    def _ordered(names: dict[str, int], details: dict[int, dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
         """In the order of the subgraph: LiteRT lists signature keys alphabetically. Names of one tensor stay together."""
         position = {index: place for place, index in enumerate(details)}
         return [(name, details[index]) for name, index in sorted(names.items(), key=lambda item: position[item[1]])]
 
     @staticmethod
-    def spec(name: str, entry: dict) -> TensorSpec:
+    def spec(name: str, entry: dict[str, Any]) -> TensorSpec:
         """Of an entry of LiteRT's `get_input_details()`."""
         shape = entry["shape_signature"] if len(entry["shape_signature"]) else entry["shape"]
         dtype = "string" if entry["dtype"] in (np.bytes_, np.str_, object) else np.dtype(entry["dtype"]).name
         return TensorSpec(name, tuple(None if dim == -1 else int(dim) for dim in shape), dtype)
 
     def run(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Outputs of inputs, both in the file's order."""
         """Outputs of inputs, both in the order of the file's signature; inputs may have any size that the file takes."""
         interpreter = self._interpreter
         for (_, entry), array in zip(self._inputs, arrays, strict=True):
@@ -187,7 +189,7 @@ class TFLiteModel:
         return False
 
 
-def open_tflite(path: Path) -> TFLiteModel:
+def open_tflite(path: Path) -> TFLiteModel | FlexModel:
     """The file in LiteRT, or, where it holds Select-TF operators, in LiteRT and TensorFlow."""
     if not TFLiteModel.uses_flex(path):
         return TFLiteModel(path)
@@ -214,7 +216,7 @@ class GraphDefModel:
         self.name = _name("tensorflow")
 
     @staticmethod
-    def _spec(tensor: object) -> TensorSpec:
+    def _spec(tensor: Any) -> TensorSpec:
         shape = None if tensor.shape.rank is None else tuple(tensor.shape.as_list())
         return TensorSpec(tensor.name.removesuffix(":0"), shape, tensor.dtype.base_dtype.name, tensor.name)
 
@@ -239,7 +241,7 @@ class KerasModel:
         self.name = _name("keras")
 
     @staticmethod
-    def _spec(tensor: object) -> TensorSpec:
+    def _spec(tensor: Any) -> TensorSpec:
         return TensorSpec(tensor.name, tuple(tensor.shape), str(tensor.dtype))
 
     def run(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:

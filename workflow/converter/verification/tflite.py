@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,6 +14,9 @@ from converter.hub.reference import split_rows
 from converter.verification.runtimes import TFLiteModel, check_interface, open_tflite
 from converter.verification.verify import Tolerance, Verification, verify
 
+if TYPE_CHECKING:
+    from converter.tf.runtime.flex_model import FlexModel
+
 __all__ = ["RuntimeRefusal", "in_order", "runs_for", "verify_tflite"]
 
 
@@ -21,7 +25,7 @@ class RuntimeRefusal(Exception):
 
 
 def in_order(
-    model: TFLiteModel, inputs: Sequence[str], outputs: Sequence[str]
+    model: TFLiteModel | FlexModel, inputs: Sequence[str], outputs: Sequence[str]
 ) -> tuple[list[TensorSpec], list[TensorSpec], Callable[[Sequence[np.ndarray]], list[np.ndarray]]]:
     """The file's inputs and outputs in the order of these names, and a function that runs it in that order.
 

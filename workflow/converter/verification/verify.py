@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -54,10 +55,10 @@ class Verification:
     runtime: str
     samples: int
     weak_evidence: bool
-    outputs: list[dict] = field(default_factory=list)
+    outputs: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     message: str | None = None
 
-    def to_json(self) -> dict:
+    def to_json(self) -> dict[str, Any]:
         """As the report's `verification` has it."""
         return {
             "runtime": self.runtime,
@@ -107,7 +108,7 @@ def _samples(runs: Sequence[Run]) -> int:
 
 def _compare_kinds(
     spec: TensorSpec, by_kind: dict[str, list[tuple[np.ndarray, np.ndarray]]], tolerance: Tolerance
-) -> dict:
+) -> dict[str, Any]:
     """The entry of the kind of samples that comes nearest to its tolerance, or exceeds it most; it names the kind."""
     entries = [{**_compare(spec.name, pairs, tolerance), "kind": kind} for kind, pairs in by_kind.items()]
     if spec.step:
@@ -119,7 +120,7 @@ def _compare_kinds(
     return worst
 
 
-def _compare_steps(entry: dict, pairs: list[tuple[np.ndarray, np.ndarray]], step: float) -> None:
+def _compare_steps(entry: dict[str, Any], pairs: list[tuple[np.ndarray, np.ndarray]], step: float) -> None:
     """Judge an entry by STEPS instead, unless the shape or a NaN is wrong; single rows of special values have no share."""
     if entry["max_abs_diff"] is None or (entry["problem"] or "").startswith("has "):
         return
@@ -136,14 +137,14 @@ def _compare_steps(entry: dict, pairs: list[tuple[np.ndarray, np.ndarray]], step
     entry["passed"] = entry["problem"] is None
 
 
-def _used(entry: dict) -> float:
+def _used(entry: dict[str, Any]) -> float:
     """The share of its tolerance that an output's difference takes."""
     return entry["max_abs_diff"] / entry["tolerance"] if entry["max_abs_diff"] and entry["tolerance"] else 0.0
 
 
-def _compare(name: str, pairs: list[tuple[np.ndarray, np.ndarray]], tolerance: Tolerance) -> dict:
+def _compare(name: str, pairs: list[tuple[np.ndarray, np.ndarray]], tolerance: Tolerance) -> dict[str, Any]:
     """The report's entry of one output; its "problem" is None or says what differs."""
-    entry: dict = {"name": name, "max_abs_diff": None, "mean_abs_diff": None, "cosine": None}
+    entry: dict[str, Any] = {"name": name, "max_abs_diff": None, "mean_abs_diff": None, "cosine": None}
     entry |= {"max_abs_reference": None, "tolerance": None, "passed": False, "problem": None}
     for expected, actual in pairs:
         if expected.shape != actual.shape:

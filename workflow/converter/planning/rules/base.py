@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection
 from pathlib import Path
+from typing import Any
 
 from converter import formats
 from converter.errors import ConverterError
 from converter.exporting import functions_of
 from converter.planning.code_version import code_version
-from converter.planning.library_versions import step_versions
+from converter.planning.library_versions import step_packages, versions_of
 from converter.planning.planner import Plan, Planner
 from converter.planning.recorded_code import RecordedCode
 from converter.planning.source_files import file_sha256, source_bytes
@@ -43,7 +44,7 @@ class Planned:
     def base_mb(self) -> int:
         return _BASE_MB + (_NODE_MB if self.on_nodes() else 0)
 
-    def plan(self, wildcards: object) -> Plan:
+    def plan(self, wildcards: Any) -> Plan:
         extension = getattr(wildcards, "extension", None)
         return self.planner.plan(f"{wildcards.name}.{extension}" if extension else wildcards.name)
 
@@ -55,21 +56,21 @@ class Planned:
         except (ConverterError, OSError):
             return 200  # a recipe's file that is not there yet
 
-    def exported(self, wildcards: object) -> Plan:
+    def exported(self, wildcards: Any) -> Plan:
         """The plan of the wildcards' target, or, where they name none, of what is measured of a .tflite file."""
         if hasattr(wildcards, "extension"):
             return self.plan(wildcards)
         layers = self.plan(tflite_of(wildcards))
         return layers if layers.source else self.plan(float16_of(wildcards))
 
-    def code_of(self, step: str, wildcards: object) -> str:
+    def code_of(self, step: str, wildcards: Any) -> str:
         plan = self.exported(wildcards)
         framework = framework_of(plan)
         return code_version(step, framework, functions_of(formats.target(plan.extension), framework))
 
     @staticmethod
     def versions(step: str) -> str:
-        return json.dumps(step_versions(step))
+        return json.dumps(versions_of(step_packages(step)))
 
     @staticmethod
     def code(step: str) -> str:
@@ -93,12 +94,12 @@ class Named:
         self.name = name
 
 
-def tflite_of(wildcards: object) -> Named:
+def tflite_of(wildcards: Any) -> Named:
     """The float32 file of the model of wildcards that name no extension."""
     return Named(f"{wildcards.name}.tflite")
 
 
-def float16_of(wildcards: object) -> Named:
+def float16_of(wildcards: Any) -> Named:
     """The variant that every model may have: it needs no data."""
     return Named(f"{wildcards.name}.float16.tflite")
 

@@ -7,10 +7,11 @@ import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 from converter import formats
-from converter.planning.library_versions import export_entries, step_versions
+from converter.planning.library_versions import export_packages, versions_of
 from converter.planning.parameters import flags
 from converter.planning.planner import backend_toolchain
 from converter.planning.recorded_code import read_record, record_of
@@ -26,19 +27,19 @@ _UNUSABLE = re.compile(r"[%{}\x00-\x1f]")
 class ExportInputs(Planned):
     """wildcards.name: a target's name below reports/, without wildcards.extension where the rule has one."""
 
-    def hub(self, wildcards: object) -> str:
+    def hub(self, wildcards: Any) -> str:
         """The hub that a target starts from; a plan with an error has a hub that holds the error."""
         plan = self.plan(wildcards)
         if plan.error is not None:
             return f"intermediate/refused/{_UNUSABLE.sub(lambda match: f'%{ord(match[0]):02X}', plan.name)}"
         return f"intermediate/{plan.source.key}"
 
-    def backend_environment(self, wildcards: object) -> list[str]:
+    def backend_environment(self, wildcards: Any) -> list[str]:
         """The environment that a legacy `backend` runs in; nothing for the default one."""
         plan = self.plan(wildcards)
         return environment_of(backend_toolchain(plan.source, plan.parameters)) if plan.source else []
 
-    def refusal(self, wildcards: object) -> str:
+    def refusal(self, wildcards: Any) -> str:
         return shlex.quote(self.planner.plan(unquote(wildcards.target)).error or "")
 
     @staticmethod
@@ -57,17 +58,17 @@ class ExportInputs(Planned):
         """A pattern for names that end in no target's extension, nor in one of `others`."""
         return ".+" + "".join(rf"(?<!\.{re.escape(suffix)})" for suffix in (*formats.target_extensions(), *others))
 
-    def target(self, wildcards: object) -> str:
+    def target(self, wildcards: Any) -> str:
         return shlex.quote(self.plan(wildcards).target)
 
-    def export_options(self, wildcards: object) -> str:
+    def export_options(self, wildcards: Any) -> str:
         return flags(self.plan(wildcards).parameters)
 
-    def notes(self, wildcards: object) -> str:
+    def notes(self, wildcards: Any) -> str:
         """What the report says of parameters that the target does not use, as a JSON list."""
         return json.dumps(self.plan(wildcards).notes)
 
-    def data_version(self, wildcards: object) -> str:
+    def data_version(self, wildcards: Any) -> str:
         """A hash of the representative data's file, which is outside the hub, and of the user's code that ran in it."""
         plan = self.plan(wildcards)
         load = plan.parameters.get("quantization", {}).get("load")
@@ -76,30 +77,30 @@ class ExportInputs(Planned):
         record = read_record(record_of(Path("intermediate/staged", plan.name)))
         return self._code.key(hash_if_file(load), load, record)
 
-    def export_memory(self, wildcards: object, attempt: int = 1) -> int:
+    def export_memory(self, wildcards: Any, attempt: int = 1) -> int:
         """MB: a compiler holds the weights several times over."""
         plan = self.plan(wildcards)
         factor = formats.target(plan.extension).memory if plan.source else 0
         return attempt * (self.base_mb + factor * (self.source_mb(plan.source.source) if plan.source else 0))
 
-    def export_runtime(self, wildcards: object, attempt: int = 1) -> int:
+    def export_runtime(self, wildcards: Any, attempt: int = 1) -> int:
         """Minutes."""
         plan = self.plan(wildcards)
         return attempt * minutes(self.source_mb(plan.source.source) if plan.source else 0)
 
-    def model_name(self, wildcards: object) -> str:
+    def model_name(self, wildcards: Any) -> str:
         """Part of the parameters, so that a shared cache never takes one model's file for another's."""
         plan = self.plan(wildcards)
         return plan.source.key if plan.source else plan.name
 
-    def export_step(self, wildcards: object) -> str:
+    def export_step(self, wildcards: Any) -> str:
         """As workflow/bin/step takes it: "@PROCESS SCRIPT", of the preloaded process that runs it."""
         plan = self.plan(wildcards)
         target, framework = formats.target(plan.extension), framework_of(plan)
         exporter = target.exporters.get(framework)
         return shlex.join([f"@{exporter.process or ''}" if exporter else "@", target.script])
 
-    def export_code(self, wildcards: object) -> str:
+    def export_code(self, wildcards: Any) -> str:
         """Of what the export of the target runs for sources of its framework."""
         return self.code_of(formats.target(self.plan(wildcards).extension).script, wildcards)
 
@@ -107,25 +108,25 @@ class ExportInputs(Planned):
         """Of what a step runs that makes the target's file, and looks at it, for sources of its framework."""
         return lambda wildcards: self.code_of(step, wildcards)
 
-    def export_versions(self, wildcards: object) -> str:
+    def export_versions(self, wildcards: Any) -> str:
         """Of the libraries that the export of the target uses for sources of its framework."""
         plan = self.exported(wildcards)
         if plan.source is None:
             return "{}"
-        entries = export_entries(plan.extension, framework_of(plan), plan.parameters.get("quantization"))
-        return json.dumps(step_versions(*entries))
+        packages = export_packages(plan.extension, framework_of(plan), plan.parameters.get("quantization"))
+        return json.dumps(versions_of(packages))
 
-    def staged_elsewhere(self, wildcards: object) -> str:
+    def staged_elsewhere(self, wildcards: Any) -> str:
         return f"intermediate/staged/{self.planner.report_name(wildcards.path)}"
 
-    def report_elsewhere(self, wildcards: object) -> str:
+    def report_elsewhere(self, wildcards: Any) -> str:
         return f"reports/{self.planner.report_name(wildcards.path)}.json"
 
     def elsewhere_pattern(self) -> str:
         """A pattern that only the jobs' own paths match; "" where all lie below converted/ or at addresses."""
         return "|".join(re.escape(target) for target in self.planner.elsewhere.values() if not is_remote(target))
 
-    def inspect_hub(self, wildcards: object) -> str:
+    def inspect_hub(self, wildcards: Any) -> str:
         names = [f"{wildcards.model}.{extension}" for extension in formats.target_extensions()]
         possible = (name for name in names if self.planner.plan(name).error is None)
         return self.hub(Named(next(possible, names[0])))

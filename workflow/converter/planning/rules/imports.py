@@ -8,11 +8,12 @@ import os
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 from converter import formats
 from converter.errors import ConverterError
 from converter.planning.code_version import code_version
-from converter.planning.library_versions import step_versions
+from converter.planning.library_versions import versions_of
 from converter.planning.parameters import RESERVED, flags
 from converter.planning.recorded_code import read_record
 from converter.planning.rules.base import environment_of, hash_if_file, minutes
@@ -28,7 +29,7 @@ __all__ = ["ImportInputs"]
 class ImportInputs(ZooInputs, StorageInputs):
     """wildcards.key: a hub below intermediate/."""
 
-    def source(self, wildcards: object) -> list[str]:
+    def source(self, wildcards: Any) -> list[str]:
         """The files of the user's source, and the environment that reads it if that is a legacy one.
 
         A source that is missing by now is the step's own error.
@@ -38,15 +39,16 @@ class ImportInputs(ZooInputs, StorageInputs):
         if plan.made:
             return environment
         try:
-            # Names that it reserves, of a SavedModel's files say, end Snakemake (9.27), and so do files that it may not read,
-            # which the import says in a sentence. The hash of all is among the params.
+            # Names that it reserves or cannot write, of a SavedModel's files say, end Snakemake (9.27); so do files that it
+            # may not read, which the import says in a sentence. The hash of all is among the params.
             files = (str(path) for path in source_files(Path(plan.source)))
-            files = (path for path in files if not RESERVED.search(path) and os.access(path, os.R_OK))
+            files = (path for path in files if not RESERVED.search(path) and _is_text(path))
+            files = (path for path in files if os.access(path, os.R_OK))
             return [*files, *environment]
         except ConverterError:
             return environment
 
-    def made_source(self, wildcards: object) -> list[str]:
+    def made_source(self, wildcards: Any) -> list[str]:
         """The source that a rule makes (a recipe, or a fetched one): when that rule runs, the import runs after it.
 
         Not ancient: an ancient input's consumer would keep its old output, since Snakemake (9.27) does not even compare the
@@ -55,10 +57,10 @@ class ImportInputs(ZooInputs, StorageInputs):
         plan = self.planner.import_plan(wildcards.key)
         return [plan.source] if plan.made else []
 
-    def source_path(self, wildcards: object) -> str:
+    def source_path(self, wildcards: Any) -> str:
         return shlex.quote(self.planner.import_plan(wildcards.key).source)
 
-    def source_version(self, wildcards: object) -> str:
+    def source_version(self, wildcards: Any) -> str:
         """A hash of the source's bytes, of the files its parameters name, and of the user's code that ran in the import.
 
         The hub remembers size and time of what it read, so that an unchanged file is not hashed again.
@@ -89,7 +91,7 @@ class ImportInputs(ZooInputs, StorageInputs):
         except (ConverterError, OSError) as error:
             return f"unreadable: {error}"
 
-    def source_environment(self, wildcards: object) -> list[str]:
+    def source_environment(self, wildcards: Any) -> list[str]:
         """What installs the framework of the source, where a first such source asks for it."""
         requirements = formats.framework(self._import_format(wildcards).framework).requirements
         return [f"intermediate/toolchains/{requirements}"] if requirements else []
@@ -100,34 +102,39 @@ class ImportInputs(ZooInputs, StorageInputs):
         names = source_formats or _added(formats.SourceFormat)
         return rf"[^/]+-({'|'.join(map(re.escape, names))})-[0-9a-f]{{12}}" if names else "(?!)"
 
-    def import_options(self, wildcards: object) -> str:
+    def import_options(self, wildcards: Any) -> str:
         return flags(self.planner.import_plan(wildcards.key).parameters)
 
-    def import_memory(self, wildcards: object, attempt: int = 1) -> int:
+    def import_memory(self, wildcards: Any, attempt: int = 1) -> int:
         """MB: loading holds the weights about three times over (file, framework, copy for the hub)."""
         factor = self._import_format(wildcards).memory
         return attempt * (self.base_mb + factor * self.source_mb(self.planner.import_plan(wildcards.key).source))
 
-    def import_step(self, wildcards: object) -> str:
+    def import_step(self, wildcards: Any) -> str:
         """As workflow/bin/step takes it: "@PROCESS SCRIPT", of the preloaded process that runs it."""
         found = self._import_format(wildcards)
         added = [found.name] if found.importer else []
         return shlex.join([f"@{formats.framework(found.framework).module}", found.script, *added])
 
-    def import_code(self, wildcards: object) -> str:
+    def import_code(self, wildcards: Any) -> str:
         found = self._import_format(wildcards)
         return code_version(found.script, found.framework, (found.importer,) if found.importer else ())
 
-    def import_versions(self, wildcards: object) -> str:
-        return json.dumps(step_versions(self._import_format(wildcards).step))
+    def import_versions(self, wildcards: Any) -> str:
+        return json.dumps(versions_of(self._import_format(wildcards).packages))
 
-    def _import_format(self, wildcards: object) -> formats.SourceFormat:
+    def _import_format(self, wildcards: Any) -> formats.SourceFormat:
         return formats.source(self.planner.import_plan(wildcards.key).format)
 
-    def import_runtime(self, wildcards: object, attempt: int = 1) -> int:
+    def import_runtime(self, wildcards: Any, attempt: int = 1) -> int:
         """Minutes."""
         return attempt * minutes(self.source_mb(self.planner.import_plan(wildcards.key).source))
 
 
 def _added(kind: type) -> list[str]:
     return [entry.name for entry in formats.added() if isinstance(entry, kind)]
+
+
+def _is_text(path: str) -> bool:
+    """Not a name of any bytes, which Python reads as halves of characters."""
+    return not any("\ud800" <= character <= "\udfff" for character in path)

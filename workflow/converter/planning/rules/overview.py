@@ -6,6 +6,7 @@ import hashlib
 import json
 import shlex
 from pathlib import Path
+from typing import Any
 
 from converter import formats
 from converter.planning.config import CONVERTED
@@ -18,7 +19,7 @@ __all__ = ["OverviewInputs"]
 class OverviewInputs(Planned):
     """wildcards.model: a model of which targets are asked for."""
 
-    def zoo_targets(self, wildcards: object) -> list[str]:
+    def zoo_targets(self, wildcards: Any) -> list[str]:
         """ONNX and TensorFlow Lite of each recipe's model, or of those named by zoo: only."""
         zoo = self.planner.config.zoo
         names = zoo.get("only") or zoo["recipes"]
@@ -26,28 +27,28 @@ class OverviewInputs(Planned):
 
     # --- the coverage table
 
-    def coverage_reports(self, wildcards: object) -> list[str]:
+    def coverage_reports(self, wildcards: Any) -> list[str]:
         """Reports of the jobs and, where the zoo is asked for, of its targets: the table is made when all are there."""
         return [f"reports/{self.planner.report_name(target)}.json" for target in self._asked(wildcards)]
 
-    def _asked(self, wildcards: object) -> list[str]:
+    def _asked(self, wildcards: Any) -> list[str]:
         targets = self.planner.default_targets()
         if "zoo" in self.requested() or self.planner.config.zoo.get("only"):
             targets = [*targets, *self.zoo_targets(wildcards)]
         return targets
 
-    def model_pages(self, wildcards: object) -> list[str]:
+    def model_pages(self, wildcards: Any) -> list[str]:
         """A page for each model of which a target is asked for."""
         return sorted({f"reports/pages/{self._model(target)}.html" for target in self._asked(wildcards)})
 
-    def model_reports(self, wildcards: object) -> list[str]:
+    def model_reports(self, wildcards: Any) -> list[str]:
         """Reports of one model's targets that are asked for, or of its two usual ones where none is."""
         asked = [target for target in self._asked(wildcards) if self._model(target) == wildcards.model]
         if not asked:  # Snakemake (9.27) puts wildcards into these too: a model named {x} would be taken for one
             return [f"reports/{{model}}.{extension}.json" for extension in ("onnx", "tflite")]
         return [f"reports/{self.planner.report_name(target)}.json" for target in asked]
 
-    def model_benchmarks(self, wildcards: object) -> list[str]:
+    def model_benchmarks(self, wildcards: Any) -> list[str]:
         """Benchmarks of the model's files where the profile is asked for too: the page shows them."""
         if "reports/profile.html" not in self.requested():
             return []
@@ -58,17 +59,17 @@ class OverviewInputs(Planned):
         plan = self.planner.plan(self.planner.report_name(target))
         return model_name(plan.source.source) if plan.source else Path(plan.name).stem
 
-    def known_reports(self, wildcards: object) -> str:
+    def known_reports(self, wildcards: Any) -> str:
         """A hash of the reports of earlier runs: the table shows them too."""
         return _state_of("reports")
 
     # --- benchmarks
 
-    def benchmark_options(self, wildcards: object) -> str:
+    def benchmark_options(self, wildcards: Any) -> str:
         settings = self.planner.config.benchmark
         return shlex.join([f"--{key}={value}" for key, value in settings.items() if value is not None])
 
-    def profiled(self, wildcards: object) -> list[str]:
+    def profiled(self, wildcards: Any) -> list[str]:
         """The benchmarks of the jobs' files that a runtime here runs, and of the zoo's where it is asked for."""
         return [
             f"benchmarks/{target.removeprefix(CONVERTED)}.json"
@@ -76,7 +77,7 @@ class OverviewInputs(Planned):
             if target.startswith(CONVERTED) and _is_timed(target)
         ]
 
-    def known_benchmarks(self, wildcards: object) -> str:
+    def known_benchmarks(self, wildcards: Any) -> str:
         """A hash of the benchmarks of earlier runs: the page shows them too."""
         return _state_of("benchmarks")
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import shlex
+from typing import Any
 
-from converter.planning.library_versions import export_entries, step_versions
+from converter.planning.library_versions import export_packages, versions_of
 from converter.planning.parameters import flags
 from converter.planning.rules.base import float16_of, framework_of, hash_if_file, tflite_of
 from converter.planning.rules.exports import ExportInputs
@@ -17,36 +18,36 @@ __all__ = ["QuantizationInputs"]
 class QuantizationInputs(ExportInputs):
     """layers_*: wildcards.name is a .tflite target without that extension; page_*: it is a model's name."""
 
-    def layers_hub(self, wildcards: object) -> str:
+    def layers_hub(self, wildcards: Any) -> str:
         return self.hub(tflite_of(wildcards))
 
-    def layers_target(self, wildcards: object) -> str:
+    def layers_target(self, wildcards: Any) -> str:
         return self.target(tflite_of(wildcards))
 
-    def layers_options(self, wildcards: object) -> str:
+    def layers_options(self, wildcards: Any) -> str:
         return self.export_options(tflite_of(wildcards))
 
-    def layers_data(self, wildcards: object) -> str:
+    def layers_data(self, wildcards: Any) -> str:
         return self._load_version(self.plan(tflite_of(wildcards)).parameters.get("quantization", {}).get("load"))
 
-    def layers_memory(self, wildcards: object, attempt: int = 1) -> int:
+    def layers_memory(self, wildcards: Any, attempt: int = 1) -> int:
         return self.export_memory(tflite_of(wildcards), attempt)
 
-    def page_hub(self, wildcards: object) -> str:
+    def page_hub(self, wildcards: Any) -> str:
         return self.hub(float16_of(wildcards))
 
-    def page_target(self, wildcards: object) -> str:
+    def page_target(self, wildcards: Any) -> str:
         return self.target(tflite_of(wildcards))
 
-    def page_options(self, wildcards: object) -> str:
+    def page_options(self, wildcards: Any) -> str:
         """Those of one of the files without its quantization, which `page_blocks` gives for each."""
         parameters = self.plan(float16_of(wildcards)).parameters
         return flags({name: value for name, value in parameters.items() if name != "quantization"})
 
-    def page_blocks(self, wildcards: object) -> str:
+    def page_blocks(self, wildcards: Any) -> str:
         return shlex.quote(json.dumps(self._blocks(wildcards), sort_keys=True))
 
-    def page_data(self, wildcards: object) -> str:
+    def page_data(self, wildcards: Any) -> str:
         """Hashes of the representative data of all files."""
         blocks = [block for block in self._blocks(wildcards).values() if isinstance(block, dict)]
         return json.dumps([self._load_version(path) for path in sorted({block.get("load", "") for block in blocks})])
@@ -57,10 +58,10 @@ class QuantizationInputs(ExportInputs):
             return hash_if_file(load)
         return self._code.key(hash_if_file(load), load, {})
 
-    def page_memory(self, wildcards: object, attempt: int = 1) -> int:
+    def page_memory(self, wildcards: Any, attempt: int = 1) -> int:
         return self.export_memory(float16_of(wildcards), attempt)
 
-    def _blocks(self, wildcards: object) -> dict[str, dict | str]:
+    def _blocks(self, wildcards: Any) -> dict[str, dict | str]:
         """The quantization block of the float32 file and of each variant, or why there is no such file."""
         common = self.plan(float16_of(wildcards))
         opsset = common.parameters.get("quantization", {}).get("opsset", "tflite")
@@ -73,6 +74,7 @@ class QuantizationInputs(ExportInputs):
                 blocks[variant] = f"its job makes it from {plan.source.source}, or reads that otherwise"
         return blocks
 
-    def page_versions(self, wildcards: object) -> str:
+    def page_versions(self, wildcards: Any) -> str:
         plan = self.exported(wildcards)
-        return json.dumps(step_versions(*export_entries(plan.extension, framework_of(plan)), "quantize_dynamic"))
+        # Its files are quantized in every way, so in the way that takes the quantizer's library too.
+        return json.dumps(versions_of(export_packages(plan.extension, framework_of(plan), VARIANTS["dynamic"])))

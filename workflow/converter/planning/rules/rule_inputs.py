@@ -1,6 +1,8 @@
-"""What rules ask of the plan: input functions, parameters and resources, so that rules stay declarations."""
+"""Snakemake's input, parameter and resource functions of the plan, so that rules stay declarations."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from converter.planning.rules.imports import ImportInputs
 from converter.planning.rules.overview import OverviewInputs
@@ -13,7 +15,7 @@ __all__ = ["RuleInputs"]
 class RuleInputs(ImportInputs, QuantizationInputs, OverviewInputs):
     """All of them, as the Snakefile's `planned`: one class and file for each kind of rules."""
 
-    def default_targets(self, wildcards: object) -> list[str]:
+    def default_targets(self, wildcards: Any) -> list[str]:
         """What `snakemake` without a target makes."""
         targets = self.planner.default_targets()
         return [self.planner.storage.object(target) if is_remote(target) else target for target in targets]

@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 from converter import formats
 from converter.planning.rules.base import Planned
@@ -25,21 +26,21 @@ class StorageInputs(Planned):
         paths = {url for url in named if is_remote(url) and (Path(url).suffix not in known) == directories}
         return "|".join(re.escape(url.rstrip("/").replace("://", "/", 1)) for url in sorted(paths))
 
-    def remote_source(self, wildcards: object) -> str:
+    def remote_source(self, wildcards: Any) -> str:
         return self.planner.storage.object(url_of(MIRROR + wildcards.path))
 
-    def remote_version(self, wildcards: object) -> str:
+    def remote_version(self, wildcards: Any) -> str:
         return self.version_at(MIRROR + wildcards.path)
 
     def version_at(self, path: str) -> str:
         found = self.planner.storage.look(url_of(path))
         return json.dumps([url_of(path), found.bytes, found.modified])
 
-    def remote_target(self, wildcards: object) -> str:
+    def remote_target(self, wildcards: Any) -> str:
         return shlex.quote(f"s3://{wildcards.path}")
 
-    def staged_remote(self, wildcards: object) -> str:
+    def staged_remote(self, wildcards: Any) -> str:
         return f"intermediate/staged/{self.planner.report_name(f's3://{wildcards.path}')}"
 
-    def report_remote(self, wildcards: object) -> str:
+    def report_remote(self, wildcards: Any) -> str:
         return f"reports/{self.planner.report_name(f's3://{wildcards.path}')}.json"

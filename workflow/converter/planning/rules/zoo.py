@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from typing import Any
 
 from converter.planning.code_version import code_version
 from converter.planning.rules.base import Planned
@@ -24,7 +25,7 @@ _RECIPE_STEPS = {
 class ZooInputs(Planned):
     """wildcards.model: the name of a recipe."""
 
-    def recipe_options(self, wildcards: object) -> str:
+    def recipe_options(self, wildcards: Any) -> str:
         zoo = self.planner.config.zoo
         recipe = zoo["recipes"][wildcards.model]
         options = [f"--recipe={recipe['recipe']}", f"--name={wildcards.model}", f"--weights={zoo['weights']}"]

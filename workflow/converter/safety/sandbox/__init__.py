@@ -48,7 +48,7 @@ class Access:
 
 
 @contextmanager
-def confined(limits: Limits, on_timeout: Callable[[], None], access: Access) -> Iterator[None]:
+def confined(limits: Limits, on_timeout: Callable[[], object], access: Access) -> Iterator[None]:
     """A temporary directory of the step's own, its limits, and nothing but what it needs, until this process ends.
 
     `on_timeout` is called in a thread before the process ends with status 1. Raises MemoryError where the process holds

@@ -44,7 +44,7 @@ def _environment(name: str) -> int | None:
     return int(text) if text.isdecimal() else None
 
 
-def limit_time(limits: Limits, on_timeout: Callable[[], None]) -> None:
+def limit_time(limits: Limits, on_timeout: Callable[[], object]) -> None:
     """`on_timeout` is called in a thread before this process ends with status 1."""
     if limits.seconds:
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
@@ -72,7 +72,7 @@ def _data_bytes() -> int:
     return next((int(line.split()[1]) * 1024 for line in text.splitlines() if line.startswith("VmData:")), 0)
 
 
-def _end_after(seconds: int, on_timeout: Callable[[], None]) -> None:
+def _end_after(seconds: int, on_timeout: Callable[[], object]) -> None:
     time.sleep(seconds)
     try:
         on_timeout()

@@ -1,8 +1,9 @@
-"""The pieces of a recurrent loop whose steps lie in a tensor (T, ...): written into a graph, or into a function's body."""
+"""Helpers for loops with stacked time steps, a tensor (T, ...): nodes for a graph or for a function's body."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -21,7 +22,7 @@ class NodeWriter:
     would lie outside the loop.
     """
 
-    def __init__(self, nodes: object, *, is_function: bool = False) -> None:
+    def __init__(self, nodes: Any, *, is_function: bool = False) -> None:
         self.nodes, self.is_function = nodes, is_function
         self.by_name = {node.name: node for node in nodes}
         self.after: str | None = None

@@ -109,11 +109,16 @@ def _named_functions(attributes: Mapping[str, Message]) -> Iterator[Message]:
 
 
 def clean(graph_def: GraphDef) -> None:
-    """Remove, in place, what ties a graph to the machine and version that wrote it: devices, colocation, stale shapes."""
+    """Remove, in place, what ties a graph to the machine and version that wrote it: devices, colocation, stale shapes.
+
+    Memory that nothing was written to is zero: a constant part of the graph would be stored with what is found there.
+    """
     bodies = [graph_def.node, *(function.node_def for function in graph_def.library.function)]
     for body in bodies:
         for node in body:
             node.device = ""
+            if node.op == "Empty":
+                node.attr["init"].b = True
             node.ClearField("experimental_debug_info")
             for attribute in _PLACEMENT_ATTRIBUTES:
                 if attribute in node.attr:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -153,7 +154,7 @@ class _Rewriter:
 _VARIANT = tf.variant.as_datatype_enum
 
 
-def _is_variant(value: object) -> bool:
+def _is_variant(value: Any) -> bool:
     return value.type == _VARIANT or _VARIANT in value.list.type
 
 

@@ -11,7 +11,7 @@ import onnx
 from converter.contracts import ExportJob, ExportResult
 from converter.errors import UnsupportedError
 from converter.hub.hub import Hub, TensorSpec
-from converter.planning.library_versions import export_entries, step_versions
+from converter.planning.library_versions import export_packages, versions_of
 from converter.planning.parameters import DEFAULT_OPSET
 from converter.tf.graph.places import cut_advice, places_of
 from converter.tf.onnx.convert import ConversionFailure, convert_graph
@@ -73,7 +73,7 @@ class _Exporter:
         self._runs = hub.reference()
         self._prepared: PreparedGraph = prepare_graph(hub)
         self._outputs, self._notes = output_specs(hub.inputs, hub.outputs)
-        self._versions = {**hub.versions, **step_versions(*export_entries("onnx", "tensorflow"))}
+        self._versions = {**hub.versions, **versions_of(export_packages("onnx", "tensorflow"))}
         self._needed, self._needing = lowest_opset(self._prepared.operators())
 
     def lowest(self) -> ExportResult:

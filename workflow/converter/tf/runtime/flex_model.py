@@ -11,6 +11,7 @@ import importlib.metadata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import flatbuffers
 import numpy as np
@@ -139,7 +140,7 @@ class FlexModel:
         texts = [data[start:end] for start, end in zip(offsets[:-1], offsets[1:], strict=True)]
         return np.array(texts, object).reshape([] if tensor.shape is None else tensor.shape)
 
-    def _check(self, tensor: schema.TensorT, value: object) -> None:
+    def _check(self, tensor: schema.TensorT, value: Any) -> None:
         dtype = value.dtype.name if isinstance(value, tf.Tensor) else _dtype(value)
         if dtype != TENSOR_DTYPES[tensor.type]:
             raise RuntimeError(
@@ -174,7 +175,7 @@ def _dtype(value: np.ndarray) -> str:
     return "string" if value.dtype.kind in "OSU" else value.dtype.name
 
 
-def _array(value: object) -> np.ndarray:
+def _array(value: Any) -> np.ndarray:
     if isinstance(value, tf.Tensor):
         if value.dtype.name in _UNTRANSFERABLE:
             raise RuntimeError(f"a {value.dtype.name} leaves the operators of Select-TF")

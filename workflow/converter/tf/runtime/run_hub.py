@@ -20,9 +20,9 @@ def open_session(hub: Hub, *, rewritten: bool = True) -> tuple[tf.compat.v1.Sess
     `rewritten`: TensorFlow may fuse operators; tensors within such are not there to be fetched then (TensorFlow 2.21).
     Inside the graph they would meet protobuf's 2 GB limit. Raises UnsupportedError where the graph refers to resources.
     """
-    if hub.extra.get("resources"):
+    if resources := hub.extra.get("resources"):
         raise UnsupportedError(
-            f"{hub.source.get('path')} holds resources ({', '.join(hub.extra['resources'])}) which only its own "
+            f"{hub.source.get('path')} holds resources ({', '.join(resources)}) which only its own "
             "framework can run: name it first"
         )
     graph_def = tf.compat.v1.GraphDef()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -122,7 +123,7 @@ def _refuse_other(prefix: str, node: NodeDef, dtype: tf.DType, shape: Sequence[i
         )
 
 
-def _reader(reader: object, prefix: str, key: str, slices: tuple[slice, ...]):  # noqa: ANN202 (a closure)
+def _reader(reader: Any, prefix: str, key: str, slices: tuple[slice, ...]):  # noqa: ANN202 (a closure)
     def read() -> np.ndarray:
         try:
             return np.asarray(reader.get_tensor(key))[slices]

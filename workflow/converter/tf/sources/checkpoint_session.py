@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2
@@ -70,7 +71,7 @@ def _variables(graph_def: GraphDef, source: GraphSource) -> list[str]:
     return [node.name for node in needed.node if node.op in VARIABLE_OPS]
 
 
-def _restore_assigns(graph_def: GraphDef, saver: object, variables: list[str]) -> dict[str, str]:
+def _restore_assigns(graph_def: GraphDef, saver: Any, variables: list[str]) -> dict[str, str]:
     """For each variable, the saver's operation that assigns its restored value, by variable."""
     scope = saver.restore_op_name.rpartition("/")[0]
     filename = node_name(saver.filename_tensor_name)

@@ -27,7 +27,7 @@ class KerasFile:
     def is_legacy(self) -> bool:
         """Whether it is a file for tf_keras.
 
-        Keras 3 (3.15) opens some files of Keras 2 with an extra input dimension, without a word, and fails on most;
+        Keras 3 (3.15) opens some files of Keras 2 silently with an extra input dimension, and fails on most;
         tf_keras opens them all. Files without a version are older still.
         """
         return self.version is None or int(self.version.split(".")[0]) < 3

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from types import ModuleType
+from typing import Any
 
 from converter.contracts import ImportSpec
 from converter.errors import ConverterError, ParameterError, SourceError
@@ -118,7 +119,7 @@ def _explain(file: KerasFile, keras: ModuleType, spec: ImportSpec, error: Except
     )
 
 
-def _build_and_fill(spec: ImportSpec, file: KerasFile, model: object) -> object:
+def _build_and_fill(spec: ImportSpec, file: KerasFile, model: Any) -> object:
     """The script's model with the file's weights, or with those of a whole-model file."""
     if not hasattr(model, "load_weights"):
         raise ParameterError(

@@ -63,7 +63,7 @@ def uncopied_weights() -> Iterator[None]:
     """
     _, create = EAGER_TENSOR.find()
 
-    def uncopied(value: object, ctx: Any, dtype: object = None) -> tf.Tensor:
+    def uncopied(value: Any, ctx: Any, dtype: object = None) -> tf.Tensor:
         fits = isinstance(value, np.ndarray) and (dtype is None or tf.as_dtype(dtype) == value.dtype)
         if fits and value.flags.owndata and value.nbytes > _LARGE:
             ctx.ensure_initialized()

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import ModuleType
+from typing import Any
 
 import tensorflow as tf
 
@@ -55,14 +56,14 @@ def keras_call(spec: ImportSpec, model: object, keras: ModuleType) -> KerasCall:
     return _subclassed(spec, model, tree)
 
 
-def _symbolic_inputs(model: object) -> list:
+def _symbolic_inputs(model: Any) -> list:
     try:
         return list(model.inputs or [])
     except (AttributeError, ValueError):  # Keras 3 raises for a Sequential that is not built
         return []
 
 
-def _functional(spec: ImportSpec, model: object, keras: ModuleType, tree: object) -> KerasCall:
+def _functional(spec: ImportSpec, model: Any, keras: ModuleType, tree: Any) -> KerasCall:
     tensors = _symbolic_inputs(model)
     names = _unique(getattr(model, "input_names", None) or [tensor.name for tensor in tensors])
     layers = _layer_outputs(model)
@@ -115,7 +116,7 @@ def _output_names(model: object) -> list[str]:
     return (getattr(model, "_functional", None) or model).output_names
 
 
-def _shape(shape: object) -> tuple[int | None, ...]:
+def _shape(shape: Any) -> tuple[int | None, ...]:
     return tuple(None if dim is None else int(dim) for dim in shape)
 
 
@@ -139,7 +140,7 @@ def _ordered(inputs: list[TensorSpec], names: Sequence[str]) -> list[TensorSpec]
     return [by_name[name] for name in names]
 
 
-def _layer_outputs(model: object) -> dict[str, object]:
+def _layer_outputs(model: Any) -> dict[str, object]:
     """The symbolic output of every layer that has one, by layer name, the model's own outputs by theirs."""
     found = {}
     for layer in model.layers:
@@ -177,7 +178,7 @@ def _part(keras: ModuleType, inputs: list, outputs: list, names: Sequence[str]) 
         ) from error
 
 
-def _find_output(model: object, layers: dict[str, object], name: str) -> object:
+def _find_output(model: Any, layers: dict[str, object], name: str) -> object:
     """The tensor that `output_nodes` names: an output, a layer, or a layer and the op that ends it ("predictions/Softmax")."""
     layer, _, operation = name.rpartition("/")
     if name in layers:
@@ -194,7 +195,7 @@ def _find_output(model: object, layers: dict[str, object], name: str) -> object:
     raise ParameterError(f"output_nodes: the model has no output or layer {name}; it has {', '.join(close)}")
 
 
-def _subclassed(spec: ImportSpec, model: object, tree: object) -> KerasCall:
+def _subclassed(spec: ImportSpec, model: Any, tree: Any) -> KerasCall:
     """A model without symbolic inputs: its shapes come from the user, or from what it was built with."""
     arguments = [
         name
@@ -230,17 +231,17 @@ def _subclassed(spec: ImportSpec, model: object, tree: object) -> KerasCall:
     return KerasCall(inputs, call, output_names, tree.flatten)
 
 
-def _required(model: object, name: str) -> bool:
+def _required(model: Any, name: str) -> bool:
     parameter = inspect.signature(model.call).parameters[name]
     return parameter.default is parameter.empty
 
 
-def _takes_training(model: object) -> bool:
+def _takes_training(model: Any) -> bool:
     parameters = inspect.signature(model.call).parameters.values()
     return any(parameter.name == "training" or parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
 
 
-def _built_shapes(model: object, spec: ImportSpec) -> list[tuple[int | None, ...]]:
+def _built_shapes(model: Any, spec: ImportSpec) -> list[tuple[int | None, ...]]:
     """Shapes that the file records: of the arguments of build() in Keras 3, of the first call in Keras 2."""
     recorded = getattr(model, "_build_shapes_dict", None) or {}
     shapes = [value for value in recorded.values() if value is not None]

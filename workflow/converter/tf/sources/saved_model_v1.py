@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2
@@ -69,7 +70,7 @@ def _loader(spec: ImportSpec, session: tf.compat.v1.Session):  # noqa: ANN202 (a
     return load
 
 
-def _endpoints(graph_def: GraphDef, entries: object) -> list[TensorSpec]:
+def _endpoints(graph_def: GraphDef, entries: Any) -> list[TensorSpec]:
     """A signature's inputs or outputs, named by its keys. The mapping has no order; the graph, as it was built, has."""
     position = {node.name: place for place, node in enumerate(graph_def.node)}
     specs = []

@@ -96,7 +96,7 @@ def signature_part(
     return part
 
 
-def _wait_for_none(graph_def: GraphDef, fed: Collection[str], cut: Sequence[str], outputs: Sequence[str]) -> None:
+def _wait_for_none(graph_def: GraphDef, fed: Collection[str], cut: Collection[str], outputs: Sequence[str]) -> None:
     """Take away, in place, what only waits for placeholders of `fed` before the tensors `cut`.
 
     A function's results wait for all that it does, such as counting its calls; inlined, so do the nodes in it. Raises

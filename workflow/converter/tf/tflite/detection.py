@@ -1,4 +1,4 @@
-"""Non-maximum suppression for the TFLite converter, whose kernel hands out as many indices as may be chosen at most.
+"""Non-maximum suppression for the TFLite converter, whose kernel pads its indices to max_output_size.
 
 The converter (TensorFlow 2.21) turns NonMaxSuppressionV3, which hands out as many as it chose, into that kernel and drops
 the count: behind the chosen ones come zeros, so that box 0 is found again and again. Written as NonMaxSuppressionV4, padded,

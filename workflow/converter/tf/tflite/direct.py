@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 
@@ -44,7 +45,7 @@ def convert_direct(
     return model
 
 
-def _save_with_batch_of_one(loaded: object, function: object, specs: dict[str, tf.TensorSpec], path: str) -> None:
+def _save_with_batch_of_one(loaded: object, function: Any, specs: dict[str, tf.TensorSpec], path: str) -> None:
     fixed = {
         name: tf.TensorSpec([1, *spec.shape[1:]] if spec.shape.rank else spec.shape, spec.dtype, name=name)
         for name, spec in specs.items()

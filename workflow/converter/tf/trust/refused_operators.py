@@ -72,6 +72,10 @@ def reaches_out(node: NodeDef) -> str | None:
         return (
             "uses files" if value.placeholder or is_outside(value.s) else None
         )  # in a function: whoever calls it says
+    if op == "XlaCallModule":  # its code may call functions of the process by name, with any addresses
+        value = node.attr["module"]
+        unknown = value.placeholder or b"custom_call" in value.s
+        return "runs code that TensorFlow cannot check" if unknown else None
     if _DEBUG.fullmatch(op):
         value = node.attr["debug_urls"]
         return "writes files" if value.placeholder or value.list.s else None

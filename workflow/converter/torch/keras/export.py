@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import re
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -91,7 +93,7 @@ def _layer_names(hub: Hub) -> tuple[list[str], list[str]]:
     return names[: len(hub.inputs)], names[len(hub.inputs) :]
 
 
-def _permutation_notes(conversion: object) -> list[str]:
+def _permutation_notes(conversion: Any) -> list[str]:
     return [
         channels_last_note(kind, name, permutation)
         for kind, permutations in (
@@ -102,7 +104,7 @@ def _permutation_notes(conversion: object) -> list[str]:
     ]
 
 
-def _runner(file: KerasModel, conversion: object, inputs: list[str], outputs: list[str]) -> object:
+def _runner(file: KerasModel, conversion: Any, inputs: list[str], outputs: list[str]) -> Callable:
     """Runs the file on arrays in the source's layout."""
 
     def run(arrays: list[np.ndarray]) -> list[np.ndarray]:

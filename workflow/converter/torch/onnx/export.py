@@ -19,7 +19,7 @@ from converter.contracts import ExportJob, ExportResult
 from converter.errors import UnsupportedError
 from converter.hub.hub import Hub, Run, TensorSpec
 from converter.hub.informative import typical
-from converter.planning.library_versions import export_entries, step_versions
+from converter.planning.library_versions import export_packages, versions_of
 from converter.planning.parameters import DEFAULT_OPSET
 from converter.torch.exact.exact_program import exact_program
 from converter.torch.onnx.model import dynamic_axes, finish_model, model_opset, save
@@ -72,11 +72,11 @@ class _Exporter:
         self._hub, self._job, self._staged = hub, job, staged
         self._runs: list[Run] = hub.reference()
         self._example = tuple(to_tensors(typical(self._runs)[-1].inputs))
-        self._versions = {**hub.versions, **step_versions(*export_entries("onnx", "pytorch"))}
+        self._versions = {**hub.versions, **versions_of(export_packages("onnx", "pytorch"))}
         self._program: torch.export.ExportedProgram | None = None
         self._script: torch.jit.ScriptModule | None = None
         self._eager: torch.nn.Module | None = None
-        if hub.extra["form"] == "exported":
+        if hub.extra.get("form") == "exported":
             self._program = exact_program(read_program(hub), onnx=True)
         else:
             self._script = read_script(hub).eval()

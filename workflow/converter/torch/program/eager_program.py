@@ -127,7 +127,7 @@ def _constant_values(graph_module: torch.fx.GraphModule, literals: set[str]) -> 
     """Values of the nodes that depend on no input and no weight, computed once and outside any trace.
 
     `literals` are names of tensors that stand in the model's code.
-    Models build masks in place (swin's `mask[a:b] = n`), which the exporter loses without a word (torch 2.13: swin comes
+    Models build masks in place (swin's `mask[a:b] = n`), which the exporter loses silently (torch 2.13: swin comes
     out wrong at every opset below 18); a finished constant it keeps.
     """
     constant: set[torch.fx.Node] = set()

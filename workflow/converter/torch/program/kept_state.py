@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch.export.graph_signature import InputKind, OutputKind
@@ -80,7 +81,7 @@ def _reaches_output(program: torch.export.ExportedProgram, name: str) -> bool:
 # TorchScript
 
 
-def all_nodes(block: object) -> Iterator[object]:
+def all_nodes(block: Any) -> Iterator[object]:
     """The nodes of a graph or a block, and of the blocks within them."""
     for node in block.nodes():
         yield node
@@ -104,7 +105,7 @@ def changed_container(script: torch.jit.ScriptModule) -> str | None:
     return next((name for node in all_nodes(script.inlined_graph) if (name := _written(node, ("List", "Dict")))), None)
 
 
-def _written(node: object, kinds: tuple[str, ...] = ("List", "Dict", "Tensor")) -> str | None:
+def _written(node: Any, kinds: tuple[str, ...] = ("List", "Dict", "Tensor")) -> str | None:
     """The attribute that a node writes into in place."""
     for value, argument in zip(node.inputs(), _arguments(node), strict=False):
         is_write = argument.alias_info is not None and argument.alias_info.is_write
@@ -113,7 +114,7 @@ def _written(node: object, kinds: tuple[str, ...] = ("List", "Dict", "Tensor")) 
     return None
 
 
-def _attribute(value: object) -> str | None:
+def _attribute(value: Any) -> str | None:
     """The attribute that a value is, or is a view or an element of."""
     while (node := value.node()).kind() != "prim::GetAttr":
         arguments = _arguments(node)
@@ -124,6 +125,6 @@ def _attribute(value: object) -> str | None:
     return node.s("name")
 
 
-def _arguments(node: object) -> list[object]:
+def _arguments(node: Any) -> list[object]:
     schema = node.schema()
     return [] if not schema or schema == "(no schema)" else torch._C.parse_schema(schema).arguments

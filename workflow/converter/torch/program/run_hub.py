@@ -16,7 +16,7 @@ __all__ = ["runner"]
 
 def runner(hub: Hub) -> Callable[[Sequence[np.ndarray]], list[np.ndarray]]:
     """A function of arrays in the order of the hub's inputs."""
-    if hub.extra["form"] == "exported":
+    if hub.extra.get("form") == "exported":
         module = read_program(hub).module(check_guards=False)
     else:
         module = read_script(hub)

@@ -11,6 +11,7 @@ import operator
 import re
 from collections.abc import Callable
 from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch.nn import functional
@@ -199,7 +200,7 @@ class ScriptGraphModule(torch.nn.Module):
         else:
             owner.register_buffer(leaf, self._registered[key])
 
-    def _register_constants(self, nodes: object) -> None:
+    def _register_constants(self, nodes: Any) -> None:
         """Tensors in the graph become buffers, as torch.export wants them."""
         for node in nodes:
             if node.kind() == "prim::Constant" and isinstance(value := node.output().toIValue(), torch.Tensor):
@@ -218,7 +219,7 @@ class ScriptGraphModule(torch.nn.Module):
             (result,) = self._block(self._graph, values)
         return result
 
-    def _block(self, block: object, values: dict[str, object]) -> list[object]:
+    def _block(self, block: Any, values: dict[str, object]) -> list[object]:
         for node in block.nodes():
             outputs = list(node.outputs())
             results = self._node(node, [values[value.debugName()] for value in node.inputs()], values)
@@ -228,7 +229,7 @@ class ScriptGraphModule(torch.nn.Module):
                 values[output.debugName()] = result
         return [values[value.debugName()] for value in block.outputs()]
 
-    def _node(self, node: object, inputs: list, values: dict[str, object]) -> object:
+    def _node(self, node: Any, inputs: list, values: dict[str, object]) -> object:
         """The node's output, or a list of them where it has not exactly one."""
         kind = node.kind()
         if kind == "prim::Constant":
@@ -262,7 +263,7 @@ class ScriptGraphModule(torch.nn.Module):
         except NotImplementedError:
             raise UnsupportedError(f"the TorchScript operator {kind} cannot be traced ({_location(node)})") from None
 
-    def _constant(self, node: object) -> object:
+    def _constant(self, node: Any) -> object:
         name = self._constants.get(node.output().debugName())
         return getattr(self, name) if name is not None else node.output().toIValue()
 
@@ -286,7 +287,7 @@ class ScriptGraphModule(torch.nn.Module):
         except AttributeError:
             return self.get_buffer(name)
 
-    def _loop(self, block: object, inputs: list, values: dict[str, object]) -> list[object]:
+    def _loop(self, block: Any, inputs: list, values: dict[str, object]) -> list[object]:
         trips, condition, *carried = inputs
         names = [value.debugName() for value in block.inputs()]
         index = 0
@@ -344,7 +345,7 @@ def _decided(condition: object, node: object) -> bool:
         raise UnsupportedError(f"control flow depends on the data ({_location(node)})") from error
 
 
-def _overload(node: object, kind: str) -> Callable:
+def _overload(node: Any, kind: str) -> Callable:
     """The dispatcher's operator for a node, by the overload name in its schema."""
     schema = node.schema()
     match = re.match(r"(\w+)::(\w+)(?:\.(\w+))?\(", schema) if schema and schema != "(no schema)" else None
@@ -357,7 +358,7 @@ def _overload(node: object, kind: str) -> Callable:
     return function
 
 
-def _convert(value: object, argument: object) -> object:
+def _convert(value: object, argument: Any) -> object:
     """Numbers that stand for an enumeration, and numbers where the operator takes a tensor."""
     kind = str(argument.real_type).removeprefix("Optional[").removesuffix("]")
     if type(value) is int and kind == "ScalarType":
@@ -376,7 +377,7 @@ def _holds_tensor(values: list) -> bool:
     return any(isinstance(v, torch.Tensor) or (isinstance(v, list) and _holds_tensor(v)) for v in values)
 
 
-def _place(node: object) -> tuple[str, str]:
+def _place(node: Any) -> tuple[str, str]:
     """File and line of the original source, where the file records it, else of TorchScript's own copy."""
     found = re.findall(r'File "([^"]+)", line (\d+)', node.sourceRange())
     own = [entry for entry in found if not entry[0].startswith("code/")] or found

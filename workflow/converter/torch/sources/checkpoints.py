@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -188,7 +189,7 @@ def load_state(path: Path, module: torch.nn.Module, state: Mapping[str, torch.Te
     return notes
 
 
-def _problems(own: Mapping[str, object], adapted: Mapping[str, torch.Tensor], name: str) -> list[str]:
+def _problems(own: Mapping[str, Any], adapted: Mapping[str, torch.Tensor], name: str) -> list[str]:
     """Clauses that say what keeps a state dict from being that of the module `name`, whose own is `own`."""
     # Counters of BatchNorm came with torch 0.4.1 and play no part in inference.
     missing = [key for key in own if key not in adapted and not key.endswith("num_batches_tracked")]

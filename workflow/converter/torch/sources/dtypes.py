@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -128,7 +128,7 @@ def _watched_bounds(source: Source, inputs: Inputs) -> dict[int, int]:
 
     class Watch(torch.utils._python_dispatch.TorchDispatchMode):
         def __torch_dispatch__(
-            self, function: object, types: object, args: tuple = (), kwargs: dict | None = None
+            self, function: Any, types: object, args: tuple = (), kwargs: dict | None = None
         ) -> object:
             for indices, rows in _looked_up(function, args):
                 index = pointers.get(indices.untyped_storage().data_ptr())

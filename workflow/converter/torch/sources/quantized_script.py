@@ -7,6 +7,7 @@ other runtime: such outputs are compared in steps (verify.STEPS), over many more
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -70,7 +71,7 @@ def _is_dynamic(kind: str) -> bool:
     return kind.startswith("quantized::") and "dynamic" in kind
 
 
-def _is_on_grid(value: object) -> bool:
+def _is_on_grid(value: Any) -> bool:
     """Whether a value is a quantized tensor itself."""
     node = value.node()
     if node.kind().startswith("quantized::") or node.kind() == "aten::quantize_per_tensor":
@@ -99,7 +100,7 @@ def _results(graph: torch.Graph) -> list[object]:
     return found
 
 
-def _step(script: torch.jit.ScriptModule, value: object) -> float:
+def _step(script: torch.jit.ScriptModule, value: Any) -> float:
     node = value.node()
     inputs = list(node.inputs())
     if node.kind() == "aten::quantize_per_tensor":
@@ -112,7 +113,7 @@ def _step(script: torch.jit.ScriptModule, value: object) -> float:
     return _step(script, inputs[0]) if node.kind() in _KEEPS_GRID else 0.0
 
 
-def _number(script: torch.jit.ScriptModule, value: object) -> float:
+def _number(script: torch.jit.ScriptModule, value: Any) -> float:
     """A constant of the graph, or an attribute of a module; 0 where the model computes it."""
     node = value.node()
     if node.kind() == "prim::Constant":

@@ -131,7 +131,7 @@ def _example(specs: Sequence[TensorSpec], runs: Sequence[Run]) -> tuple[torch.Te
 
 
 def _check_dimensions(program: torch.export.ExportedProgram, specs: Sequence[TensorSpec]) -> None:
-    """Dim.AUTO lets torch.export fix a dimension without a word."""
+    """Dim.AUTO lets torch.export fix a dimension silently."""
     values = {node.name: node.meta.get("val") for node in program.graph.nodes if node.op == "placeholder"}
     for spec, name in zip(specs, program.graph_signature.user_inputs, strict=True):
         for axis, dim in enumerate(spec.shape):

@@ -10,6 +10,7 @@ import functools
 import keyword
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.fx.graph
@@ -45,7 +46,7 @@ _refusals: list[UntrustedError] = []
 
 @contextmanager
 def refusals_raised() -> Iterator[None]:
-    """Raises what the lock refused inside, also where torch put another error in its place or went on without a word."""
+    """Raises what the lock refused inside, also where torch put another error in its place or went on silently."""
     _refusals.clear()
     try:
         yield
@@ -74,7 +75,7 @@ _attribute.checks_names = True
 
 def _checked(generate: Callable) -> Callable:
     @functools.wraps(generate)
-    def generate_checked(self: object, nodes: Iterable[torch.fx.Node], *args: object, **options: object) -> object:
+    def generate_checked(self: Any, nodes: Iterable[torch.fx.Node], *args: object, **options: object) -> object:
         for node in nodes:
             if node.op == "placeholder":
                 _refuse(node.target, _is_argument(node.target))
@@ -97,7 +98,7 @@ def _is_argument(name: str) -> bool:
     return is_value_name(name.removeprefix("*").removeprefix("*"))
 
 
-def _keywords(spec: object) -> list[object]:
+def _keywords(spec: Any) -> list[object]:
     """Names of the arguments given by name, in the structure ((positional...), {name: ...}) of a module's inputs."""
     if spec is None or spec.type is not tuple or spec.num_children != 2 or spec.child(1).type is not dict:
         return []

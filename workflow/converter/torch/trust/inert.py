@@ -1,4 +1,4 @@
-"""What takes the place of the objects of a pickle that is run only to look at it."""
+"""A stub for the inspection of pickles: it stands for every object that a pickle makes."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ import json
 import keyword
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -68,7 +69,7 @@ def check_program(path: Path, program: object) -> None:
     _check(path, program, "")
 
 
-def _check(path: Path, node: object, field: str) -> None:
+def _check(path: Path, node: Any, field: str) -> None:
     """`field`: what the schema calls the node, or the list or mapping that it is in."""
     if field in _NO_NAMES:
         return

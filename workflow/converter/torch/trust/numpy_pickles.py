@@ -52,7 +52,7 @@ def _scalar(dtype: _Dtype, data: bytes) -> numpy.generic:
     return numpy.frombuffer(data, dtype.dtype, 1)[0]
 
 
-# What takes the place of what a file names.
+# Stubs for the classes and functions that a file names.
 PLAIN: dict[str, object] = {
     "numpy.dtype": _Dtype,
     "numpy.ndarray": _Array,

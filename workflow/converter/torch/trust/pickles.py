@@ -259,7 +259,8 @@ def load_pickled(path: Path, script: NetworkScript | None, trusted: bool) -> obj
             f"network, or {TRUST}"
         )
     if not refused:
-        check_pickle_content(path, is_zip(path), trusted)
+        networks = {name for kind, name in allowed if inspect.isclass(kind) and issubclass(kind, torch.nn.Module)}
+        check_pickle_content(path, is_zip(path), trusted, networks=networks)
     try:
         # Indices of a sparse tensor that lead out of it are looked for only on demand (torch 2.13).
         with torch.sparse.check_sparse_tensor_invariants():

@@ -24,6 +24,7 @@ import torch
 from converter.errors import UntrustedError
 from converter.library_patches.replacing import replaced
 from converter.library_patches.torch import PROGRAM_LOADER
+from converter.torch.trust.bounds import is_bounded
 from converter.torch.trust.names import check_parts, check_program
 from converter.torch.trust.pickle_content import check_pickle_content
 from converter.torch.trust.size_expressions import is_size_expression
@@ -162,7 +163,7 @@ def _check_content(path: Path, stream: BinaryIO) -> None:
 
 def _is_operator(target: object, name: str) -> bool:
     if isinstance(target, torch._ops.OpOverload):
-        return not file_operator(target._schema.name)
+        return is_bounded(target._schema.name) and not file_operator(target._schema.name)
     if isinstance(target, torch._ops.HigherOrderOperator):
         return True
     if name.startswith(("_operator.", "math.")):
