@@ -13,15 +13,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow"))
 
 from converter.pages.coverage import collect, markdown, page, table
 from converter.pages.page import write
-from converter.planning.library_versions import step_packages, step_versions
+from converter.planning.library_versions import all_packages, versions_of
 
 
 def _made(now: datetime) -> str:
     """When, and with which libraries."""
-    found: dict[str, str] = {}
-    for step in step_packages():
-        found |= step_versions(step)
-    listed = ", ".join(f"{name} {version}" for name, version in sorted(found.items()))
+    listed = ", ".join(f"{name} {version}" for name, version in versions_of(all_packages()).items())
     return f"Made on {now:%Y-%m-%d} with {listed}."
 
 

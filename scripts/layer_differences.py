@@ -9,7 +9,7 @@ from converter import formats  # noqa: E402
 from converter.contracts import ExportJob, ExportResult  # noqa: E402
 from converter.errors import ParameterError  # noqa: E402
 from converter.hub.hub import Hub  # noqa: E402
-from converter.planning.library_versions import export_entries, step_versions  # noqa: E402
+from converter.planning.library_versions import export_packages, versions_of  # noqa: E402
 from converter.publishing import report  # noqa: E402
 from converter.running.analysis_runner import run_analysis  # noqa: E402
 from converter.running.step_runner import measure  # noqa: E402
@@ -19,7 +19,7 @@ def analyse(hub: Hub, job: ExportJob, output: Path) -> None:
     from converter.divergence.layers import layer_differences
 
     table = layer_differences(hub, job, export, output.parent)
-    versions = step_versions(*export_entries(job.target.rpartition(".")[2], hub.framework))
+    versions = versions_of(export_packages(job.target.rpartition(".")[2], hub.framework))
     table |= {"steps": [measure("layer_differences")], "versions": versions}
     report.write(output, table)
     print(f"{output}  {table['summary']}", flush=True)

@@ -9,7 +9,7 @@ from converter import formats  # noqa: E402
 from converter.contracts import ExportJob  # noqa: E402
 from converter.escape import printable  # noqa: E402
 from converter.hub.hub import Hub  # noqa: E402
-from converter.planning.library_versions import export_entries, step_versions  # noqa: E402
+from converter.planning.library_versions import export_packages, versions_of  # noqa: E402
 from converter.publishing import report  # noqa: E402
 from converter.running.analysis_runner import run_analysis  # noqa: E402
 from converter.running.step_runner import measure  # noqa: E402
@@ -20,7 +20,7 @@ def analyse(hub: Hub, job: ExportJob, output: Path) -> None:
 
     export = formats.load(formats.target("tflite").exporters[hub.framework].function)
     ranking = rank_layers(hub, job, export, output.parent)
-    versions = step_versions(*export_entries("tflite", hub.framework))
+    versions = versions_of(export_packages("tflite", hub.framework))
     ranking |= {"steps": [measure("quantization_layers")], "versions": versions}
     report.write(output, ranking)
     print(printable(f"{output}  {ranking['proposal']['reason']}"), flush=True)

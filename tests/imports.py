@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,6 @@ from conftest import ROOT
 
 from converter.hub.hub import Hub
 from converter.running.step_runner import run_import
-from converter.tf.graph.constants import inline_weights
 from converter.tf.graph.graph import GraphDef
 
 
@@ -49,6 +48,20 @@ def refused(script: str, source: Path, hub: Path, **parameters: object) -> str:
     assert result.error["kind"] != "InternalError", result.error
     assert "\n" not in result.error["message"]
     return result.error["message"]
+
+
+def inline_weights(graph_def: GraphDef, weights: Mapping[str, np.ndarray]) -> GraphDef:
+    """A copy of the graph in which the Placeholders named in `weights` are Const nodes again."""
+    result = GraphDef()
+    result.CopyFrom(graph_def)
+    for node in result.node:
+        if node.op == "Placeholder" and node.name in weights:
+            name, proto = node.name, tf.make_tensor_proto(weights[node.name])
+            node.Clear()
+            node.name, node.op = name, "Const"
+            node.attr["dtype"].type = proto.dtype
+            node.attr["value"].tensor.CopyFrom(proto)
+    return result
 
 
 def run_graph(hub: Hub, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:

@@ -8,9 +8,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from commands import SNAKEMAKE
 from text_graphs import linear
-
-ROOT = Path(__file__).resolve().parents[1]
 
 
 def measure(count: int) -> tuple[float, int]:
@@ -27,17 +26,11 @@ def measure(count: int) -> tuple[float, int]:
             for extension in ("onnx", "tflite")
         ]
         Path(folder, "jobs.yaml").write_text("jobs:\n" + "".join(jobs))
-        command = [
-            sys.executable,
-            "-m",
-            "snakemake",
-            "--snakefile",
-            str(ROOT / "Snakefile"),
-            "--configfile",
-            "jobs.yaml",
-        ]
         process = subprocess.Popen(
-            [*command, "--dry-run"], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            [*SNAKEMAKE, "--configfile", "jobs.yaml", "--dry-run"],
+            cwd=folder,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         _, status, usage = os.wait4(process.pid, 0)
         assert status == 0

@@ -16,9 +16,8 @@ import time
 from pathlib import Path
 
 import numpy as np
+from commands import SNAKEMAKE
 from text_graphs import linear
-
-ROOT = Path(__file__).resolve().parents[1]
 
 
 def processes(root: int) -> dict[str, list[int]]:
@@ -69,16 +68,7 @@ def main() -> int:
     for name in names:
         (args.folder / "models" / f"{name}.pbtxt").write_text(linear(random.standard_normal(4).round(3).tolist()))
     targets = [f"converted/{name}.{suffix}" for name in names for suffix in ("onnx", "tflite")]
-    command = [
-        sys.executable,
-        "-m",
-        "snakemake",
-        "--snakefile",
-        str(ROOT / "Snakefile"),
-        *targets,
-        "--cores",
-        str(args.cores),
-    ]
+    command = [*SNAKEMAKE, *targets, "--cores", str(args.cores)]
     started = time.monotonic()
     with open(args.folder / "out", "w") as log:
         run = subprocess.Popen(

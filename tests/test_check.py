@@ -191,3 +191,14 @@ def test_mistakes_are_one_sentence(argv: list, part: str, capsys: pytest.Capture
     assert command.main(["check", *argv]) == 1
     printed = capsys.readouterr()
     assert printed.out == "" and part in printed.err and printed.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["as the reference", "as the other"])
+def test_a_file_that_opens_and_does_not_run(first: bool, tmp_path: Path, capsys: pytest.CaptureFixture):
+    shape = np.array([7, 7], np.int64)
+    node = helper.make_node("Reshape", ["x", "shape"], ["y"])
+    broken = save(tmp_path / "broken.onnx", [node], [value("x", ["N", 4])], [value("y", ["N", 3])], {"shape": shape})
+    files = [broken, dense(tmp_path / "dense.onnx", WEIGHTS)]
+    assert command.main(["check", *(files if first else files[::-1])]) == 1
+    printed = capsys.readouterr()
+    assert printed.out == "" and f"{broken} does not run" in printed.err and printed.err.count("\n") == 1

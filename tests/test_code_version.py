@@ -16,7 +16,7 @@ from text_graphs import linear
 from converter import formats
 from converter.exporting import functions_of
 from converter.planning.code_version import code_version, step_files
-from converter.planning.library_versions import export_entries, step_packages, step_versions
+from converter.planning.library_versions import all_packages, export_packages, step_packages, versions_of
 
 PACKAGES = ROOT / "workflow"
 SCRIPTS = sorted(path.stem for path in (ROOT / "scripts").glob("*.py"))
@@ -148,15 +148,15 @@ def test_versions_are_of_each_code_and_stable():
 
 
 def test_steps_name_the_libraries_they_use():
-    assert step_versions(*export_entries("onnx", "tensorflow")).keys() == {
+    assert versions_of(export_packages("onnx", "tensorflow")).keys() == {
         "tensorflow",
         "tf2onnx",
         "onnx",
         "onnxruntime",
         "numpy",
     }
-    assert step_versions(*export_entries("onnx", "pytorch")).keys() == {
+    assert versions_of(export_packages("onnx", "pytorch")).keys() == {
         *("torch", "onnxscript", "onnx", "onnxruntime", "numpy")
     }
-    assert step_versions("publish") == {}
-    assert all(isinstance(version, str) for step in step_packages() for version in step_versions(step).values())
+    assert versions_of(step_packages("publish")) == {}
+    assert all(isinstance(version, str) for version in versions_of(all_packages()).values())

@@ -277,7 +277,7 @@ def test_what_onnxruntime_has_no_kernel_for_is_unverified(tmp_path):
 def test_a_model_above_two_gigabytes_is_refused_before_anything_is_written(net_hub, tmp_path, monkeypatch):
     import converter.tf.onnx.file as module
 
-    monkeypatch.setattr(module, "_PROTOBUF_LIMIT", 1000)
+    monkeypatch.setattr(module, "MAX_BYTES", 1000)
     with pytest.raises(UnsupportedError, match="cannot exceed 2 GB"):
         export_model(net_hub, ExportJob("converted/x.onnx"), tmp_path / "x.onnx")
     assert not (tmp_path / "x.onnx").exists()

@@ -12,6 +12,7 @@ from pathlib import Path
 import export_onnx
 import pytest
 from imports import run_step
+from pt2_archives import read_entries, write_entries
 
 from converter.contracts import ExportJob
 from converter.errors import UnsupportedError, UntrustedError
@@ -72,16 +73,7 @@ def _program(folder: Path, network: type = _Network) -> dict[str, bytes]:
     path = folder / "model.pt2"
     example = (torch.ones(2, 4),), {"shift": torch.ones(3)}
     torch.export.save(torch.export.export(network().eval(), *example), path)
-    with zipfile.ZipFile(path) as archive:
-        return {name: archive.read(name) for name in archive.namelist()}
-
-
-def _write(folder: Path, entries: dict[str, bytes]) -> Path:
-    path = folder / "model.pt2"
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, content in entries.items():
-            archive.writestr(name, content)
-    return path
+    return read_entries(path)
 
 
 def _renamed(node: object, old: str, new: str) -> object:
@@ -176,7 +168,7 @@ _OF_BRANCHES = {"subgraph", "input of a subgraph", "keyword"}
 def test_names_in_programs(variant: str, tmp_path: Path) -> None:
     entries = _program(tmp_path, _Branches if variant in _OF_BRANCHES else _Network)
     _PROGRAMS[variant](entries, tmp_path)
-    _refused(_write(tmp_path, entries), tmp_path)
+    _refused(write_entries(tmp_path, entries), tmp_path)
 
 
 # Pickled modules
@@ -293,7 +285,7 @@ def test_names_in_the_program_of_a_hub(variant: str, tmp_path: Path) -> None:
     """An export step reads what an import step wrote; were that another program, its names would be refused there."""
     entries = _program(tmp_path, _Branches if variant in _OF_BRANCHES else _Network)
     _PROGRAMS[variant](entries, tmp_path)
-    _write(tmp_path, entries).rename(tmp_path / "program.pt2")
+    write_entries(tmp_path, entries).rename(tmp_path / "program.pt2")
     hub = Hub(tmp_path, "pytorch", [], [], False)
     with pytest.raises(UntrustedError, match="run as code"):
         read_program(hub).module(check_guards=False)

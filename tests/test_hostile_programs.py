@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from imports import run_step
+from pt2_archives import read_entries, write_entries
 
 torch = pytest.importorskip("torch")
 
@@ -35,16 +36,7 @@ def _entries(folder: Path) -> dict[str, bytes]:
     path = folder / "model.pt2"
     batch = torch.export.Dim("batch")
     torch.export.save(torch.export.export(_Linear().eval(), (torch.ones(2, 4),), dynamic_shapes=({0: batch},)), path)
-    with zipfile.ZipFile(path) as archive:
-        return {name: archive.read(name) for name in archive.namelist()}
-
-
-def _write(folder: Path, entries: dict[str, bytes]) -> Path:
-    path = folder / "model.pt2"
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, content in entries.items():
-            archive.writestr(name, content)
-    return path
+    return read_entries(path)
 
 
 def _changed(folder: Path, change: Callable[[dict], None], name: str = _MODEL) -> Path:
@@ -52,7 +44,7 @@ def _changed(folder: Path, change: Callable[[dict], None], name: str = _MODEL) -
     entries = _entries(folder)
     program = json.loads(entries.pop(_MODEL))
     change(program)
-    return _write(folder, {name: json.dumps(program).encode(), **entries})
+    return write_entries(folder, {name: json.dumps(program).encode(), **entries})
 
 
 def refused(source: Path, folder: Path) -> str:
@@ -263,7 +255,7 @@ def _hidden_archive(folder: Path) -> bytes:
 def test_pickles_that_the_check_does_not_see_through(write, name: str, tmp_path: Path) -> None:
     entries = _entries(tmp_path)
     del entries[_SAMPLES]
-    source = _write(tmp_path, {**entries, name: write(tmp_path)})
+    source = write_entries(tmp_path, {**entries, name: write(tmp_path)})
     error = run_step("import_pytorch", source, tmp_path / "hub").error
     assert error is not None and error["kind"] in ("UntrustedError", "SourceError"), error
     assert not (tmp_path / "pwned").exists()
@@ -276,13 +268,13 @@ def test_constants_that_are_objects(prefix: str, tmp_path: Path) -> None:
     entry = {"path_name": prefix, "is_param": False, "use_pickle": False, "tensor_meta": None}
     constants = {config: json.dumps({"config": {"c": entry}}).encode()}
     named = {f"model/data/constants/{prefix}": pickle.dumps(_Acts(tmp_path / "pwned"))}
-    assert "pickled objects" in refused(_write(tmp_path, {**entries, **constants, **named}), tmp_path)
+    assert "pickled objects" in refused(write_entries(tmp_path, {**entries, **constants, **named}), tmp_path)
 
 
 @pytest.mark.parametrize("name", ["wrapper.so", "wrapper.SO", "wrapper.data"])
 def test_compiled_code(name: str, tmp_path: Path) -> None:
     entries = _entries(tmp_path)
-    source = _write(tmp_path, {**entries, f"model/data/aotinductor/model/{name}": b"\x7fELF"})
+    source = write_entries(tmp_path, {**entries, f"model/data/aotinductor/model/{name}": b"\x7fELF"})
     assert "compiled code" in refused(source, tmp_path)
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
+import socket
 import threading
+import time
 from collections.abc import Iterator
 from types import SimpleNamespace
 
@@ -13,6 +16,7 @@ from test_storage import S3, s3  # noqa: F401 (a fixture)
 from text_graphs import linear
 
 from converter.errors import SourceError
+from converter.planning import storage_limits
 from converter.planning.storage_limits import _plain_keys, refuse_size
 
 GRAPH = linear().encode()
@@ -117,3 +121,41 @@ def test_keys_are_looked_at_while_they_are_fetched(name: str) -> None:
 def test_sizes_that_are_none(size: int) -> None:
     with pytest.raises(SourceError):
         refuse_size("http://host/x.h5", size)
+
+
+_STARTS = {"continue": b"HTTP/1.1 100 Continue\r\n\r\n", "headers": b"x"}
+
+
+@pytest.mark.parametrize("kind", _STARTS)
+def test_answers_of_a_bucket_that_never_begin(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A byte now and then keeps a request alive for ever, and so does what http.client itself skips."""
+    import urllib3
+
+    listening = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        connection, _ = listening.accept()
+        with contextlib.suppress(OSError):
+            connection.recv(65536)
+            if kind == "headers":
+                connection.sendall(b"HTTP/1.1 200 OK\r\n")
+            while True:
+                connection.sendall(_STARTS[kind])
+                time.sleep(0.01)
+
+    threading.Thread(target=serve, daemon=True).start()
+    storage_limits._limit_answers()
+    monkeypatch.setattr(storage_limits, "_ANSWER_SECONDS", 1)
+    failures: list[Exception] = []
+
+    def ask() -> None:
+        try:
+            address = f"http://127.0.0.1:{listening.getsockname()[1]}/"
+            urllib3.PoolManager().request("HEAD", address, retries=False, timeout=60)
+        except urllib3.exceptions.HTTPError as error:
+            failures.append(error)
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(15)
+    assert not asking.is_alive() and "within 1 s" in str(failures[0])

@@ -125,3 +125,37 @@ def test_unreadable(project: Project):
     run = subprocess.run(command, cwd=project.folder, capture_output=True, text=True, timeout=1200)
     statuses = _check(project, jobs, run)
     assert {source for source, status in statuses.items() if status == "verified"} == {"models/good.pbtxt"}
+
+
+def test_a_link_to_itself_beside_other_models(project: Project):
+    """Also where nobody asks for it: all of models/ is looked through."""
+    (project.folder / "models" / "good.pbtxt").write_text(linear())
+    for name in ("itself.pt", "folder"):
+        (project.folder / "models" / name).symlink_to(name)
+    run = project.snakemake("-k", "converted/good.onnx", "converted/itself.onnx")
+    assert project.converted() == ["good.onnx"], run.stderr[-3000:]
+    assert "models/itself.pt is a link that leads to no file" in last_line(run) and "Traceback" not in run.stderr
+
+
+def test_names_of_any_bytes_within_a_model(project: Project):
+    """What is no UTF-8 is halves of characters to Python: in hashes, in the hub, in Snakemake's record of its inputs."""
+    import tensorflow as tf
+
+    class Net(tf.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = tf.Variable(tf.reshape(tf.range(12.0), (4, 3)))
+
+    net, source = Net(), project.folder / "models" / "net"
+    net.serve = tf.function(
+        lambda x: {"y": x @ net.weight}, input_signature=[tf.TensorSpec((None, 4), tf.float32, name="x")]
+    )
+    tf.saved_model.save(net, source, signatures=net.serve)
+    (project.folder / "models" / "good.pbtxt").write_text(linear())
+    with open(os.fsencode(source / "assets") + b"/\xff\xfe\xed\xa0\x80", "wb") as file:
+        file.write(b"asset")
+    run = project.snakemake("-k", "converted/good.onnx", "converted/net.onnx")
+    assert project.converted() == ["good.onnx", "net.onnx"], run.stderr[-3000:]
+    assert run.returncode == 0
+    again = project.snakemake("converted/net.onnx")
+    assert "Nothing to be done" in again.stderr + again.stdout

@@ -14,9 +14,11 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from forked import fork
 
 from fuzz.bytes_cases import Build
 
@@ -116,27 +118,15 @@ def run_cases(cases: Iterator[Case], workers: int, seconds: float, export: bool)
         shutil.rmtree(base, ignore_errors=True)
 
 
-def _fork(action, case: Case, folder: Path) -> int:
-    pid = os.fork()
-    if pid:
-        return pid
-    code = 120
-    try:
+def _fork(action: Callable[[Case, Path], int], case: Case, folder: Path) -> int:
+    """In a session of its own, since a case may start programs."""
+
+    def act() -> int:
         os.setsid()
-        log = os.open(folder / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        for stream in (1, 2):
-            os.dup2(log, stream)
         os.chdir(folder)
-        code = action(case, folder)
-    except SystemExit as exit_:
-        code = exit_.code if isinstance(exit_.code, int) else 1
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-    return 0
+        return action(case, folder)
+
+    return fork(act, folder / "log", 120)
 
 
 def _import_case(case: Case, folder: Path) -> int:

@@ -10,10 +10,10 @@ import shutil
 import signal
 import sys
 import time
-import traceback
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+
+from forked import fork
 
 from mutation.convert import TARGETS, Case, convert
 from mutation.judge import Judgement, crippled, faults_of, judge
@@ -55,7 +55,7 @@ def cases_of(recipe: Recipe, folder: Path) -> tuple[list[Case], dict[str, str]]:
     if not (place / "outcome.json").is_file():
         shutil.rmtree(place, ignore_errors=True)
         log = folder / f"{recipe.name}.log"
-        pid = _fork(lambda: convert(recipe, place), log)
+        pid = fork(lambda: convert(recipe, place), log, 1)
         if os.waitpid(pid, 0)[1]:
             raise RuntimeError(f"{recipe.name} was not converted: see {log}")
     outcome = json.loads((place / "outcome.json").read_text())
@@ -77,7 +77,7 @@ def judgements(case: Case, count: int, seed: int, blind: bool) -> list[Judgement
     written.unlink(missing_ok=True)
     while True:
         done = max(len(_read(written)) - 1, 0)
-        pid = _fork(lambda done=done: _judge_all(case, count, seed, blind, done, written), log)
+        pid = fork(lambda done=done: _judge_all(case, count, seed, blind, done, written), log, 1)
         status = _wait(pid, written)
         faults, *results = _read(written) or [None]
         if faults is not None and len(results) == len(faults):
@@ -124,23 +124,3 @@ def _wait(pid: int, written: Path) -> int:
 def _cpu_seconds(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")  # proc(5): utime, stime
-
-
-def _fork(action: Callable[[], None], log: Path) -> int:
-    pid = os.fork()
-    if pid:
-        return pid
-    code = 1
-    try:
-        file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        for stream in (1, 2):
-            os.dup2(file, stream)
-        action()
-        code = 0
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-    return 0

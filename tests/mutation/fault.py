@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["KINDS", "Fault", "draw", "relaid", "weight_changes"]
+__all__ = ["KINDS", "Fault", "draw", "large_value_changes", "last_number_changes", "relaid", "weight_changes"]
 
 # In the order of the table.
 KINDS = (
@@ -94,3 +94,25 @@ def relaid(value: np.ndarray) -> list[tuple[str, np.ndarray]]:
         if value.shape[a] == value.shape[b]:
             found.append((f"axes {a} and {b} exchanged", np.swapaxes(value, a, b).copy()))
     return found
+
+
+def large_value_changes(value: np.ndarray) -> Iterator[tuple[str, str, np.ndarray]] | None:
+    """Changes of what masks with large values, and of epsilons; None where the largest value is of another size."""
+    largest = float(np.abs(value).max())
+    if largest > 9e3:
+        others = (-1e4, 0.0) if largest > 1e5 else (-np.inf, 0.0)
+        first = value.reshape(-1)[0]
+        return (
+            ("mask value", f"{first:.3g} -> {other}", np.where(np.abs(value) > 9e3, other, value)) for other in others
+        )
+    if 0 < largest <= 2e-3:
+        return (("epsilon", f"{largest:.3g} x {factor}", value * factor) for factor in (10, 0))
+    return None
+
+
+def last_number_changes(value: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+    """Whole numbers with the last of them one more and one less, and the words for it."""
+    for step in (1, -1):
+        changed = value.copy()
+        changed.reshape(-1)[-1] += np.array(step).astype(value.dtype)
+        yield f"{value.reshape(-1)[-1]} {step:+d}", changed

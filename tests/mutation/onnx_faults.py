@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from mutation.fault import Fault, weight_changes
+from mutation.fault import Fault, large_value_changes, last_number_changes, weight_changes
 from mutation.onnx_edits import (
     Place,
     activate,
@@ -180,18 +180,12 @@ def _of_constant(value: np.ndarray, operator: str, place: int) -> Iterator[tuple
         kind = _INDICES.get(operator, {}).get(place, None if operator in _INDICES else "constant")
         if kind is None:
             return
-        for step in (1, -1):
-            changed = value.copy()
-            changed.reshape(-1)[-1] += np.array(step).astype(value.dtype)
-            yield kind, f"{value.reshape(-1)[-1]} {step:+d}", changed
+        for words, changed in last_number_changes(value):
+            yield kind, words, changed
         return
     largest = float(np.abs(value).max())
-    if largest > 9e3:
-        for other in (-1e4, 0.0) if largest > 1e5 else (-np.inf, 0.0):
-            yield "mask value", f"{value.reshape(-1)[0]:.3g} -> {other}", np.where(np.abs(value) > 9e3, other, value)
-    elif 0 < largest <= 2e-3:
-        for factor in (10, 0):
-            yield "epsilon", f"{largest:.3g} x {factor}", value * factor
+    if (changes := large_value_changes(value)) is not None:
+        yield from changes
     elif largest == 0:
         kind = "state" if operator in ("LSTM", "GRU", "RNN", "Loop", "Scan") else "constant"
         yield kind, "0 -> 0.1", value + value.dtype.type(0.1)

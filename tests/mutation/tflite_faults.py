@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from converter.tflite.flatbuffer import constant, is_constant, operator_name, operators, schema
-from mutation.fault import Fault, weight_changes
+from mutation.fault import Fault, large_value_changes, last_number_changes, weight_changes
 
 __all__ = ["tflite_faults"]
 
@@ -170,10 +170,8 @@ def _of_values(model, number: int, index: int, use: tuple[str, int], rng) -> Ite
     kind = _INDICES.get(operator, {}).get(place, None if operator in _INDICES else "constant")
     if kind is None:
         return
-    for step in (1, -1):
-        changed = value.copy()
-        changed.reshape(-1)[-1] += np.array(step).astype(value.dtype)
-        yield fault(kind, f"{value.reshape(-1)[-1]} {step:+d}", changed)
+    for words, changed in last_number_changes(value):
+        yield fault(kind, words, changed)
     if kind == "padding" and value.ndim == 2:
         for row in np.flatnonzero(value[:, 0] != value[:, 1]):
             changed = value.copy()
@@ -185,12 +183,8 @@ def _of_floats(value: np.ndarray, operator: str, rng: np.random.Generator) -> It
     largest = float(np.abs(value).max())
     if value.size > 1 and np.ptp(value) and largest < 1e4:
         yield from weight_changes(value, rng)
-    elif largest > 9e3:
-        for other in (-1e4, 0.0) if largest > 1e5 else (-np.inf, 0.0):
-            yield "mask value", f"{value.reshape(-1)[0]:.3g} -> {other}", np.where(np.abs(value) > 9e3, other, value)
-    elif 0 < largest <= 2e-3:
-        for factor in (10, 0):
-            yield "epsilon", f"{largest:.3g} x {factor}", value * factor
+    elif (changes := large_value_changes(value)) is not None:
+        yield from changes
     elif largest == 0:
         kind = "state" if operator in ("WHILE", "FILL") or "LSTM" in operator else "constant"
         yield kind, "0 -> 0.1", value + value.dtype.type(0.1)

@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 
 from converter.commands.open_model import ModelFile, is_source, open_model
-from converter.errors import ParameterError, UnsupportedError
+from converter.errors import ConverterError, ParameterError, UnsupportedError
 from converter.hub.hub import Run, TensorSpec
 from converter.hub.informative import typical
 from converter.hub.reference import make_reference
 from converter.publishing.report import worst_output
 from converter.verification.tflite import runs_for
 from converter.verification.verify import Tolerance, Verification, verify
+from converter.wording import shape_text
 
 __all__ = ["check", "sentence"]
 
@@ -49,9 +50,7 @@ def check(
             # The source was run at sizes of its own choice, which the other file does not take.
             shapes = ";".join(",".join("-1" if d is None else str(d) for d in spec.shape) for spec in specs)
             reference = open_model(paths[0], {**parameters, "input_shape": shapes}, Path(folder, "again"))
-        runs = reference.runs or make_reference(
-            specs, reference.batch_dynamic, reference.run, vocabulary=reference.vocabulary
-        )
+        runs = reference.runs or _runs_of(reference, specs)
         if any(model.quantizes for model in (reference, other)):
             runs = typical(runs)  # special values leave the ranges that a file was calibrated for
         verdicts = [_compare(reference, other, feed, runs, layout, tolerance) for layout in layouts]
@@ -70,6 +69,16 @@ def check(
         "notes": [f"{other.path} has its channels {layout.split()[-1]}"] if layout.startswith("channels") else [],
         "verification": verdict.to_json(),
     }
+
+
+def _runs_of(reference: ModelFile, specs: Sequence[TensorSpec]) -> list[Run]:
+    try:
+        return make_reference(specs, reference.batch_dynamic, reference.run, vocabulary=reference.vocabulary)
+    except (ConverterError, MemoryError):
+        raise
+    except Exception as error:  # whatever the runtime raises for a file that opens and does not run
+        reason = " ".join(str(error).split())[:300]
+        raise UnsupportedError(f"{reference.path} does not run: {reason}") from error
 
 
 def sentence(result: dict) -> str:
@@ -104,7 +113,7 @@ def _fitting(reference: ModelFile, other: ModelFile, feed: Sequence[int]) -> lis
     if not any(spec.shape and len(spec.shape) in (4, 5) for spec in [*reference.inputs, *reference.outputs]):
         layouts = layouts[:1]
     if not layouts:
-        shapes = "; ".join(f"{a.name} {_text(a.shape)} and {b.name} {_text(b.shape)}" for a, b in pairs)
+        shapes = "; ".join(f"{a.name} {shape_text(a.shape)} and {b.name} {shape_text(b.shape)}" for a, b in pairs)
         raise UnsupportedError(f"{reference.path} and {other.path} take inputs of other shapes: {shapes}")
     return layouts
 
@@ -204,7 +213,3 @@ def _permuted_shape(shape: tuple | None, layout: str, back: bool = False) -> tup
     else:
         rest.insert(1, rest.pop())
     return tuple(rest)
-
-
-def _text(shape: tuple | None) -> str:
-    return "[...]" if shape is None else "[" + ",".join("-1" if dim is None else str(dim) for dim in shape) + "]"

@@ -12,12 +12,8 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from converter.errors import ParameterError
-from converter.formats.declarations import Framework, SourceFormat, TargetFormat
+from converter.formats.declarations import Framework, SourceFormat, TargetFormat, load
 from converter.formats.frameworks import PYTORCH, TENSORFLOW
-from converter.formats.sources import checkpoint, keras, protobuf, pytorch, savedmodel
-from converter.formats.targets import keras as keras_target
-from converter.formats.targets import onnx, tflite
-from converter.formats.targets import protobuf as protobuf_target
 
 __all__ = [
     *("added", "extensions_of_sources", "framework", "frameworks", "source", "sources"),
@@ -27,12 +23,21 @@ __all__ = [
 Declaration = Framework | SourceFormat | TargetFormat
 _Kind = TypeVar("_Kind", Framework, SourceFormat, TargetFormat)
 
-# The order is that of tables and of messages.
-_OWN: tuple[Declaration, ...] = (
-    *(TENSORFLOW, PYTORCH),
-    *(keras.KERAS, savedmodel.SAVEDMODEL, checkpoint.CHECKPOINT, protobuf.PROTOBUF, pytorch.PYTORCH),
-    *(onnx.ONNX, tflite.TFLITE, protobuf_target.PROTOBUF, keras_target.KERAS),
-)
+# By name, in the order of tables and of messages. A step reads the declarations that it needs, and no others.
+_FRAMEWORKS = {"tensorflow": TENSORFLOW, "pytorch": PYTORCH}
+_SOURCES = {
+    "keras": "converter.formats.sources.keras:KERAS",
+    "savedmodel": "converter.formats.sources.savedmodel:SAVEDMODEL",
+    "checkpoint": "converter.formats.sources.checkpoint:CHECKPOINT",
+    "protobuf": "converter.formats.sources.protobuf:PROTOBUF",
+    "pytorch": "converter.formats.sources.pytorch:PYTORCH",
+}
+_TARGETS = {
+    "onnx": "converter.formats.targets.onnx:ONNX",
+    "tflite": "converter.formats.targets.tflite:TFLITE",
+    "protobuf": "converter.formats.targets.protobuf:PROTOBUF",
+    "keras": "converter.formats.targets.keras:KERAS",
+}
 
 
 @functools.cache
@@ -58,19 +63,19 @@ def added() -> tuple[Declaration, ...]:
 @functools.cache
 def frameworks() -> Mapping[str, Framework]:
     """By name."""
-    return _by_name(Framework)
+    return MappingProxyType(_FRAMEWORKS | _added(Framework))
 
 
 @functools.cache
 def sources() -> Mapping[str, SourceFormat]:
     """By name."""
-    return _by_name(SourceFormat)
+    return MappingProxyType({name: load(place) for name, place in _SOURCES.items()} | _added(SourceFormat))
 
 
 @functools.cache
 def targets() -> Mapping[str, TargetFormat]:
     """By name."""
-    return _by_name(TargetFormat)
+    return MappingProxyType({name: load(place) for name, place in _TARGETS.items()} | _added(TargetFormat))
 
 
 @functools.cache
@@ -86,18 +91,20 @@ def target_extensions() -> Mapping[str, TargetFormat]:
 
 
 def framework(name: str) -> Framework:
+    """The framework of that name. Raises KeyError."""
     return frameworks()[name]
 
 
 def source(name: str) -> SourceFormat:
-    return sources()[name]
+    """The source format of that name. Raises KeyError."""
+    return load(_SOURCES[name]) if name in _SOURCES else sources()[name]
 
 
 def target(extension: str) -> TargetFormat:
     """Of files with this extension, which is given without the dot. Raises KeyError."""
-    return target_extensions()[extension]
+    usual = load(_TARGETS[extension]) if extension in _TARGETS else None
+    return usual if usual is not None and extension in usual.extensions else target_extensions()[extension]
 
 
-def _by_name(kind: type[_Kind]) -> Mapping[str, _Kind]:
-    entries = (entry for entry in (*_OWN, *added()) if isinstance(entry, kind))
-    return MappingProxyType({entry.name: entry for entry in entries})
+def _added(kind: type[_Kind]) -> dict[str, _Kind]:
+    return {entry.name: entry for entry in added() if isinstance(entry, kind)}

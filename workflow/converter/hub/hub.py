@@ -117,8 +117,9 @@ class Hub:
         """Write hub.json; raises TypeError for a value that JSON has no form for."""
         stored = asdict(self)
         del stored["path"]
-        text = json.dumps(stored, indent=1, ensure_ascii=False, default=_plain)
-        (self.path / "hub.json").write_text(text + "\n", encoding="utf-8")
+        # Halves of characters, which names may have, stand in it as JSON's own escapes.
+        text = json.dumps(stored, indent=1, ensure_ascii=False, default=_plain).encode("utf-8", "backslashreplace")
+        (self.path / "hub.json").write_bytes(text + b"\n")
 
     @property
     def graph_path(self) -> Path:

@@ -14,8 +14,9 @@ from converter.hub.hub import Run, TensorSpec
 from converter.hub.informative import vacuous_outputs
 from converter.hub.samples import draws_for, make_inputs, special_kinds
 from converter.hub.weights import as_dtype
+from converter.wording import first_line, shape_text
 
-__all__ = ["make_reference", "plan_batches", "split_rows"]
+__all__ = ["follows_batch", "make_reference", "plan_batches", "split_rows"]
 
 Model = Callable[[list[np.ndarray]], Sequence[np.ndarray]]
 
@@ -128,7 +129,7 @@ def make_reference(
         raise failure  # type: ignore[misc]
     raise ParameterError(
         f"the model accepts none of the sizes tried for its unknown dimensions ({_shapes_text(inputs)}): "
-        f"give input_shape with the sizes it needs ({_first_line(failure)})"
+        f"give input_shape with the sizes it needs ({first_line(failure)})"
     ) from failure
 
 
@@ -208,7 +209,7 @@ def _special_runs(
                 left_out[kind] = reason
                 continue
         except Exception as error:  # whatever the source raises for values it does not take
-            left_out[kind] = f"the source does not take them: {_first_line(error)}"
+            left_out[kind] = f"the source does not take them: {first_line(error)}"
             continue
         runs.append(Run(arrays, outputs, kind))
     return runs
@@ -342,7 +343,7 @@ def _user_runs(
 
 
 def _shapes_text(inputs: Sequence[TensorSpec]) -> str:
-    return ", ".join(f"{spec.name} {_shape_text(spec.shape)}" for spec in inputs)
+    return ", ".join(f"{spec.name} {shape_text(spec.shape)}" for spec in inputs)
 
 
 def _fitting(spec: TensorSpec, array: np.ndarray) -> np.ndarray:
@@ -360,7 +361,7 @@ def _fitting(spec: TensorSpec, array: np.ndarray) -> np.ndarray:
     if not fits or not same_kind or (not text and array.dtype.kind == "b") != (dtype.kind == "b"):
         raise ParameterError(
             f"verify.inputs: {spec.name} is {array.dtype} {list(array.shape)}, "
-            f"expected {spec.dtype} [{', '.join(['samples', *(_shape_text(expected)[1:-1].split(',') if expected else [])])}]"
+            f"expected {spec.dtype} [{', '.join(['samples', *(shape_text(expected)[1:-1].split(',') if expected else [])])}]"
         )
     if text:  # bytes, as TensorFlow has them
         words = [word if isinstance(word, bytes) else str(word).encode() for word in array.reshape(-1)]
@@ -386,10 +387,8 @@ def split_rows(runs: Sequence[Run]) -> list[Run]:
     return rows
 
 
-def _shape_text(shape: tuple[int | None, ...] | None) -> str:
-    return "[...]" if shape is None else "[" + ",".join("-1" if dim is None else str(dim) for dim in shape) + "]"
-
-
-def _first_line(error: Exception | None) -> str:
-    text = str(error).strip().splitlines()
-    return text[0][:200] if text else type(error).__name__
+def follows_batch(runs: Sequence[Run], position: int) -> bool:
+    """Whether the output at `position` has as many rows as the inputs in every run."""
+    return all(
+        run.outputs[position].ndim > 0 and run.outputs[position].shape[0] == run.inputs[0].shape[0] for run in runs
+    )

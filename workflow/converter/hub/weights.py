@@ -8,7 +8,6 @@ writes and when it reads; weights of hundreds of megabytes are this project's ma
 from __future__ import annotations
 
 import json
-import math
 import mmap
 import struct
 from collections.abc import Iterable, Iterator, Mapping
@@ -154,19 +153,7 @@ class Weights(Mapping[str, np.ndarray]):
     def __len__(self) -> int:
         return len(self._header)
 
-    def shape(self, name: str) -> tuple[int, ...]:
-        """The shape, without reading values; raises KeyError for an unknown name."""
-        return tuple(self._header[name]["shape"])
-
-    def dtype(self, name: str) -> np.dtype:
-        """The dtype, without reading values; raises KeyError for an unknown name."""
-        return as_dtype(_NAMES[self._header[name]["dtype"]])
-
     def nbytes(self, name: str) -> int:
         """The size in bytes, without reading values; raises KeyError for an unknown name."""
         begin, end = self._header[name]["data_offsets"]
         return end - begin
-
-    def parameters_count(self) -> int:
-        """How many numbers all arrays hold together."""
-        return sum(math.prod(entry["shape"]) for entry in self._header.values())

@@ -5,6 +5,7 @@ The script is the user's own code and runs as such (user_code.py); it can import
 
 from __future__ import annotations
 
+import enum
 import inspect
 import sys
 import traceback
@@ -14,9 +15,12 @@ from types import ModuleType
 
 from converter.errors import ParameterError, nearest
 from converter.importing.numpy_aliases import lend_old_names
-from converter.importing.user_code import load_file
+from converter.importing.user_code import is_users, load_file
 
 __all__ = ["NetworkScript", "build", "load_script"]
+
+
+_NETWORK = ("torch.nn.modules.module", "Module")
 
 
 class NetworkScript:
@@ -28,15 +32,24 @@ class NetworkScript:
     def classes(self) -> dict[str, type]:
         """Classes by the full names under which a pickle may record them, and by their bare names.
 
-        A bare name stands for the script's own class or one that it imported by name; a full name for a sibling's.
+        A bare name stands for the script's own class or one that it imported by name; a full name for a sibling's. Of
+        imported ones only the user's, modules of networks and enumerations: a pickle calls them with what it likes, and
+        subprocess.Popen is a class too.
         """
         found = {}
         for module in self.siblings:
             for name, value in vars(module).items():
                 if inspect.isclass(value) and value.__module__ == module.__name__:
                     found[f"{module.__name__}.{name}"] = value
-        found |= {name: value for name, value in vars(self.module).items() if inspect.isclass(value)}
-        return found
+        own = {name: value for name, value in vars(self.module).items() if inspect.isclass(value)}
+        return found | {name: value for name, value in own.items() if self._is_of_a_model(value)}
+
+    def _is_of_a_model(self, kind: type) -> bool:
+        file = getattr(sys.modules.get(kind.__module__), "__file__", None)
+        if kind.__module__ == self.module.__name__ or (file is not None and is_users(file)):
+            return True
+        is_network = any((base.__module__, base.__name__) == _NETWORK for base in kind.__mro__)
+        return is_network or issubclass(kind, enum.Enum)
 
     def attribute(self, name: str, parameter: str = "network_name") -> object:
         """The class or function `name`. Raises ParameterError with close matches."""

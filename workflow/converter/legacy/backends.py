@@ -18,13 +18,14 @@ from converter.contracts import ExportJob, ExportResult, import_spec
 from converter.errors import UnsupportedError
 from converter.hub.hub import Hub, TensorSpec
 from converter.legacy.source import call, read_arrays, source_request, write_arrays
-from converter.planning.library_versions import export_entries, step_versions
+from converter.planning.library_versions import export_packages, versions_of
+from converter.planning.parameters import DEFAULT_OPSET
 from converter.verification.runtimes import OnnxModel
 from converter.verification.verify import verify
+from converter.wording import channels_last_note
 
 __all__ = ["export_keras2onnx", "export_pytorch2keras"]
 
-_DEFAULT_OPSET = 10
 # keras2onnx 1.7.0 writes up to 12.
 _OPSETS = range(7, 13)
 
@@ -48,7 +49,7 @@ def export_keras2onnx(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
     import onnx
     from onnx import helper
 
-    opset = job.onnx_opset or _DEFAULT_OPSET
+    opset = job.onnx_opset or DEFAULT_OPSET
     if opset not in _OPSETS:
         raise UnsupportedError(
             f"keras2onnx writes onnx_opset {_OPSETS[0]} to {_OPSETS[-1]}, not {opset}: set one of these, or leave backend out"
@@ -63,7 +64,7 @@ def export_keras2onnx(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
         raise UnsupportedError(
             f"keras2onnx writes this model at opset {written}: set onnx_opset to {written}, or leave it out"
         )
-    versions = {**hub.versions, **_versions(toolchain, answer), **step_versions(*export_entries("onnx", hub.framework))}
+    versions = {**hub.versions, **_versions(toolchain, answer), **versions_of(export_packages("onnx", hub.framework))}
     model.graph.name = "converter"
     helper.set_model_props(
         model,
@@ -133,7 +134,7 @@ def export_pytorch2keras(hub: Hub, job: ExportJob, staged: Path) -> ExportResult
     ]
     for spec in hub.inputs if nhwc else []:
         if len(spec.shape or ()) == 4:
-            notes.append(f"input {spec.name} is channels-last: its axes are axes [0, 2, 3, 1] of the source's")
+            notes.append(channels_last_note("input", spec.name, _order(4, True)))
     return ExportResult(
         route=["export_keras", "pytorch2keras"],
         inputs=_specs(answer["inputs"]),

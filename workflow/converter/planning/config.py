@@ -9,18 +9,16 @@ from pathlib import Path
 import yaml
 
 from converter.errors import ParameterError, nearest
-from converter.planning.parameters import PARAMETERS, normalize_all
+from converter.planning.parameters import DEFAULT_OPSET, PARAMETERS, normalize_all
 from converter.planning.sources import model_name
 from converter.planning.storage import is_remote
 from converter.planning.value_limits import check_values
 
-__all__ = ["CONVERTED", "Config", "SHIPPED_OPSET", "normal_path", "read_config", "report_name"]
+__all__ = ["CONVERTED", "Config", "normal_path", "read_config", "report_name"]
 
 # Targets of any name; a job may write elsewhere.
 CONVERTED = "converted/"
 
-# The opset that the shipped configuration names; as a default it counts as not set (docs/parameters.md).
-SHIPPED_OPSET = 10
 _KEYS = ("defaults", "models", "jobs", "zoo", "benchmark")
 # What benchmarks/{target}.json is measured with (docs/profile.md).
 _BENCHMARK = {"runs": 50, "warmup": 5, "threads": 1, "device": "local", "tool": None, "serial": None}
@@ -54,7 +52,7 @@ def read_config(values: dict, zoo_recipes: Path | None = None) -> Config:
     for name in ("convert_from", "convert_to", "skip"):
         if name in defaults:
             raise ParameterError(f"defaults: {name} cannot be a default; write it in the job")
-    if defaults.get("onnx_opset") == SHIPPED_OPSET:
+    if defaults.get("onnx_opset") == DEFAULT_OPSET:  # the shipped configuration names it: counts as not set
         del defaults["onnx_opset"]
     models = {}
     for name, entry in _mapping(values, "models").items():

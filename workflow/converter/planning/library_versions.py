@@ -1,32 +1,44 @@
 """The libraries each step's result depends on: an upgrade rebuilds the steps that use them, and reports name them.
 
-The formats declare them (formats/); an export depends on the framework of its source: `export_entries` names its entries.
+The formats declare them (formats/); those of an export depend on the framework of its source.
 """
 
 from __future__ import annotations
 
 import functools
 import importlib.metadata
+from collections.abc import Iterable
 
 from converter import formats
 from converter.planning.variants import is_dynamic
 
-__all__ = ["export_entries", "step_packages", "step_versions"]
+__all__ = ["all_packages", "export_packages", "step_packages", "versions_of"]
 
-# Of steps that are neither an import nor an export.
-_OTHERS = {"quantize_dynamic": ("ai-edge-quantizer",), "benchmark": ("onnxruntime", "ai-edge-litert", "numpy")}
+_OTHERS = {"benchmark": ("onnxruntime", "ai-edge-litert", "numpy")}
+_QUANTIZER = ("ai-edge-quantizer",)
 
 
-@functools.cache
-def step_packages() -> dict[str, tuple[str, ...]]:
-    """Packages by step; those of exports by "STEP FRAMEWORK" (`export_entries`)."""
-    imports = {entry.step: entry.packages for entry in formats.sources().values()}
-    exports = {
-        f"{target.script} {framework}": exporter.packages
-        for target in formats.targets().values()
-        for framework, exporter in target.exporters.items()
-    }
-    return {**imports, **exports, **_OTHERS}
+def all_packages() -> set[str]:
+    """Those of any step."""
+    imports = {package for entry in formats.sources().values() for package in entry.packages}
+    exporters = [exporter for target in formats.targets().values() for exporter in target.exporters.values()]
+    exports = {package for exporter in exporters for package in exporter.packages}
+    return imports | exports | {package for packages in _OTHERS.values() for package in packages} | set(_QUANTIZER)
+
+
+def export_packages(extension: str, framework: str, quantization: dict | None = None) -> tuple[str, ...]:
+    """Those of an export of a source of this framework to files with this extension.
+
+    quantization: its quantization block, where it has one.
+    """
+    exporter = formats.target(extension).exporters.get(framework)
+    packages = exporter.packages if exporter else ()
+    return (*packages, *_QUANTIZER) if quantization and is_dynamic(quantization) else packages
+
+
+def step_packages(step: str) -> tuple[str, ...]:
+    """Those of a step that is neither an import nor an export; none for most."""
+    return _OTHERS.get(step, ())
 
 
 @functools.cache
@@ -37,16 +49,7 @@ def _version(package: str) -> str | None:
         return None
 
 
-def export_entries(extension: str, framework: str, quantization: dict | None = None) -> list[str]:
-    """The entries of `step_packages` for an export of a source of this framework to files with this extension.
-
-    quantization: its quantization block, where it has one.
-    """
-    entries = [f"{formats.target(extension).script} {framework}"]
-    return [*entries, "quantize_dynamic"] if quantization and is_dynamic(quantization) else entries
-
-
-def step_versions(*steps: str) -> dict[str, str]:
-    """Installed versions of the packages of these steps, by name; one that is not installed is left out."""
-    found = {package: _version(package) for step in steps for package in step_packages().get(step, ())}
+def versions_of(packages: Iterable[str]) -> dict[str, str]:
+    """Their installed versions, by name; one that is not installed is left out."""
+    found = {package: _version(package) for package in packages}
     return {package: version for package, version in sorted(found.items()) if version}

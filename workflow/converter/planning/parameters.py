@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from converter.errors import ParameterError, nearest
 
 __all__ = [
+    "DEFAULT_OPSET",
     "EXPORT_PARAMETERS",
     "IMPORT_PARAMETERS",
     "PARAMETERS",
@@ -32,6 +33,8 @@ _DTYPES = (
     *("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "complex64", "complex128"),
 )
 _MAX_ELEMENTS = 2**31
+# Of ONNX files where nobody sets one; raised where a model needs a higher one.
+DEFAULT_OPSET = 10
 # What Snakemake (9.27) takes for wildcards, or warns of; it ends at a wildcard that it does not know.
 RESERVED = re.compile(r"[{}\n\r]")
 

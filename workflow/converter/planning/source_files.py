@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 from converter.errors import SourceError, UntrustedError
+from converter.wording import TRUST
 
 __all__ = [
     *("file_sha256", "refuse_links", "refuse_patterns", "source_bytes", "source_files", "source_sha256", "source_stat"),
@@ -62,8 +63,8 @@ def refuse_links(source: Path) -> None:
         target = os.path.realpath(path)
         if path.is_symlink() and not any(os.path.commonpath([folder, target]) == folder for folder in inside):
             raise UntrustedError(
-                f"{path} is a symbolic link to {target}, outside of the model: copy the files it means (cp -rL), or write "
-                "`trusted: true` if you know where it comes from"
+                f"{path} is a symbolic link to {target}, outside of the model: copy the files it means (cp -rL), "
+                f"or {TRUST}"
             )
         if not path.is_dir() and not path.is_file() and path.exists():
             raise UntrustedError(f"{path} is neither a file nor a directory: take it out of the model")
@@ -143,4 +144,4 @@ def source_sha256(source: Path) -> str:
         return file_sha256(source)
     base = source if source.is_dir() else source.parent
     lines = sorted(f"{file.relative_to(base).as_posix()}\t{file_sha256(file)}\n" for file in files)
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
+    return hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()  # names may be any bytes

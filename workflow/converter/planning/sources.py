@@ -86,9 +86,10 @@ class ModelFolder:
             return found
         for entry in os.scandir(self.folder):
             suffix = os.path.splitext(entry.name)[1]
-            if suffix in formats.extensions_of_sources() and not entry.is_dir():
+            is_folder = os.path.isdir(entry.path)  # entry.is_dir() raises for a link that leads to itself
+            if suffix in formats.extensions_of_sources() and not is_folder:
                 found.setdefault(entry.name[: -len(suffix)], []).append(f"{self.folder}/{entry.name}")
-            elif entry.is_dir() and is_source_directory(entry.path):
+            elif is_folder and is_source_directory(entry.path):
                 found.setdefault(entry.name, []).append(f"{self.folder}/{entry.name}")
         return {name: sorted(paths) for name, paths in found.items()}
 

@@ -7,10 +7,12 @@ fetched file is left empty instead, and its sentence is remembered, so that the 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import shutil
-import sys
+import socket
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
@@ -18,6 +20,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from converter.errors import ConverterError, SourceError
+from converter.library_patches.replacing import replaced_for_good
+from converter.library_patches.snakemake import keys_of, requests_of, retrieving
 from converter.planning import web_answers
 from converter.run_state import failures
 
@@ -25,6 +29,8 @@ __all__ = ["FETCH", "refuse_size", "with_limits"]
 
 # The subject under which run_state/failures.py remembers what went wrong, followed by the path that the source is fetched to.
 FETCH = "fetch"
+# For the headers of an answer, however often a byte of them comes.
+_ANSWER_SECONDS = 120
 # As long as a step may take; a server that gives a byte now and then answers all the time.
 _WHOLE_SECONDS, _SECONDS_PER_MB = 1800, 10
 _UNSTATED = 1 << 30
@@ -34,19 +40,57 @@ _LIMITED: set[type] = set()
 
 
 def with_limits(plugin: type, path_of: Callable[[str], str]) -> None:
-    """Let the objects of a plugin's class take no more than their addresses name; `path_of`: where a source is fetched to."""
+    """Let the objects of a plugin's class take no more than their addresses name; `path_of`: where a source is fetched to.
+
+    Raises UnsupportedError where the plugin is not as it is known here.
+    """
     if plugin in _LIMITED:
         return
-    _LIMITED.add(plugin)
+    _, retrieve = retrieving(plugin).find()
     if hasattr(plugin, "httpr"):
-        module = sys.modules[plugin.__module__]
+        _, requests = requests_of(plugin).find()
         calls = {name: functools.partial(web_answers.answer, name) for name in ("get", "head")}
-        module.requests = SimpleNamespace(**{**vars(module.requests), **calls})
+        limited = requests_of(plugin), SimpleNamespace(**{**vars(requests), **calls})
         retrieve = _retrieve_file
     else:
-        get_subkeys, retrieve = plugin.get_subkeys, plugin.retrieve_object
-        plugin.get_subkeys = lambda found: _plain_keys(found, get_subkeys(found))
-    plugin.retrieve_object = lambda found: _retrieve(found, retrieve, path_of(found.query))
+        _limit_answers()
+        _, get_subkeys = keys_of(plugin).find()
+        limited = keys_of(plugin), lambda found: _plain_keys(found, get_subkeys(found))
+    replaced_for_good(limited, (retrieving(plugin), lambda found: _retrieve(found, retrieve, path_of(found.query))))
+    _LIMITED.add(plugin)
+
+
+def _limit_answers() -> None:
+    """Let the start of an answer, its headers, come within _ANSWER_SECONDS: http.client (Python 3.11) waits for the next of
+    them without end, and reads "100 Continue" for ever. boto3 fetches by urllib3; for web servers see web_answers.py.
+    """
+    from urllib3.connection import HTTPConnection
+
+    if hasattr(HTTPConnection.getresponse, "limited"):
+        return
+    answer = HTTPConnection.getresponse
+
+    @functools.wraps(answer)
+    def answer_in_time(connection: HTTPConnection, *args: object, **options: object) -> object:
+        ended, connected = threading.Event(), connection.sock
+
+        def end() -> None:
+            ended.set()
+            with contextlib.suppress(OSError):  # closed by now
+                connected.shutdown(socket.SHUT_RDWR)
+
+        timer = threading.Timer(_ANSWER_SECONDS, end)
+        timer.daemon = True
+        timer.start()
+        try:
+            return answer(connection, *args, **options)
+        finally:
+            timer.cancel()
+            if ended.is_set():
+                raise ConnectionError(f"no answer was complete within {_ANSWER_SECONDS} s")
+
+    answer_in_time.limited = True
+    HTTPConnection.getresponse = answer_in_time
 
 
 def refuse_size(url: str, size: int) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from converter.errors import ParameterError, UnsupportedError
 from converter.tflite.flatbuffer import read, write
+from converter.wording import first_line
 
 __all__ = ["calibrate", "to_integers"]
 
@@ -29,7 +30,7 @@ def calibrate(path: Path, samples: Callable[[], Iterable[Sequence[np.ndarray]]])
         raise
     except (RuntimeError, ValueError) as error:
         raise UnsupportedError(
-            f"the model cannot be run for calibration ({_first_line(error)}): ask for a .float16.tflite or "
+            f"the model cannot be run for calibration ({first_line(error)}): ask for a .float16.tflite or "
             ".dynamic.tflite file"
         ) from error
 
@@ -57,7 +58,7 @@ def to_integers(
         )
     except Exception as error:  # the bindings raise plain Exception, with MLIR's text
         raise UnsupportedError(
-            f"TensorFlow's quantizer refuses the model ({_first_line(error)}): ask for a .float16.tflite or "
+            f"TensorFlow's quantizer refuses the model ({first_line(error)}): ask for a .float16.tflite or "
             ".dynamic.tflite file"
         ) from error
 
@@ -73,7 +74,3 @@ def _import_constants_as_constants(path: Path) -> None:
         model.metadata = kept
         write(path.with_suffix(".rewritten"), model)
         path.with_suffix(".rewritten").replace(path)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -17,6 +17,7 @@ import numpy as np
 from converter.errors import ParameterError, nearest
 from converter.hub.hub import TensorSpec
 from converter.hub.npz import read_arrays_file
+from converter.wording import shape_text
 
 __all__ = ["FEW_SAMPLES", "RepresentativeData"]
 
@@ -127,8 +128,8 @@ class RepresentativeData:
             raise self._error(index, f"input {spec.name} is {type(value).__name__}, expected an array")
         dims = spec.shape or ()
         fits = _fit(dims, array.shape)
-        expected = f"{spec.dtype} {_shape_text(dims)}"
-        found = f"{array.dtype} {_shape_text(array.shape)}"
+        expected = f"{spec.dtype} {shape_text(dims)}"
+        found = f"{array.dtype} {shape_text(array.shape)}"
         if not fits or 0 in array.shape:
             hint = "; a batch of 1 needs its own leading dimension" if array.ndim == len(dims) - 1 else ""
             hint = hint or _layout_hint(dims, array.shape)
@@ -261,9 +262,5 @@ def _layout_hint(dims: Sequence[int | None], shape: Sequence[int]) -> str:
     return ""
 
 
-def _shape_text(shape: Sequence[int | None]) -> str:
-    return "[" + ",".join("-1" if dim is None else str(dim) for dim in shape) + "]"
-
-
 def _shapes_text(shapes: Sequence[Sequence[int]]) -> str:
-    return ", ".join(_shape_text(shape) for shape in shapes)
+    return ", ".join(shape_text(shape) for shape in shapes)

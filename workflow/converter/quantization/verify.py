@@ -9,7 +9,7 @@ import numpy as np
 
 from converter.hub.hub import Run, TensorSpec
 from converter.hub.informative import reference_is_weak
-from converter.verification.verify import Verification
+from converter.verification.verify import Verification, cosine
 
 __all__ = ["THRESHOLDS", "Thresholds", "thresholds_for", "verify_quantized"]
 
@@ -100,17 +100,17 @@ def _compare(
         entry["problem"] = "has NaN or infinite values where the float model has none"
         return entry
     difference = np.abs(expected[finite] - actual[finite])
-    cosine, sqnr = _cosine(expected[finite], actual[finite]), _sqnr(expected[finite], difference)
+    similarity, sqnr = cosine(expected[finite], actual[finite]), _sqnr(expected[finite], difference)
     entry |= {
         "max_abs_diff": float(difference.max(initial=0.0)),
         "mean_abs_diff": float(difference.mean()) if difference.size else 0.0,
-        "cosine": cosine,
+        "cosine": similarity,
         "sqnr_db": sqnr,
         "max_abs_reference": float(np.abs(expected[finite]).max(initial=0.0)),
     }
     found = []
-    if cosine < thresholds.cosine:
-        found.append(f"has cosine similarity {cosine:.4f}, needed {thresholds.cosine}")
+    if similarity < thresholds.cosine:
+        found.append(f"has cosine similarity {similarity:.4f}, needed {thresholds.cosine}")
     if sqnr is not None and sqnr < thresholds.sqnr:
         found.append(f"has a signal-to-quantization-noise ratio of {sqnr:.1f} dB, needed {thresholds.sqnr}")
     if (rows := _class_scores(floats, quantized)) is not None:
@@ -147,13 +147,6 @@ def _class_scores(floats: list[np.ndarray], quantized: list[np.ndarray]) -> tupl
     if len({array.shape[1] for array in floats}) > 1:
         return None
     return np.concatenate(floats), np.concatenate(quantized)
-
-
-def _cosine(a: np.ndarray, b: np.ndarray) -> float:
-    norms = float(np.linalg.norm(a) * np.linalg.norm(b))
-    if norms == 0.0:
-        return 1.0 if not a.any() and not b.any() else 0.0
-    return float(np.clip(np.dot(a, b) / norms, -1.0, 1.0))
 
 
 def _sqnr(reference: np.ndarray, difference: np.ndarray) -> float | None:

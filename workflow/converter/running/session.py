@@ -15,6 +15,8 @@ from snakemake.shell import shell
 
 from converter.errors import ConverterError
 from converter.escape import printable
+from converter.library_patches.replacing import check
+from converter.library_patches.snakemake import PATHVARS
 from converter.planning.config import read_config
 from converter.planning.planner import Planner, toolchains
 from converter.planning.rules.rule_inputs import RuleInputs
@@ -153,7 +155,10 @@ def _reason(target: str, sentences: list[str]) -> str:
 
 
 def open_session(values: dict, workflow: Any) -> Session:
-    """Check the configuration `values`. A mistake in it ends the run at once, with one sentence and exit status 1."""
+    """Check the configuration `values`, and that this Snakemake is known here.
+
+    What is wrong ends the run at once, with one sentence and exit status 1.
+    """
     quieten()
     root = Path(workflow.basedir)
     # The main process is the user's own Snakemake, not one that an executor started for a single job.
@@ -168,6 +173,7 @@ def open_session(values: dict, workflow: Any) -> Session:
     # So that a step can tell whether its rule's shell is still there. Snakemake's own prefix is the first part.
     shell.prefix("set -euo pipefail; export CONVERTER_SHELL=$$; ")
     try:
+        check(PATHVARS)
         config = read_config(values, root / "configs" / "zoo.yaml")
     except ConverterError as error:
         print(printable(str(error)), file=sys.stderr)

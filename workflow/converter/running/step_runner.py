@@ -28,7 +28,7 @@ from converter.escape import printable
 from converter.hub.contents import Cost, Failure, SourceFile
 from converter.hub.hub import Hub
 from converter.importing.user_code import Record, recorded
-from converter.planning.library_versions import export_entries, step_versions
+from converter.planning.library_versions import export_packages, versions_of
 from converter.planning.parameters import (
     EXPORT_PARAMETERS,
     IMPORT_PARAMETERS,
@@ -217,7 +217,7 @@ def run_import(name: str, import_model: Callable[[ImportSpec, Path], Hub], argv:
 
             hub.error["message"] += toolchain_hint(error)
     hub.source, hub.parameters, hub.user_code = source, parameters, {"key": args.key, **code.to_json()}
-    hub.versions, hub.step = {**step_versions(name), **hub.versions}, measure(name)
+    hub.versions, hub.step = {**versions_of(formats.source(source["format"]).packages), **hub.versions}, measure(name)
     hub.write()
     return 0
 
@@ -282,7 +282,7 @@ def run_export(
     if "load" in parameters.get("quantization", {}):
         write_record(record_of(args.staged), {"key": args.key, **code.to_json()})
     steps = [hub.step, measure(name)] if hub.step else [measure(name)]
-    versions = {**hub.versions, **step_versions(*_export_entries(name, args.target, hub, parameters))}
+    versions = {**hub.versions, **_export_versions(name, args.target, hub, parameters)}
     hub.notes = [*args.notes, *hub.notes]
     report.write(
         args.report, report.compose(args.target, hub, parameters, name, result, error, args.staged, steps, versions)
@@ -290,9 +290,9 @@ def run_export(
     return 0
 
 
-def _export_entries(name: str, target: str, hub: Hub, parameters: dict) -> list[str]:
-    """The step's entries of `step_packages`; none where the target's format cannot be made from this hub."""
-    found = formats.target_extensions().get(target.rpartition(".")[2])
-    if found is None or found.script != name or hub.framework not in found.exporters:
-        return []
-    return export_entries(found.extensions[0], hub.framework, parameters.get("quantization"))
+def _export_versions(name: str, target: str, hub: Hub, parameters: dict) -> dict[str, str]:
+    """Of the libraries of the export; none where the target's format cannot be made from this hub."""
+    extension = target.rpartition(".")[2]
+    if name == "report_refusal" or extension not in formats.target_extensions():
+        return {}
+    return versions_of(export_packages(extension, hub.framework, parameters.get("quantization")))

@@ -14,18 +14,18 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO
 
 from converter.errors import SourceError, UntrustedError
+from converter.wording import TRUST
 
 if TYPE_CHECKING:
     import h5py
 
 __all__ = ["refuse_archive", "refuse_hdf5"]
 
-_TRUST = "write `trusted: true` if you know where the file comes from"
 # Weights hardly shrink when they are packed; a bomb holds a thousand times its size (the limit of deflate).
 _MOST_TIMES, _ALWAYS_ALLOWED = 100, 1 << 30
 
 
-def refuse_archive(path: Path, hint: str = _TRUST) -> None:
+def refuse_archive(path: Path, hint: str = TRUST) -> None:
     """Raise UntrustedError for a zip file with names that lead out of it, links, names twice, or a bomb in it.
 
     A name twice: the libraries that read it may take either (Python the last, torch the first, and of names that differ
@@ -97,20 +97,49 @@ def _refuse_in_hdf5(path: Path, stream: BinaryIO) -> None:
 
     total = 0
     with h5py.File(stream, "r") as file:
+        _refuse_types(path, file)
         links: list[tuple[str, object]] = []
         file.visititems_links(lambda name, link: links.append((name, link)))
         for name, link in links:
             if isinstance(link, h5py.ExternalLink):
-                raise UntrustedError(f"{path} contains a link to another file ({name} to {link.filename}); {_TRUST}")
+                raise UntrustedError(f"{path} contains a link to another file ({name} to {link.filename}); {TRUST}")
         datasets: list[h5py.Dataset] = []
         file.visititems(lambda _, entry: datasets.append(entry) if isinstance(entry, h5py.Dataset) else None)
         for entry in datasets:
             if entry.external or entry.is_virtual:
-                raise UntrustedError(f"{path} keeps the data of {entry.name} in another file; {_TRUST}")
+                raise UntrustedError(f"{path} keeps the data of {entry.name} in another file; {TRUST}")
             total += entry.nbytes
-        _refuse_size(path, total, _TRUST)
+        _refuse_size(path, total, TRUST)
         for entry in datasets:
             _refuse_short(path, entry)
+
+
+def _refuse_types(path: Path, file: h5py.File) -> None:
+    """Raise UntrustedError for values of any type but numbers and text, of datasets and of attributes.
+
+    h5py (3.14) takes NumPy's name of a type from the file, for bytes of the type OPAQUE with the tag "NUMPY:|O" also that of
+    Python's objects: the bytes are then taken for their addresses.
+    """
+    import h5py
+
+    objects: list[h5py.HLObject] = [file]
+    file.visititems(lambda _, entry: objects.append(entry))
+    for entry in objects:
+        types = [h5py.h5a.open(entry.id, index=index).get_type() for index in range(h5py.h5a.get_num_attrs(entry.id))]
+        if isinstance(entry, h5py.Dataset | h5py.Datatype):
+            types.append(entry.id if isinstance(entry, h5py.Datatype) else entry.id.get_type())
+        if not all(map(_is_plain, types)):
+            raise UntrustedError(f"{path} keeps values in {entry.name} that are neither numbers nor text; {_TRUST}")
+
+
+def _is_plain(kind: h5py.h5t.TypeID) -> bool:
+    from h5py import h5t
+
+    if isinstance(kind, h5t.TypeCompoundID):  # complex numbers
+        return all(_is_plain(kind.get_member_type(index)) for index in range(kind.get_nmembers()))
+    if isinstance(kind, h5t.TypeArrayID | h5t.TypeVlenID | h5t.TypeEnumID):  # truth values are of an enumeration
+        return _is_plain(kind.get_super())
+    return isinstance(kind, h5t.TypeIntegerID | h5t.TypeFloatID | h5t.TypeStringID)
 
 
 _DEFLATE, _SHUFFLE, _CHECKSUM = 1, 2, 3  # H5Zpublic.h
@@ -144,7 +173,7 @@ def _refuse_short(path: Path, entry: h5py.Dataset) -> None:
             elif filter_ != _SHUFFLE:
                 raise UntrustedError(
                     f"{path} keeps {entry.name} packed in a way that is not known here (filter {filter_}): "
-                    f"save it without, or {_TRUST}"
+                    f"save it without, or {TRUST}"
                 )
         if left != wanted:
             raise _short(path, entry)

@@ -18,6 +18,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from converter.errors import UnsupportedError
+from converter.file_limits import MAX_BYTES
 from converter.hub.weights import pieces
 
 __all__ = [
@@ -34,7 +35,6 @@ __all__ = [
 
 _IDENTIFIER = b"TFL3"
 _ALIGNMENT = 16
-_MAX_BYTES = 2**31 - 1  # offsets are 32 bits, and every verifier checks for 2 GB
 _BUFFER_DATA_SLOT = 4  # vtable slot of Buffer.data, the table's first field
 
 TENSOR_DTYPES = {
@@ -76,7 +76,7 @@ def write(path: Path, model: schema.ModelT) -> None:
     kept = [array for array in arrays if _has_bytes(array)]
     positions = list(_positions(len(head), [array.nbytes for array in kept]))
     end = positions[-1] + kept[-1].nbytes if kept else len(head)
-    if end > _MAX_BYTES:
+    if end > MAX_BYTES:
         raise UnsupportedError(
             f"the model takes {end / 1e9:.1f} GB, and a TensorFlow Lite file holds at most 2 GB: "
             "write quantization.type float16, or ask for an .onnx file"

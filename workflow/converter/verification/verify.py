@@ -17,7 +17,7 @@ import numpy as np
 from converter.hub.hub import Run, TensorSpec
 from converter.hub.informative import reference_is_weak, typical
 
-__all__ = ["STEPS", "StepTolerance", "Tolerance", "Verification", "verify"]
+__all__ = ["STEPS", "StepTolerance", "Tolerance", "Verification", "cosine", "verify"]
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,7 @@ def _compare(name: str, pairs: list[tuple[np.ndarray, np.ndarray]], tolerance: T
     entry |= {
         "max_abs_diff": worst,
         "mean_abs_diff": float(difference.mean()) if difference.size else 0.0,
-        "cosine": _cosine(expected[both], actual[both]),
+        "cosine": cosine(expected[both], actual[both]),
         "max_abs_reference": largest,
         "tolerance": allowed,
     }
@@ -198,7 +198,8 @@ def _integer_difference(expected: np.ndarray, actual: np.ndarray) -> float | Non
     return float(np.abs(expected.astype(np.float64) - actual.astype(np.float64)).max(initial=0.0))
 
 
-def _cosine(a: np.ndarray, b: np.ndarray) -> float:
+def cosine(a: np.ndarray, b: np.ndarray) -> float:
+    """The cosine of the angle between two flat arrays, from -1 to 1; of zeros 1 with zeros, else 0."""
     norm = float(np.linalg.norm(a) * np.linalg.norm(b))
     if norm == 0.0:
         return 1.0 if not a.any() and not b.any() else 0.0

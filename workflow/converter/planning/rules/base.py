@@ -11,7 +11,7 @@ from converter import formats
 from converter.errors import ConverterError
 from converter.exporting import functions_of
 from converter.planning.code_version import code_version
-from converter.planning.library_versions import step_versions
+from converter.planning.library_versions import step_packages, versions_of
 from converter.planning.planner import Plan, Planner
 from converter.planning.recorded_code import RecordedCode
 from converter.planning.source_files import file_sha256, source_bytes
@@ -70,7 +70,7 @@ class Planned:
 
     @staticmethod
     def versions(step: str) -> str:
-        return json.dumps(step_versions(step))
+        return json.dumps(versions_of(step_packages(step)))
 
     @staticmethod
     def code(step: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from converter import formats
-from converter.planning.library_versions import export_entries, step_versions
+from converter.planning.library_versions import export_packages, versions_of
 from converter.planning.parameters import flags
 from converter.planning.planner import backend_toolchain
 from converter.planning.recorded_code import read_record, record_of
@@ -113,8 +113,8 @@ class ExportInputs(Planned):
         plan = self.exported(wildcards)
         if plan.source is None:
             return "{}"
-        entries = export_entries(plan.extension, framework_of(plan), plan.parameters.get("quantization"))
-        return json.dumps(step_versions(*entries))
+        packages = export_packages(plan.extension, framework_of(plan), plan.parameters.get("quantization"))
+        return json.dumps(versions_of(packages))
 
     def staged_elsewhere(self, wildcards: Any) -> str:
         return f"intermediate/staged/{self.planner.report_name(wildcards.path)}"

@@ -13,7 +13,7 @@ from typing import Any
 from converter import formats
 from converter.errors import ConverterError
 from converter.planning.code_version import code_version
-from converter.planning.library_versions import step_versions
+from converter.planning.library_versions import versions_of
 from converter.planning.parameters import RESERVED, flags
 from converter.planning.recorded_code import read_record
 from converter.planning.rules.base import environment_of, hash_if_file, minutes
@@ -39,10 +39,11 @@ class ImportInputs(ZooInputs, StorageInputs):
         if plan.made:
             return environment
         try:
-            # Names that it reserves, of a SavedModel's files say, end Snakemake (9.27), and so do files that it may not read,
-            # which the import says in a sentence. The hash of all is among the params.
+            # Names that it reserves or cannot write, of a SavedModel's files say, end Snakemake (9.27); so do files that it
+            # may not read, which the import says in a sentence. The hash of all is among the params.
             files = (str(path) for path in source_files(Path(plan.source)))
-            files = (path for path in files if not RESERVED.search(path) and os.access(path, os.R_OK))
+            files = (path for path in files if not RESERVED.search(path) and _is_text(path))
+            files = (path for path in files if os.access(path, os.R_OK))
             return [*files, *environment]
         except ConverterError:
             return environment
@@ -120,7 +121,7 @@ class ImportInputs(ZooInputs, StorageInputs):
         return code_version(found.script, found.framework, (found.importer,) if found.importer else ())
 
     def import_versions(self, wildcards: Any) -> str:
-        return json.dumps(step_versions(self._import_format(wildcards).step))
+        return json.dumps(versions_of(self._import_format(wildcards).packages))
 
     def _import_format(self, wildcards: Any) -> formats.SourceFormat:
         return formats.source(self.planner.import_plan(wildcards.key).format)
@@ -132,3 +133,8 @@ class ImportInputs(ZooInputs, StorageInputs):
 
 def _added(kind: type) -> list[str]:
     return [entry.name for entry in formats.added() if isinstance(entry, kind)]
+
+
+def _is_text(path: str) -> bool:
+    """Not a name of any bytes, which Python reads as halves of characters."""
+    return not any("\ud800" <= character <= "\udfff" for character in path)

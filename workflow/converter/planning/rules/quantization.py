@@ -6,7 +6,7 @@ import json
 import shlex
 from typing import Any
 
-from converter.planning.library_versions import export_entries, step_versions
+from converter.planning.library_versions import export_packages, versions_of
 from converter.planning.parameters import flags
 from converter.planning.rules.base import float16_of, framework_of, hash_if_file, tflite_of
 from converter.planning.rules.exports import ExportInputs
@@ -76,4 +76,5 @@ class QuantizationInputs(ExportInputs):
 
     def page_versions(self, wildcards: Any) -> str:
         plan = self.exported(wildcards)
-        return json.dumps(step_versions(*export_entries(plan.extension, framework_of(plan)), "quantize_dynamic"))
+        # Its files are quantized in every way, so in the way that takes the quantizer's library too.
+        return json.dumps(versions_of(export_packages(plan.extension, framework_of(plan), VARIANTS["dynamic"])))

@@ -1,24 +1,22 @@
-"""Large constants leave the graph, and come back when an exporter needs them inside."""
+"""Large constants leave the graph: they become placeholders, whose values lie beside it."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
-from converter.errors import SourceError, UnsupportedError
+from converter.errors import SourceError
 from converter.hub.weights import STORABLE_DTYPES
-from converter.tf.graph.graph import GraphDef, NodeDef
+from converter.tf.graph.graph import GraphDef, make_placeholder
 from converter.tf.graph.values import Value, value_of_array
 
-__all__ = ["LARGE", "extract_large_constants", "inline_weights", "refuse_damaged_constants"]
+__all__ = ["LARGE", "extract_large_constants", "refuse_damaged_constants"]
 
 LARGE = 64 * 1024  # bytes; what is smaller may matter to a converter's constant folding, and costs nothing
 
-_PROTO_LIMIT = 2**31 - 1
 _STORABLE = {tf.as_dtype(name).as_datatype_enum for name in STORABLE_DTYPES}
 
 
@@ -44,7 +42,7 @@ def extract_large_constants(graph_def: GraphDef, threshold: int = LARGE) -> dict
             continue
         array = tf.make_ndarray(proto)
         values[node.name] = value_of_array(node.name, array)
-        placeholder(node, values[node.name])
+        make_placeholder(node, values[node.name].enum, values[node.name].shape)
     return values
 
 
@@ -68,58 +66,3 @@ def refuse_damaged_constants(path: Path, graph_def: GraphDef) -> None:
                 f"{path} is damaged: its constant {node.name} has {len(proto.tensor_content)} bytes, and its shape takes "
                 f"{size}: copy it again"
             )
-
-
-def placeholder(node: NodeDef, value: Value) -> None:
-    """Make `node` the Placeholder of `value`, under its own name."""
-    name = node.name
-    node.Clear()
-    node.name, node.op = name, "Placeholder"
-    node.attr["dtype"].type = value.enum
-    node.attr["shape"].shape.CopyFrom(tf.TensorShape(value.shape).as_proto())
-
-
-def inline_weights(graph_def: GraphDef, weights: Mapping[str, np.ndarray], threshold: int | None = None) -> GraphDef:
-    """A copy of the graph in which the Placeholders named in `weights` are Const nodes again.
-
-    With a `threshold`, only those of at most that many bytes. Raises UnsupportedError where the graph would pass
-    protobuf's limit of 2 GB.
-    """
-    chosen = [
-        node.name
-        for node in graph_def.node
-        if node.op == "Placeholder"
-        and node.name in weights
-        and (threshold is None or _nbytes(weights, node.name) <= threshold)
-    ]
-    total = sum(_nbytes(weights, name) for name in chosen) + graph_def.ByteSize()
-    if total > _PROTO_LIMIT:
-        raise UnsupportedError(
-            f"the graph with its weights takes {total / 2**30:.1f} GB, more than the 2 GB that a Protobuf graph can hold: "
-            "choose a target that keeps weights beside the graph, such as .onnx"
-        )
-    result = GraphDef()
-    result.CopyFrom(graph_def)
-    names = set(chosen)
-    for node in result.node:
-        if node.name in names:
-            _constant(node, weights[node.name])
-    return result
-
-
-def _nbytes(weights: Mapping[str, np.ndarray], name: str) -> int:
-    """The size of a weight, without reading it where the mapping knows (`converter.hub.weights.Weights`)."""
-    return weights.nbytes(name) if hasattr(weights, "nbytes") else weights[name].nbytes
-
-
-def _constant(node: NodeDef, array: np.ndarray) -> None:
-    name, array = node.name, np.asarray(array)
-    node.Clear()
-    node.name, node.op = name, "Const"
-    dtype = tf.as_dtype(array.dtype).as_datatype_enum
-    node.attr["dtype"].type = dtype
-    proto = node.attr["value"].tensor
-    proto.dtype = dtype
-    proto.tensor_shape.CopyFrom(tf.TensorShape(array.shape).as_proto())
-    # tf.make_tensor_proto would build the message apart and copy it in: twice the memory of a large weight.
-    proto.tensor_content = np.ascontiguousarray(array).tobytes()

@@ -17,8 +17,10 @@ __all__ = [
     "clean",
     "function_names",
     "inline_functions",
+    "make_placeholder",
     "node_name",
     "prune",
+    "redirect",
     "split_tensor",
     "tensor_name",
     "topological",
@@ -56,6 +58,23 @@ def tensor_name(node: str, index: int = 0) -> str:
     return node if index == 0 else f"{node}:{index}"
 
 
+def make_placeholder(node: NodeDef, dtype: int, shape: Sequence[int | None] | None) -> None:
+    """Make `node` a Placeholder, in place and under its own name; `dtype`: TensorFlow's number of it."""
+    name = node.name
+    node.Clear()
+    node.name, node.op = name, "Placeholder"
+    node.attr["dtype"].type = dtype
+    node.attr["shape"].shape.CopyFrom(tf.TensorShape(shape).as_proto())
+
+
+def redirect(graph_def: GraphDef, old: str, new: str) -> None:
+    """Let what reads the tensor `old` ("x", "x:1") read `new` instead, in place."""
+    for node in graph_def.node:
+        for position, source in enumerate(node.input):
+            if canonical(source) == canonical(old):
+                node.input[position] = new
+
+
 def valid_node_name(name: str) -> str:
     """`name` with the characters that TensorFlow refuses in a node's name replaced by "_".
 
@@ -90,11 +109,16 @@ def _named_functions(attributes: Mapping[str, Message]) -> Iterator[Message]:
 
 
 def clean(graph_def: GraphDef) -> None:
-    """Remove, in place, what ties a graph to the machine and version that wrote it: devices, colocation, stale shapes."""
+    """Remove, in place, what ties a graph to the machine and version that wrote it: devices, colocation, stale shapes.
+
+    Memory that nothing was written to is zero: a constant part of the graph would be stored with what is found there.
+    """
     bodies = [graph_def.node, *(function.node_def for function in graph_def.library.function)]
     for body in bodies:
         for node in body:
             node.device = ""
+            if node.op == "Empty":
+                node.attr["init"].b = True
             node.ClearField("experimental_debug_info")
             for attribute in _PLACEMENT_ATTRIBUTES:
                 if attribute in node.attr:

@@ -14,10 +14,11 @@ import numpy as np
 import tensorflow as tf
 
 from converter.errors import UnsupportedError
+from converter.file_limits import MAX_BYTES
+from converter.tf.graph.protobuf_wire import tag, varint
 
-__all__ = ["MAX_BYTES", "graph_pieces", "read_graph", "total_bytes", "write_graph"]
+__all__ = ["graph_pieces", "read_graph", "total_bytes", "write_graph"]
 
-MAX_BYTES = 2**31 - 1  # of any protocol buffer message
 
 Piece = bytes | memoryview
 
@@ -99,18 +100,9 @@ def _constant_node(node: tf.compat.v1.NodeDef, value: np.ndarray) -> Iterator[Pi
 
 def _tensor_header(dtype: int, shape: bytes) -> bytes:
     """TensorProto: dtype = 1 (a varint), tensor_shape = 2; its bytes follow as tensor_content = 4."""
-    return b"\x08" + _varint(dtype) + _field(2, len(shape)) + shape
+    return b"\x08" + varint(dtype) + _field(2, len(shape)) + shape
 
 
 def _field(number: int, length: int) -> bytes:
     """Tag and length of a length-delimited field."""
-    return _varint(number << 3 | 2) + _varint(length)
-
-
-def _varint(value: int) -> bytes:
-    encoded = bytearray()
-    while value > 0x7F:
-        encoded.append(value & 0x7F | 0x80)
-        value >>= 7
-    encoded.append(value)
-    return bytes(encoded)
+    return tag(number) + varint(length)

@@ -20,6 +20,7 @@ from converter.tf.graph.graph import (
     NodeDef,
     canonical,
     function_names,
+    make_placeholder,
     node_name,
     prune,
     topological,
@@ -117,21 +118,13 @@ def variables_to_placeholders(
     for node in result.node:
         if node.name in bound:
             known[node.name] = bound[node.name]
-            _make_placeholder(node, bound[node.name])
+            make_placeholder(node, bound[node.name].dtype, bound[node.name].shape)
     body = _Body(list(result.node), known, in_function=False)
     assigned, _ = _convert_body(context, body)
     kept = [_copy(node) for node in [*body.nodes, *body.added] if node.name not in body.dropped]
     del result.node[:]
     result.node.extend(kept)
     return prune(result, outputs, keep), assigned
-
-
-def _make_placeholder(node: NodeDef, value: Bound) -> None:
-    name = node.name
-    node.Clear()
-    node.name, node.op = name, "Placeholder"
-    node.attr["dtype"].type = value.dtype
-    node.attr["shape"].shape.CopyFrom(tf.TensorShape(value.shape).as_proto())
 
 
 def _copy(node: NodeDef) -> NodeDef:

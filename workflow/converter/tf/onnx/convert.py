@@ -11,6 +11,7 @@ from onnx import ModelProto
 from converter.tf.onnx.deferred import DeferredTensors, deterministic_tf2onnx
 from converter.tf.onnx.graph import PreparedGraph
 from converter.tf.onnx.opset import has_handler
+from converter.wording import first_line
 
 if TYPE_CHECKING:
     from tf2onnx.graph import Graph
@@ -44,7 +45,7 @@ def convert_graph(prepared: PreparedGraph, opset: int, tensors: DeferredTensors)
             graph = _optimize(prepared, opset, tensors)
             model = graph.make_model("")
         except Exception as error:  # whatever a handler of tf2onnx trips over
-            detail = _first_line(str(error)).removeprefix("make_sure failure: ") or type(error).__name__
+            detail = first_line(error).removeprefix("make_sure failure: ") or type(error).__name__
             raise ConversionFailure(detail, _unknown(messages)) from error
     if unmapped := sorted(set(_UNMAPPED.findall("\n".join(messages)))):
         raise ConversionFailure(f"no ONNX operators for {', '.join(unmapped)} at this opset", _unknown(messages))
@@ -57,10 +58,6 @@ _UNMAPPED = re.compile(r"Tensorflow op \[.*: (\w+)\] is not supported")
 
 def _unknown(messages: list[str]) -> list[str]:
     return sorted(name for name in set(_UNMAPPED.findall("\n".join(messages))) if not has_handler(name))
-
-
-def _first_line(text: str) -> str:
-    return next((line.strip()[:300] for line in text.splitlines() if line.strip()), "")
 
 
 def _process(prepared: PreparedGraph, opset: int, tensors: DeferredTensors) -> Graph:

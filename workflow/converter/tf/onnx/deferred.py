@@ -20,6 +20,10 @@ from collections.abc import Iterable, Iterator, MutableSet
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
+from converter.errors import UnsupportedError
+from converter.library_patches.replacing import replaced
+from converter.library_patches.tf2onnx import COUNTER, NUMPY_HELPER
+
 __all__ = ["INLINE_BYTES", "DeferredTensors", "InsertionSet", "deterministic_tf2onnx"]
 
 INLINE_BYTES = 64 * 1024
@@ -161,27 +165,32 @@ class _Messages(logging.Handler):
 
 @contextlib.contextmanager
 def deterministic_tf2onnx(tensors: DeferredTensors) -> Iterator[list[str]]:
-    """Run tf2onnx with deferred constants and ordered sets; yields the list of its error messages. Undone on exit."""
+    """Run tf2onnx with deferred constants and ordered sets; yields the list of its error messages. Undone on exit.
+
+    Raises UnsupportedError where it is not as it is known here.
+    """
     import tf2onnx.graph
-    import tf2onnx.tfonnx
-    import tf2onnx.utils
+    import tf2onnx.tfonnx  # noqa: F401  (its modules, before they get other sets)
 
     modules = [module for name, module in sys.modules.items() if name.split(".")[0] == "tf2onnx" and module]
     logger, messages = logging.getLogger("tf2onnx"), _Messages()
     level, propagate = logger.level, logger.propagate
-    for module in modules:
-        module.set = InsertionSet
-    tf2onnx.graph.numpy_helper = _DeferringHelper(tensors)
-    tf2onnx.utils.INTERNAL_NAME = 1  # it numbers the nodes it makes by a counter of the process
-    logger.setLevel(logging.ERROR)
-    logger.propagate = False
-    logger.addHandler(messages)
-    try:
-        yield messages.lines
-    finally:
-        logger.removeHandler(messages)
-        logger.setLevel(level)
-        logger.propagate = propagate
-        tf2onnx.graph.numpy_helper = numpy_helper
+    if own := [module.__name__ for module in modules if "set" in vars(module)]:
+        raise UnsupportedError(
+            f"tf2onnx {tf2onnx.__version__} is not as it is known here ({own[0]} has a set of its own): "
+            "install the version that constraints.txt names"
+        )
+    with replaced((NUMPY_HELPER, _DeferringHelper(tensors)), (COUNTER, 1)):
         for module in modules:
-            del module.set
+            module.set = InsertionSet
+        logger.setLevel(logging.ERROR)
+        logger.propagate = False
+        logger.addHandler(messages)
+        try:
+            yield messages.lines
+        finally:
+            logger.removeHandler(messages)
+            logger.setLevel(level)
+            logger.propagate = propagate
+            for module in modules:
+                del module.set

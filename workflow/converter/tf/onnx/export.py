@@ -11,16 +11,18 @@ import onnx
 from converter.contracts import ExportJob, ExportResult
 from converter.errors import UnsupportedError
 from converter.hub.hub import Hub, TensorSpec
-from converter.planning.library_versions import export_entries, step_versions
+from converter.planning.library_versions import export_packages, versions_of
+from converter.planning.parameters import DEFAULT_OPSET
 from converter.tf.graph.places import cut_advice, places_of
 from converter.tf.onnx.convert import ConversionFailure, convert_graph
 from converter.tf.onnx.deferred import DeferredTensors
 from converter.tf.onnx.file import write_model
 from converter.tf.onnx.graph import PreparedGraph, prepare_graph
 from converter.tf.onnx.model import check_model, finish_model, output_specs
-from converter.tf.onnx.opset import DEFAULT_OPSET, HIGHEST_OPSET, LOWEST_OPSET, lowest_opset
+from converter.tf.onnx.opset import HIGHEST_OPSET, LOWEST_OPSET, lowest_opset
 from converter.verification.runtimes import OnnxModel, check_interface
 from converter.verification.verify import Verification, verify
+from converter.wording import first_line
 
 __all__ = ["export"]
 
@@ -71,7 +73,7 @@ class _Exporter:
         self._runs = hub.reference()
         self._prepared: PreparedGraph = prepare_graph(hub)
         self._outputs, self._notes = output_specs(hub.inputs, hub.outputs)
-        self._versions = {**hub.versions, **step_versions(*export_entries("onnx", "tensorflow"))}
+        self._versions = {**hub.versions, **versions_of(export_packages("onnx", "tensorflow"))}
         self._needed, self._needing = lowest_opset(self._prepared.operators())
 
     def lowest(self) -> ExportResult:
@@ -149,7 +151,7 @@ class _Exporter:
                 ) from error
             return _Attempt(opset, f"it cannot be expressed: {error}")
         except onnx.checker.ValidationError as error:
-            return _Attempt(opset, f"tf2onnx makes an invalid model: {_first_line(error)}")
+            return _Attempt(opset, f"tf2onnx makes an invalid model: {first_line(error)}")
         write_model(model, tensors, self._staged)
         del model, tensors
         return self._verified(opset)
@@ -162,9 +164,9 @@ class _Exporter:
             check_interface(target, [spec.name for spec in self._hub.inputs], [spec.name for spec in self._outputs])
             verification = verify(self._outputs, self._runs, target.run, self._job.tolerance, target.name)
         except failures.NotImplemented as error:
-            return _Attempt(opset, f"onnxruntime cannot run it: {_first_line(error)}", written=True)
+            return _Attempt(opset, f"onnxruntime cannot run it: {first_line(error)}", written=True)
         except tuple(_runtime_failures(failures)) as error:
-            return _Attempt(opset, f"onnxruntime refuses it: {_first_line(error)}")
+            return _Attempt(opset, f"onnxruntime refuses it: {first_line(error)}")
         problem = None if verification.passed else f"it comes out wrong: {verification.message}"
         return _Attempt(opset, problem, verification, written=True)
 
@@ -184,7 +186,3 @@ class _Exporter:
 def _runtime_failures(module: object) -> Iterable[type[Exception]]:
     """onnxruntime's exceptions have no common base class of their own (1.32)."""
     return [value for value in vars(module).values() if isinstance(value, type) and issubclass(value, Exception)]
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:300]

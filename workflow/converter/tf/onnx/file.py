@@ -12,13 +12,13 @@ from typing import BinaryIO
 from onnx import GraphProto, ModelProto, TensorProto
 
 from converter.errors import UnsupportedError
+from converter.file_limits import MAX_BYTES
 from converter.hub.weights import pieces
+from converter.tf.graph.protobuf_wire import tag, varint
 from converter.tf.onnx.deferred import DeferredTensors
 from converter.tf.onnx.names import subgraphs
 
 __all__ = ["hoist_stand_ins", "write_model"]
-
-_PROTOBUF_LIMIT = 2**31 - 1
 
 
 def write_model(model: ModelProto, tensors: DeferredTensors, path: Path) -> None:
@@ -37,10 +37,10 @@ def write_model(model: ModelProto, tensors: DeferredTensors, path: Path) -> None
         _stand_in_size(part, tensors) if isinstance(part, TensorProto) else len(part) for part in graph_parts
     )
     head = _fields(model, ("ir_version", "producer_name", "producer_version", "domain", "model_version", "doc_string"))
-    head += _key(ModelProto.GRAPH_FIELD_NUMBER) + _varint(graph_size)
+    head += tag(ModelProto.GRAPH_FIELD_NUMBER) + varint(graph_size)
     tail = _fields(model, ("opset_import", "metadata_props", "training_info", "functions"))
     size = len(head) + graph_size + len(tail)
-    if size > _PROTOBUF_LIMIT:
+    if size > MAX_BYTES:
         raise UnsupportedError(
             f"the ONNX file would have {size / 1e9:.2f} GB, and an ONNX file cannot exceed 2 GB (protobuf's limit): "
             "convert to .tflite with type float16, or split the model with output_nodes"
@@ -87,28 +87,15 @@ def _fields(message: GraphProto | ModelProto, names: tuple[str, ...], inverted: 
     return part.SerializeToString(deterministic=True)
 
 
-def _varint(value: int) -> bytes:
-    encoded = bytearray()
-    while value > 0x7F:
-        encoded.append(value & 0x7F | 0x80)
-        value >>= 7
-    encoded.append(value)
-    return bytes(encoded)
-
-
-def _key(number: int) -> bytes:
-    return _varint(number << 3 | 2)
-
-
 def _delimited(number: int, payload: bytes) -> bytes:
-    return _key(number) + _varint(len(payload)) + payload
+    return tag(number) + varint(len(payload)) + payload
 
 
 def _stand_in_head(tensor: TensorProto, nbytes: int) -> bytes:
     """All of an initializer field up to the first byte of its data: raw_data has the highest number of those set."""
     header = TensorProto(name=tensor.name, dims=tensor.dims, data_type=tensor.data_type).SerializeToString()
-    header += _key(TensorProto.RAW_DATA_FIELD_NUMBER) + _varint(nbytes)
-    return _key(GraphProto.INITIALIZER_FIELD_NUMBER) + _varint(len(header) + nbytes) + header
+    header += tag(TensorProto.RAW_DATA_FIELD_NUMBER) + varint(nbytes)
+    return tag(GraphProto.INITIALIZER_FIELD_NUMBER) + varint(len(header) + nbytes) + header
 
 
 def _stand_in_size(tensor: TensorProto, tensors: DeferredTensors) -> int:

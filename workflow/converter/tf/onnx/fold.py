@@ -14,7 +14,15 @@ import tensorflow as tf
 from tensorflow.core.framework.attr_value_pb2 import AttrValue
 from tensorflow.python.framework import op_def_registry
 
-from converter.tf.graph.graph import GraphDef, NodeDef, node_name, split_tensor, tensor_name, unique_name
+from converter.tf.graph.graph import (
+    GraphDef,
+    NodeDef,
+    make_placeholder,
+    node_name,
+    split_tensor,
+    tensor_name,
+    unique_name,
+)
 
 __all__ = ["fold_weights"]
 
@@ -115,7 +123,7 @@ def fold_weights(graph_def: GraphDef, weights: MutableMapping[str, np.ndarray], 
         node = constants.nodes.get(name)
         if node is None:
             node = graph_def.node.add(name=name)
-        _make_placeholder(node, value)
+        make_placeholder(node, tf.as_dtype(value.dtype).as_datatype_enum, value.shape)
         weights[name] = value
 
 
@@ -196,11 +204,3 @@ def _sources(nodes: Mapping[str, NodeDef], tensor: str, weights: Mapping[str, np
         if not seen[name]:
             pending += [node_name(source) for source in _data_inputs(nodes[name])]
     return [name for name, is_weight in seen.items() if is_weight]
-
-
-def _make_placeholder(node: NodeDef, value: np.ndarray) -> None:
-    node.op = "Placeholder"
-    del node.input[:]
-    node.ClearField("attr")
-    node.attr["dtype"].type = tf.as_dtype(value.dtype).as_datatype_enum
-    node.attr["shape"].shape.CopyFrom(tf.TensorShape(value.shape).as_proto())

@@ -13,7 +13,15 @@ from converter.hub.hub import Hub, TensorSpec
 from converter.tf.graph.bicubic import expand_bicubic
 from converter.tf.graph.bins import expand_bins
 from converter.tf.graph.composites import FOR_ONNX, expand_composites
-from converter.tf.graph.graph import GraphDef, NodeDef, prune, split_tensor, tensor_name, unique_name
+from converter.tf.graph.graph import (
+    GraphDef,
+    NodeDef,
+    prune,
+    redirect,
+    split_tensor,
+    tensor_name,
+    unique_name,
+)
 from converter.tf.graph.spectra import without_complex
 from converter.tf.onnx.deferred import INLINE_BYTES
 from converter.tf.onnx.fold import fold_weights
@@ -115,17 +123,10 @@ def _input_placeholders(graph_def: GraphDef, specs: list[TensorSpec]) -> list[st
             node = graph_def.node.add(name=unique_name(f"{name}_fed", nodes), op="Placeholder")
             node.attr["dtype"].type = dtype
             nodes[node.name] = node
-            _redirect(graph_def, tensor_name(name, index), node.name)
+            redirect(graph_def, tensor_name(name, index), node.name)
         node.attr["shape"].shape.CopyFrom(tf.TensorShape(spec.shape).as_proto())
         names.append(node.name)
     return names
-
-
-def _redirect(graph_def: GraphDef, old: str, new: str) -> None:
-    for node in graph_def.node:
-        for position, source in enumerate(node.input):
-            if source == old:
-                node.input[position] = new
 
 
 def _output_nodes(graph_def: GraphDef, specs: list[TensorSpec]) -> list[str]:

@@ -11,6 +11,7 @@ import onnx
 from onnx import ModelProto, TensorProto, ValueInfoProto, helper
 
 from converter.hub.hub import Hub, Run, TensorSpec
+from converter.hub.reference import follows_batch
 from converter.tf.onnx.deferred import DeferredTensors
 from converter.tf.onnx.file import hoist_stand_ins
 from converter.tf.onnx.graph import PreparedGraph
@@ -62,7 +63,7 @@ def finish_model(
     graph.input.extend(values)
     values = []
     for position, (tensor, spec) in enumerate(zip(prepared.outputs, outputs, strict=True)):
-        follows = hub.batch_dynamic and _follows_batch(runs, position)
+        follows = hub.batch_dynamic and follows_batch(runs, position)
         spec = replace(spec, shape=_shape_seen(runs, position) if spec.shape is None else spec.shape)
         values.append(_value_info(tensor, spec, found.get(tensor), follows, counter))
     del graph.output[:]
@@ -105,11 +106,6 @@ def _shape_seen(runs: Sequence[Run], position: int) -> tuple[None, ...] | None:
     """The rank that an output had in all runs, for one whose shape the graph does not know (TF1 loops)."""
     ranks = {run.outputs[position].ndim for run in runs}
     return (None,) * ranks.pop() if len(ranks) == 1 else None
-
-
-def _follows_batch(runs: Sequence[Run], position: int) -> bool:
-    """Whether the leading dimension of an output was the batch in every run."""
-    return all(run.outputs[position].ndim and run.outputs[position].shape[0] == run.inputs[0].shape[0] for run in runs)
 
 
 def check_model(model: ModelProto, tensors: DeferredTensors) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-__all__ = ["DEFAULT_OPSET", "HIGHEST_OPSET", "LOWEST_OPSET", "has_handler", "lowest_opset"]
+__all__ = ["HIGHEST_OPSET", "LOWEST_OPSET", "has_handler", "lowest_opset"]
 
-LOWEST_OPSET, DEFAULT_OPSET, HIGHEST_OPSET = 7, 10, 18
+LOWEST_OPSET, HIGHEST_OPSET = 7, 18
 """tf2onnx 1.17 knows the IR version of opsets up to 18; below 7 broadcasting works differently and it is not tested."""
 
 # Rewriters take these away where they make an identity matrix, so that their own handler's opset does not tell.

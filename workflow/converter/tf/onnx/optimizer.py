@@ -14,11 +14,18 @@ from tf2onnx import optimizer
 from tf2onnx.graph import Graph, Node
 from tf2onnx.optimizer.transpose_optimizer import TransposeOptimizer, is_transpose, is_useless_transpose
 
+from converter.library_patches.replacing import check
+from converter.library_patches.tf2onnx import OPTIMIZERS
+
 __all__ = ["optimize"]
 
 
 def optimize(graph: Graph, *, catch_errors: bool) -> Graph:
-    """The graph after all optimizers. `catch_errors`: go on without one that fails, for which each gets a deep copy."""
+    """The graph after all optimizers. `catch_errors`: go on without one that fails, for which each gets a deep copy.
+
+    Raises UnsupportedError where tf2onnx is not as it is known here.
+    """
+    check(OPTIMIZERS)
     optimizers = optimizer._get_optimizers() | {"optimize_transpose": _TransposeOptimizer}
     return optimizer.optimize_graph(graph, catch_errors=catch_errors, optimizers=optimizers)
 

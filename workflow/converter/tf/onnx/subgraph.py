@@ -7,25 +7,23 @@ two fifths of the conversion.
 
 from __future__ import annotations
 
-import contextlib
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 
 from tf2onnx.graph import Graph, Node
 
+from converter.library_patches.replacing import replaced
+from converter.library_patches.tf2onnx import EXTRACT
+
 __all__ = ["sharing_walks"]
 
-_original = Graph.extract_sub_graph_nodes
+_original = EXTRACT.find()[1]
 
 
-@contextlib.contextmanager
-def sharing_walks() -> Iterator[None]:
-    """Let tf2onnx search in one walk; undone on exit."""
-    Graph.extract_sub_graph_nodes = _extract_sub_graph_nodes
-    try:
-        yield
-    finally:
-        Graph.extract_sub_graph_nodes = _original
+def sharing_walks() -> AbstractContextManager[None]:
+    """Let tf2onnx search in one walk; undone on exit. Raises UnsupportedError where it is not as it is known here."""
+    return replaced((EXTRACT, _extract_sub_graph_nodes))
 
 
 def _extract_sub_graph_nodes(

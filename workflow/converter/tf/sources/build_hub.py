@@ -17,12 +17,13 @@ from converter.evidence.tf_gradients import tensorflow_probe
 from converter.hub.hub import Hub, Run, TensorSpec
 from converter.hub.informative import write_evidence
 from converter.hub.npz import read_arrays_file
-from converter.hub.reference import make_reference
+from converter.hub.reference import follows_batch, make_reference
 from converter.tf.graph.errors import reason
 from converter.tf.graph.graph import GraphDef
 from converter.tf.sources.freeze import Frozen
 from converter.tf.sources.keys import find_keys, key_runs
 from converter.tf.sources.vocabulary import find_vocabulary
+from converter.wording import shape_text
 
 __all__ = ["Source", "build_hub", "override_shapes", "ranks_boxes"]
 
@@ -75,15 +76,11 @@ def override_shapes(spec: ImportSpec, inputs: Sequence[TensorSpec]) -> list[Tens
             )
         if entry.shape is not None and len(entry.shape) != len(shape.dims):
             raise ParameterError(
-                f"input_shape: {entry.name} has {len(entry.shape)} dimensions ({_text(entry.shape)}), "
-                f"not {len(shape.dims)} ({_text(shape.dims)})"
+                f"input_shape: {entry.name} has {len(entry.shape)} dimensions ({shape_text(entry.shape)}), "
+                f"not {len(shape.dims)} ({shape_text(shape.dims)})"
             )
         overridden.append(TensorSpec(entry.name, shape.dims, entry.dtype, entry.tensor))
     return overridden
-
-
-def _text(shape: Sequence[int | None]) -> str:
-    return "[" + ",".join("-1" if dim is None else str(dim) for dim in shape) + "]"
 
 
 def build_hub(spec: ImportSpec, out: Path, frozen: Frozen, source: Source) -> Hub:
@@ -180,7 +177,7 @@ def _unread_tables(frozen: Frozen, runs: Sequence[Run], given: bool) -> str | No
 
 
 def _shapes(frozen: Frozen) -> str:
-    return ", ".join(f"{entry.name} {_text(entry.shape or ())}" for entry in frozen.inputs)
+    return ", ".join(f"{entry.name} {shape_text(entry.shape or ())}" for entry in frozen.inputs)
 
 
 def _operators(graph_def: GraphDef) -> dict[str, int]:
@@ -233,7 +230,7 @@ def _reference(
         if all(entry.shape and entry.shape[0] is None for entry in frozen.inputs):
             try:
                 runs = make_reference(frozen.inputs, True, run, **arguments)
-                if any(_follows_batch(runs, position) for position in range(len(frozen.outputs))):
+                if any(follows_batch(runs, position) for position in range(len(frozen.outputs))):
                     return True, runs
             except ParameterError as error:
                 if user_inputs is not None:
@@ -255,10 +252,3 @@ def _reference(
 def ranks_boxes(graph_def: GraphDef) -> bool:
     """Whether it takes boxes in the order of their scores: in which order it takes those of equal scores is not defined."""
     return any(op.startswith("NonMaxSuppression") for op in _operators(graph_def))
-
-
-def _follows_batch(runs: Sequence[Run], position: int) -> bool:
-    """Whether an output has as many rows as the inputs in every run."""
-    return all(
-        run.outputs[position].ndim > 0 and run.outputs[position].shape[0] == run.inputs[0].shape[0] for run in runs
-    )

@@ -13,6 +13,7 @@ from converter.tf.graph.graph import GraphDef, NodeDef, node_name, split_tensor,
 from converter.tf.graph.resources import VARIABLE_OPS
 from converter.tf.sources.freeze import dtype_name, shape_tuple
 from converter.tf.sources.training_flags import PLACEHOLDERS
+from converter.wording import shape_text
 
 __all__ = [
     *(
@@ -79,10 +80,6 @@ def candidates_text(candidates: Sequence[TensorSpec]) -> str:
         return "there are no likely candidates"
     shown = ", ".join(f"{spec.name} {shape_text(spec.shape)}" for spec in candidates[:_LISTED])
     return f"candidates are {shown}" + (f" and {len(candidates) - _LISTED} more" if len(candidates) > _LISTED else "")
-
-
-def shape_text(shape: tuple[int | None, ...] | None) -> str:
-    return "[?]" if shape is None else "[" + ",".join("-1" if dim is None else str(dim) for dim in shape) + "]"
 
 
 def check_types(specs: Sequence[TensorSpec], graph: tf.Graph) -> None:

@@ -22,8 +22,10 @@ from converter.tf.graph.graph import (
     canonical_functions,
     clean,
     inline_functions,
+    make_placeholder,
     node_name,
     prune,
+    redirect,
     split_tensor,
     tensor_name,
     unique_name,
@@ -200,23 +202,12 @@ def _cut_inputs(graph_def: GraphDef, inputs: Sequence[TensorSpec]) -> list[Tenso
             wanted = valid_node_name(tensor_name(name, index))
             node = graph_def.node.add()
             node.name = unique_name(wanted + "_input" if index == 0 else wanted, nodes)
-            _redirect(graph_def, tensor_name(name, index), node.name)
+            redirect(graph_def, tensor_name(name, index), node.name)
             nodes[node.name] = node
             spec = replace(spec, tensor=f"{node.name}:0")
-        node_name_, dtype = node.name, spec.dtype
-        node.Clear()
-        node.name, node.op = node_name_, "Placeholder"
-        node.attr["dtype"].type = tf.as_dtype(dtype).as_datatype_enum
-        node.attr["shape"].shape.CopyFrom(tf.TensorShape(spec.shape).as_proto())
+        make_placeholder(node, tf.as_dtype(spec.dtype).as_datatype_enum, spec.shape)
         cut.append(spec)
     return cut
-
-
-def _redirect(graph_def: GraphDef, old: str, new: str) -> None:
-    for node in graph_def.node:
-        for position, source in enumerate(node.input):
-            if source in (old, old + ":0" if ":" not in old else old):
-                node.input[position] = new
 
 
 def _unfrozen(graph_def: GraphDef) -> list[str]:

@@ -10,10 +10,9 @@ from pathlib import Path
 
 from converter.errors import ConverterError, SourceError, UntrustedError
 from converter.safety.containers import refuse_archive, refuse_hdf5
+from converter.wording import TRUST
 
 __all__ = ["KerasFile", "read_keras_file"]
-
-_TRUST = "set trusted: true if you know where the file comes from"
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ def _refuse_both(path: Path, start: bytes) -> None:
 
     is_archive = start.startswith(b"PK") and path.suffix == ".keras"
     if not is_archive and zipfile.is_zipfile(path) and h5py.is_hdf5(path):
-        raise UntrustedError(f"{path} is both an archive and an HDF5 file: save the model again, or {_TRUST}")
+        raise UntrustedError(f"{path} is both an archive and an HDF5 file: save the model again, or {TRUST}")
 
 
 def _read_hdf5(path: Path, trusted: bool) -> KerasFile:

@@ -15,7 +15,10 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 from converter.errors import UntrustedError
-from converter.tf.sources.keras_trust import TRUST, refuse_entry
+from converter.library_patches.keras import find_class, importlib_of
+from converter.library_patches.replacing import replaced
+from converter.tf.sources.keras_trust import refuse_entry
+from converter.wording import TRUST
 
 __all__ = ["parts_only"]
 
@@ -42,10 +45,11 @@ _PREPROCESSING = re.compile(r"(tf_)?keras\.src\.applications\.\w+")
 def parts_only(path: Path, keras: ModuleType) -> Iterator[None]:
     """Inside, Keras finds nothing but parts of models by the names that the file `path` gives, and the user's own objects.
 
-    Raises UntrustedError for anything else. tf_keras imports no modules but its own, and those of TensorFlow's operators.
+    Raises UntrustedError for anything else, UnsupportedError where Keras is not as it is known here. tf_keras imports no
+    modules but its own, and those of TensorFlow's operators.
     """
-    library = importlib.import_module(f"{keras.__name__}.src.saving.serialization_lib")
-    find = library._retrieve_class_or_fn
+    finder = find_class(keras.__name__)
+    _, find = finder.find()
 
     def find_part(
         name: str,
@@ -60,12 +64,9 @@ def parts_only(path: Path, keras: ModuleType) -> Iterator[None]:
             _refuse(path, part, f"{module}.{name}", full_config)
         return part
 
-    library._retrieve_class_or_fn = find_part
-    library.importlib = SimpleNamespace(import_module=_import)
-    try:
+    modules = SimpleNamespace(import_module=_import)
+    with replaced((finder, find_part), (importlib_of(keras.__name__), modules)):
         yield
-    finally:
-        library._retrieve_class_or_fn, library.importlib = find, importlib
 
 
 def _import(name: str) -> ModuleType:

@@ -1,4 +1,7 @@
-"""Defects of Keras that keep a sound model from being traced, or make it slow to open, repaired while a model is open."""
+"""Defects of Keras that keep a sound model from being traced, or make it slow to open, repaired while a model is open.
+
+Each raises UnsupportedError where Keras or TensorFlow are not as they are known here (library_patches/keras.py).
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,13 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.python.framework import constant_op, ops
-from tensorflow.python.ops import resource_variable_ops
+from tensorflow.python.framework import ops
+
+from converter.library_patches.keras import ACTIVATION, EAGER_TENSOR, RESIZE, RESIZE_BACKEND, VARIABLE, initializers
+from converter.library_patches.replacing import replaced
 
 __all__ = ["no_initial_weights", "repaired", "uncopied_weights"]
 
-_RANDOM = ("RandomNormal", "TruncatedNormal", "RandomUniform", "VarianceScaling", "Orthogonal")
 _LARGE = 1 << 20
 
 
@@ -26,9 +30,9 @@ def no_initial_weights(keras: ModuleType) -> Iterator[None]:
     its size. What is drawn for anything but a variable is drawn.
     """
     creating = [0]
-    create = resource_variable_ops.ResourceVariable.__init__
+    _, create = VARIABLE.find()
 
-    def creation(self: resource_variable_ops.ResourceVariable, *args: object, **kwargs: object) -> None:
+    def creation(self: tf.Variable, *args: object, **kwargs: object) -> None:
         creating[0] += 1
         try:
             create(self, *args, **kwargs)
@@ -45,17 +49,9 @@ def no_initial_weights(keras: ModuleType) -> Iterator[None]:
 
         return empty
 
-    classes = [getattr(keras.initializers, name) for name in _RANDOM]
-    calls = [vars(kind)["__call__"] for kind in classes]
-    resource_variable_ops.ResourceVariable.__init__ = creation
-    for kind, call in zip(classes, calls, strict=True):
-        kind.__call__ = without_values(call)
-    try:
+    calls = [(call, without_values(call.find()[1])) for call in initializers(keras.__name__)]
+    with replaced((VARIABLE, creation), *calls):
         yield
-    finally:
-        resource_variable_ops.ResourceVariable.__init__ = create
-        for kind, call in zip(classes, calls, strict=True):
-            kind.__call__ = call
 
 
 @contextmanager
@@ -65,7 +61,7 @@ def uncopied_weights() -> Iterator[None]:
     TensorFlow (2.21) copies arrays since their owner could change them afterwards. Keras gives them away; code of a
     user's own need not.
     """
-    create = constant_op.convert_to_eager_tensor
+    _, create = EAGER_TENSOR.find()
 
     def uncopied(value: Any, ctx: Any, dtype: object = None) -> tf.Tensor:
         fits = isinstance(value, np.ndarray) and (dtype is None or tf.as_dtype(dtype) == value.dtype)
@@ -74,11 +70,8 @@ def uncopied_weights() -> Iterator[None]:
             value = ops.EagerTensor(value, ctx.device_name, None)
         return create(value, ctx, dtype)
 
-    constant_op.convert_to_eager_tensor = uncopied
-    try:
+    with replaced((EAGER_TENSOR, uncopied)):
         yield
-    finally:
-        constant_op.convert_to_eager_tensor = create
 
 
 @contextmanager
@@ -93,20 +86,15 @@ def _custom_activations() -> Iterator[None]:
     """Since 2.13, Keras 2 writes a custom activation as {"class_name": "function", "config": its name} and, opening an
     .h5, looks for a class named "function" (tf_keras 2.21). By its name alone, as older files have it, it is found.
     """
-    from tf_keras.src import activations
-
-    deserialize = activations.deserialize
+    _, deserialize = ACTIVATION.find()
 
     def by_name(name: object, *args: object, **kwargs: object) -> Callable:
         if isinstance(name, dict) and name.get("class_name") == "function" and isinstance(name.get("config"), str):
             name = name["config"]
         return deserialize(name, *args, **kwargs)
 
-    activations.deserialize = by_name
-    try:
+    with replaced((ACTIVATION, by_name)):
         yield
-    finally:
-        activations.deserialize = deserialize
 
 
 @contextmanager
@@ -116,18 +104,12 @@ def _symbolic_sizes() -> Iterator[None]:
     So no UpSampling2D with interpolation can be traced for an unknown height or width, not by Keras's own export
     either. With a symbolic size the check is left out.
     """
-    from keras.src import backend
-    from keras.src.ops import image
-
-    checked = image.resize
+    (_, unchecked), (_, checked) = RESIZE_BACKEND.find(), RESIZE.find()
 
     def resize(images: object, size: Sequence[int | tf.Tensor], *args: object, **kwargs: object) -> object:
         if any(tf.is_symbolic_tensor(side) for side in size):
-            return backend.image.resize(images, tuple(size), *args, **kwargs)
+            return unchecked(images, tuple(size), *args, **kwargs)
         return checked(images, size, *args, **kwargs)
 
-    image.resize = resize
-    try:
+    with replaced((RESIZE, resize)):
         yield
-    finally:
-        image.resize = checked

@@ -13,6 +13,7 @@ from converter.tf.graph.errors import reason
 from converter.tf.graph.graph import unique_name, valid_node_name
 from converter.tf.sources.freeze import dtype_name, shape_tuple
 from converter.tf.sources.keras_signature import KerasCall
+from converter.wording import shape_text
 
 __all__ = ["trace"]
 
@@ -39,7 +40,7 @@ def trace(
     try:
         function = tf.function(model, input_signature=signature).get_concrete_function()
     except Exception as error:  # anything at all, from layers' code
-        shapes = ", ".join(f"{entry.name} {_text(entry.shape)}" for entry in call.inputs)
+        shapes = ", ".join(f"{entry.name} {shape_text(entry.shape)}" for entry in call.inputs)
         raise SourceError(f"{spec.source}: the model cannot be called with {shapes}: {reason(error)}") from error
     inputs = [replace(entry, tensor=tensor.name) for entry, tensor in zip(call.inputs, function.inputs, strict=False)]
     outputs = [
@@ -47,7 +48,3 @@ def trace(
         for name, tensor in zip(call.output_names(results[-1]), function.outputs, strict=True)
     ]
     return function, inputs, outputs
-
-
-def _text(shape: tuple[int | None, ...] | None) -> str:
-    return "[" + ",".join("-1" if dim is None else str(dim) for dim in shape or ()) + "]"

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from converter.errors import UntrustedError
 from converter.tf.sources.keras_file import KerasFile
+from converter.wording import TRUST
 
-__all__ = ["TRUST", "has_bytecode", "refuse_entry", "refuse_untrusted"]
+__all__ = ["has_bytecode", "refuse_entry", "refuse_untrusted"]
 
-TRUST = "set trusted: true if you know where the file comes from"
 # Layers that run another file's code, or unpickle.
 _FOREIGN = {"TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer"}
 _VOCABULARIES = {"StringLookup", "IntegerLookup", "TextVectorization", "IndexLookup"}

@@ -10,8 +10,9 @@ import numpy as np
 import tensorflow as tf
 
 from converter.errors import UnsupportedError
+from converter.file_limits import MAX_BYTES
 from converter.hub.hub import TensorSpec
-from converter.tf.graph.graph_bytes import MAX_BYTES, graph_pieces, total_bytes
+from converter.tf.graph.graph_bytes import graph_pieces, total_bytes
 
 __all__ = ["ConversionFailure", "ConvertOptions", "convert_graph", "convert_saved_model", "unsupported"]
 

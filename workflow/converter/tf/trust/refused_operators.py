@@ -15,6 +15,7 @@ from tensorflow.python.framework import op_def_registry
 
 from converter.errors import UntrustedError
 from converter.tf.graph.graph import GraphDef, NodeDef, canonical, function_names, node_name, prune, unique_name
+from converter.wording import TRUST
 
 __all__ = [
     *("disarm", "function_calls", "passed_on", "reaches_out", "refuse", "refuse_needed", "refuse_restores"),
@@ -71,6 +72,10 @@ def reaches_out(node: NodeDef) -> str | None:
         return (
             "uses files" if value.placeholder or is_outside(value.s) else None
         )  # in a function: whoever calls it says
+    if op == "XlaCallModule":  # its code may call functions of the process by name, with any addresses
+        value = node.attr["module"]
+        unknown = value.placeholder or b"custom_call" in value.s
+        return "runs code that TensorFlow cannot check" if unknown else None
     if _DEBUG.fullmatch(op):
         value = node.attr["debug_urls"]
         return "writes files" if value.placeholder or value.list.s else None
@@ -128,10 +133,7 @@ def refuse(
         what = reaches_out(node)
         if what is not None and not allowed(node):
             op = node.attr[ORIGINAL].s.decode() if ORIGINAL in node.attr else node.op
-            raise UntrustedError(
-                f"{source} contains an operator that {what}: {node.name} ({op}); {remedy}, "
-                "or write `trusted: true` if you know where the file comes from"
-            )
+            raise UntrustedError(f"{source} contains an operator that {what}: {node.name} ({op}); {remedy}, or {TRUST}")
 
 
 def refuse_trace(source: Path, graph_def: GraphDef) -> None:

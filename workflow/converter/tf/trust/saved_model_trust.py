@@ -12,6 +12,7 @@ from tensorflow.python.framework import op_def_registry
 from converter.errors import UntrustedError
 from converter.tf.graph.graph import GraphDef, NodeDef, canonical, node_name, prune
 from converter.tf.trust.refused_operators import function_calls, passed_on, refuse, refuse_restores
+from converter.wording import TRUST
 
 __all__ = ["refuse_untrusted"]
 
@@ -19,7 +20,6 @@ _TABLE_FILES = ("InitializeTableFromTextFile", "InitializeTableFromTextFileV2")
 _INITIALIZERS = ("saved_model_main_op", "legacy_init_op")
 # Loading runs more than what the outputs need: naming output_nodes would not help.
 _REMEDY = "export it again without it"
-_TRUST = "or write `trusted: true` if you know where it comes from"
 
 
 def refuse_untrusted(directory: Path, meta: meta_graph_pb2.MetaGraphDef, alone: bool = True) -> None:
@@ -30,7 +30,7 @@ def refuse_untrusted(directory: Path, meta: meta_graph_pb2.MetaGraphDef, alone: 
     for asset in meta.asset_file_def:
         name = asset.filename
         if os.path.isabs(name) or ".." in Path(name).parts:
-            raise UntrustedError(f"{directory} names an asset outside of itself ({name}): export it again, {_TRUST}")
+            raise UntrustedError(f"{directory} names an asset outside of itself ({name}): export it again, or {TRUST}")
     _refuse_constant_parts(directory, meta.graph_def)
     if meta.HasField("object_graph_def"):
         _refuse_in_objects(directory, meta)

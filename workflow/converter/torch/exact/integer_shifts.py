@@ -31,12 +31,8 @@ def _left(write: Writer, node: torch.fx.Node) -> torch.fx.Node | None:
     if not isinstance(x, torch.fx.Node) or (bits := _bits(node)) is None:
         return None
     if isinstance(count, torch.fx.Node):
-        for power in _powers(write, count, node.meta["val"].dtype):
-            x = write(_aten.mul.Tensor, x, power)
-        return x
-    if not 0 <= count < bits - 1:
-        return None
-    return write(_aten.mul.Tensor, x, 2**count)
+        return _by_tensor(write, node, _aten.mul.Tensor)
+    return write(_aten.mul.Tensor, x, 2**count) if 0 <= count < bits - 1 else None
 
 
 def _right(write: Writer, node: torch.fx.Node) -> torch.fx.Node | None:
@@ -45,9 +41,7 @@ def _right(write: Writer, node: torch.fx.Node) -> torch.fx.Node | None:
     if not isinstance(x, torch.fx.Node) or (bits := _bits(node)) is None:
         return None
     if isinstance(count, torch.fx.Node):
-        for power in _powers(write, count, node.meta["val"].dtype):
-            x = write(_aten.floor_divide.default, x, power)
-        return x
+        return _by_tensor(write, node, _aten.floor_divide.default)
     if count < 0:
         return None
     if count < bits - 1 or (count < bits and not _is_signed(node)):
@@ -55,6 +49,14 @@ def _right(write: Writer, node: torch.fx.Node) -> torch.fx.Node | None:
     # Only the sign is left: 2**count would not fit into the type.
     negative = write(_aten.lt.Scalar, x, 0)
     return write(_aten.neg.default, write(_aten._to_copy.default, negative, dtype=node.meta["val"].dtype))
+
+
+def _by_tensor(write: Writer, node: torch.fx.Node, operator: torch._ops.OpOverload) -> torch.fx.Node:
+    """A shift by numbers that a tensor holds: by one power of two after the other."""
+    x, count = node.args
+    for power in _powers(write, count, node.meta["val"].dtype):
+        x = write(operator, x, power)
+    return x
 
 
 def _powers(write: Writer, count: torch.fx.Node, dtype: torch.dtype) -> list[torch.fx.Node]:

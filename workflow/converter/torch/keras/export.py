@@ -17,6 +17,7 @@ from converter.hub.hub import Hub
 from converter.torch.program.narrow import advising_float32
 from converter.verification.runtimes import KerasModel
 from converter.verification.verify import verify
+from converter.wording import channels_last_note
 
 __all__ = ["export"]
 
@@ -94,7 +95,7 @@ def _layer_names(hub: Hub) -> tuple[list[str], list[str]]:
 
 def _permutation_notes(conversion: Any) -> list[str]:
     return [
-        f"{kind} {name} is channels-last: its axes are {list(permutation)} of the source's"
+        channels_last_note(kind, name, permutation)
         for kind, permutations in (
             ("input", conversion.input_permutations),
             ("output", conversion.output_permutations),

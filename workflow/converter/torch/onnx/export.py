@@ -19,7 +19,8 @@ from converter.contracts import ExportJob, ExportResult
 from converter.errors import UnsupportedError
 from converter.hub.hub import Hub, Run, TensorSpec
 from converter.hub.informative import typical
-from converter.planning.library_versions import export_entries, step_versions
+from converter.planning.library_versions import export_packages, versions_of
+from converter.planning.parameters import DEFAULT_OPSET
 from converter.torch.exact.exact_program import exact_program
 from converter.torch.onnx.model import dynamic_axes, finish_model, model_opset, save
 from converter.torch.onnx.script_symbolics import register
@@ -30,10 +31,10 @@ from converter.torch.program.narrow import advising_float32
 from converter.torch.sources.tracing import quiet, reason
 from converter.verification.runtimes import OnnxModel, check_interface
 from converter.verification.verify import Verification, verify
+from converter.wording import first_line
 
 __all__ = ["export"]
 
-DEFAULT_OPSET = 10
 LOWEST_OPSET = 7
 # What torch 2.13 writes: each exporter's range.
 _TORCHSCRIPT_OPSETS = range(LOWEST_OPSET, 21)
@@ -71,7 +72,7 @@ class _Exporter:
         self._hub, self._job, self._staged = hub, job, staged
         self._runs: list[Run] = hub.reference()
         self._example = tuple(to_tensors(typical(self._runs)[-1].inputs))
-        self._versions = {**hub.versions, **step_versions(*export_entries("onnx", "pytorch"))}
+        self._versions = {**hub.versions, **versions_of(export_packages("onnx", "pytorch"))}
         self._program: torch.export.ExportedProgram | None = None
         self._script: torch.jit.ScriptModule | None = None
         self._eager: torch.nn.Module | None = None
@@ -129,7 +130,7 @@ class _Exporter:
         try:
             onnx.checker.check_model(model)
         except onnx.checker.ValidationError as error:
-            raise _Failure(f"the exporter makes an invalid model: {_first_line(error)}") from error
+            raise _Failure(f"the exporter makes an invalid model: {first_line(error)}") from error
         save(model, self._staged)
         del model
         try:
@@ -138,7 +139,7 @@ class _Exporter:
             check_interface(target, *names)
             verification = verify(self._hub.outputs, self._runs, self._runner(target), self._job.tolerance, target.name)
         except Exception as error:  # onnxruntime's exceptions have no common base class (1.32)
-            raise _Failure(f"onnxruntime cannot run it: {_first_line(error)}") from error
+            raise _Failure(f"onnxruntime cannot run it: {first_line(error)}") from error
         return _Made(exporter, opset, verification)
 
     def _runner(self, target: OnnxModel):  # noqa: ANN202
@@ -268,8 +269,3 @@ def _dynamo_reason(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
     return reason(error)
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:300] if lines else type(error).__name__

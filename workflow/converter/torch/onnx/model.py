@@ -10,6 +10,7 @@ import onnx
 from onnx import helper
 
 from converter.errors import UnsupportedError
+from converter.file_limits import MAX_BYTES
 from converter.hub.hub import Hub, Run, TensorSpec
 
 __all__ = ["dynamic_axes", "finish_model", "model_opset", "save"]
@@ -91,6 +92,6 @@ def _inner_nodes(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
 
 def save(model: onnx.ModelProto, path: Path) -> None:
     """Deterministic bytes. Raises UnsupportedError above protobuf's 2 GB."""
-    if model.ByteSize() >= 2**31:
+    if model.ByteSize() > MAX_BYTES:
         raise UnsupportedError("an ONNX file holds at most 2 GB, and the model's weights are larger")
     path.write_bytes(model.SerializeToString(deterministic=True))

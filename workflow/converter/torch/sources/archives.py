@@ -17,12 +17,19 @@ import torch
 
 from converter.errors import ConverterError, SourceError, UntrustedError
 from converter.safety.containers import refuse_archive
+from converter.torch.sources.unwritten import refuse_unwritten, write_program, write_script
 from converter.torch.trust.names import check_parts
 from converter.torch.trust.numpy_pickles import check_dtypes
 from converter.torch.trust.pickles import globals_in_file, is_zip, pickle_streams, unsafe_globals
-from converter.torch.trust.program_trust import TRUST, check_expression, inert_loading
+from converter.torch.trust.program_trust import check_expression, inert_loading
 from converter.torch.trust.records import Archive, check_sums, check_tensors
-from converter.torch.trust.script_trust import named_file_operator, used_file_operator
+from converter.torch.trust.script_trust import (
+    named_file_operator,
+    named_unbounded_operator,
+    used_file_operator,
+    used_unbounded_operator,
+)
+from converter.wording import TRUST
 
 __all__ = ["checked_kind", "load_program", "load_torchscript", "refuse_unread"]
 
@@ -72,12 +79,16 @@ def load_torchscript(path: Path, trusted: bool) -> torch.jit.ScriptModule:
         _refuse_code(path)
     try:
         script = torch.jit.load(path, map_location="cpu")
+        write_script(script)
         found = None if trusted else used_file_operator(script)
+        unbounded = None if trusted else used_unbounded_operator(script)
     except Exception as error:  # whatever the bytes lead its unpickler to
         raise SourceError(f"{path} cannot be loaded as TorchScript: {_last_line(error)}") from error
     _refuse_operator(path, found)
+    _refuse_unbounded(path, unbounded)
     for named in (script.named_modules(), script.named_parameters(), script.named_buffers()):
         check_parts(path, (name for name, _ in named))
+    refuse_unwritten(path, script)
     return script
 
 
@@ -85,7 +96,9 @@ def _refuse_code(path: Path) -> None:
     with _sound(path), Archive(path) as archive:
         for name in archive.namelist():
             if name.lower().endswith(".py"):  # torch finds its entries whatever the case of their names
-                _refuse_operator(path, named_file_operator(archive.read(name).decode("utf-8", "replace")))
+                code = archive.read(name).decode("utf-8", "replace")
+                _refuse_operator(path, named_file_operator(code))
+                _refuse_unbounded(path, named_unbounded_operator(code))
 
 
 def refuse_unread(path: Path) -> None:
@@ -107,6 +120,13 @@ def _refuse_operator(path: Path, name: str | None) -> None:
         raise UntrustedError(f"{path} contains code that calls torch.{name}, which uses files; {TRUST}")
 
 
+def _refuse_unbounded(path: Path, name: str | None) -> None:
+    if name is not None:
+        raise UntrustedError(
+            f"{path} contains code that calls {name}, which may reach beyond its tensors, into all of the memory; {TRUST}"
+        )
+
+
 def load_program(path: Path, trusted: bool) -> tuple[torch.export.ExportedProgram, torch.nn.Module]:
     """An exported program and its module. Raises UntrustedError when the archive holds pickled code, native code or Python."""
     if not trusted:
@@ -116,6 +136,7 @@ def load_program(path: Path, trusted: bool) -> tuple[torch.export.ExportedProgra
         with nullcontext() if trusted else inert_loading(path):
             program = torch.export.load(str(path))
         program._guards_code = []  # Python as text: no part of the model (torch 2.13)
+        write_program(program)
         return program, program.module(check_guards=False)
     except ConverterError:
         raise

@@ -34,6 +34,7 @@ from converter.torch.sources.inputs import Inputs
 from converter.torch.sources.loading import Source, fold_parametrizations
 from converter.torch.sources.quantized_script import output_steps
 from converter.torch.sources.tracing import TraceError, export_program, quiet, reason, to_torchscript
+from converter.torch.sources.unwritten import write_program, write_script
 
 if TYPE_CHECKING:
     from converter.contracts import ImportSpec
@@ -94,7 +95,7 @@ def write_hub(source: Source, inputs: Inputs, first_calls: FirstCalls, spec: Imp
             size = attempt.specs[0].shape[0]
             notes.append(f"the batch is fixed at {size}: {first_failure}")
             decisions.append(f"batch fixed at {size}")
-        torch.export.save(program, out / "program.pt2")
+        torch.export.save(write_program(program), out / "program.pt2")
         return _hub(source, attempt, outputs, reference, is_batch, (notes, decisions), spec, out, "exported", program)
     if obstacle is None:
         shapes = "; ".join(f"{s.name} {s.dtype} {list(s.shape)}" for s in inputs.specs)
@@ -111,6 +112,7 @@ def write_hub(source: Source, inputs: Inputs, first_calls: FirstCalls, spec: Imp
                 f"input_shape asks for an unknown batch, but the model takes one size only: {failure}; write the size"
             ) from error
         raise UnsupportedError(f"{source.path} cannot be traced: {failure}; as TorchScript: {error}") from error
+    write_script(script)
     try:
         torch.jit.save(script, out / "module.pt")
     except RuntimeError as error:  # what torch.jit.load leaves for later: a damaged table of source lines

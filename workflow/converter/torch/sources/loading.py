@@ -19,7 +19,7 @@ from converter.torch.sources.checkpoints import choose_module, choose_state, fin
 from converter.torch.sources.quantized_script import refuse_unwritable
 from converter.torch.trust.names import check_module
 from converter.torch.trust.pickles import load_pickled
-from converter.torch.trust.program_trust import TRUST
+from converter.wording import TRUST
 
 if TYPE_CHECKING:
     from converter.contracts import ImportSpec

@@ -22,6 +22,8 @@ import torch
 from converter.errors import SourceError, UntrustedError
 from converter.hub.hub import Run, TensorSpec
 from converter.hub.informative import typical
+from converter.library_patches.replacing import replaced
+from converter.library_patches.torch import EXPORTING
 from converter.torch.program.eager_program import misdescribed
 from converter.torch.program.flat import Call, flat_outputs, to_arrays, to_tensors
 from converter.torch.program.kept_state import all_nodes, changed_attribute
@@ -109,18 +111,9 @@ def export_program(
     raise TraceError(problem)
 
 
-@contextlib.contextmanager
-def _unnoticed() -> Iterator[None]:
+def _unnoticed() -> contextlib.AbstractContextManager[None]:
     """What torch offers models to ask whether they are being exported says no; torch.export itself does not ask these."""
-    names = ("is_exporting", "is_compiling")
-    functions = {name: getattr(torch.compiler, name) for name in names}
-    try:
-        for name in names:
-            setattr(torch.compiler, name, lambda: False)
-        yield
-    finally:
-        for name, function in functions.items():
-            setattr(torch.compiler, name, function)
+    return replaced(*((question, lambda: False) for question in EXPORTING))
 
 
 def _is_variadic(module: torch.nn.Module) -> bool:

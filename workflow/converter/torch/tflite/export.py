@@ -29,6 +29,7 @@ from converter.torch.tflite.litert import LitertFailure, convert_program
 from converter.verification.runtimes import TFLiteModel
 from converter.verification.tflite import RuntimeRefusal, in_order, runs_for
 from converter.verification.verify import Tolerance, Verification, verify
+from converter.wording import channels_last_note
 
 __all__ = ["export"]
 
@@ -113,9 +114,7 @@ class _Layout:
         for kind, specs, orders in (("input", hub.inputs, self.inputs), ("output", hub.outputs, self.outputs)):
             for spec, order in zip(specs, orders, strict=True):
                 if order != tuple(range(len(order))):
-                    found.append(
-                        f"{kind} {spec.name} is channels-last: its axes are axes {list(order)} of the source's"
-                    )
+                    found.append(channels_last_note(kind, spec.name, order))
         return found
 
     def decisions(self) -> list[str]:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import torch
 
 from converter.errors import UnsupportedError
+from converter.file_limits import MAX_BYTES
 from converter.tf.tflite.signature import reorder_by_signature, set_signature
 from converter.tflite.flatbuffer import read, schema
 from converter.torch.program.flat import flat_outputs
@@ -72,7 +73,7 @@ def convert_program(
             content = model._exporter.to_bytes()
     except Exception as error:  # its passes raise whatever stands in their way
         raise LitertFailure(_reason(error)) from error
-    if len(content) >= 2**31:
+    if len(content) > MAX_BYTES:
         raise UnsupportedError(
             "a TensorFlow Lite file holds at most 2 GB, and the model is larger: ask for an .onnx file"
         )

@@ -7,45 +7,38 @@ whatever came past the first or was planted in a hub: where torch.fx puts a name
 from __future__ import annotations
 
 import functools
-import inspect
 import keyword
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from types import ModuleType
 from typing import Any
 
 import torch
-import torch.export._unlift
 import torch.fx.graph
 
 from converter.errors import UnsupportedError, UntrustedError
+from converter.library_patches.replacing import replaced_for_good
+from converter.library_patches.torch import GENERATED_CODE
 from converter.torch.trust.names import is_part_name, is_value_name
 
 __all__ = ["lock", "refusals_raised"]
 
-# What is replaced, with the parameters that it has in torch 2.13.
-_OPTIONS = ["verbose", "include_stride", "include_device", "colored", "expanded_def", "record_func", "additional_meta"]
-_REPLACED = {
-    "_format_target": ("base", "target"),
-    "CodeGen._gen_python_code": ("self", "nodes", "root_module", "namespace", *_OPTIONS),
-    "_ok_to_generate_guards_fn": (),
-}
-
 
 def lock() -> None:
     """Replace torch's functions, once. Raises UnsupportedError where this torch does not have them as they are known here."""
-    graph, unlift = torch.fx.graph, torch.export._unlift
-    if getattr(getattr(graph, "_format_target", None), "checks_names", False):
+    if getattr(getattr(torch.fx.graph, "_format_target", None), "checks_names", False):
         return
-    _check_signature(graph, "_format_target")
-    _check_signature(graph, "CodeGen._gen_python_code")
-    _check_signature(unlift, "_ok_to_generate_guards_fn")
-    if _overriding(graph.CodeGen):
-        raise _unknown("CodeGen._gen_python_code")
-    graph._format_target = _attribute
-    graph.CodeGen._gen_python_code = _checked(graph.CodeGen._gen_python_code)
-    # A program brings its own conditions on its inputs as Python text, which torch compiles when it decomposes operators.
-    unlift._ok_to_generate_guards_fn = lambda: False
+    _, generate = GENERATED_CODE["source"].find()
+    if overriding := _overriding(torch.fx.graph.CodeGen):
+        raise UnsupportedError(
+            f"torch {torch.__version__.partition('+')[0]} is not as it is known here ({overriding[0].__name__} writes Python "
+            "code of a model in a way of its own): install the version that constraints.txt names"
+        )
+    replaced_for_good(
+        (GENERATED_CODE["attribute"], _attribute),
+        (GENERATED_CODE["source"], _checked(generate)),
+        # A program brings its own conditions on its inputs as Python text, which torch compiles when it decomposes operators.
+        (GENERATED_CODE["guards"], lambda: False),
+    )
 
 
 _refusals: list[UntrustedError] = []
@@ -62,23 +55,6 @@ def refusals_raised() -> Iterator[None]:
             raise
     if _refusals:
         raise _refusals[0] from None
-
-
-def _check_signature(owner: ModuleType, name: str) -> None:
-    try:
-        function = functools.reduce(getattr, name.split("."), owner)
-        found = tuple(inspect.signature(function).parameters)
-    except (AttributeError, TypeError, ValueError):
-        raise _unknown(name) from None
-    if found != _REPLACED[name]:
-        raise _unknown(name)
-
-
-def _unknown(name: str) -> UnsupportedError:
-    return UnsupportedError(
-        f"torch {torch.__version__.partition('+')[0]} writes Python code of a model in a way that is not known here ({name}): "
-        "install the version of torch that constraints.txt names"
-    )
 
 
 def _overriding(base: type) -> list[type]:

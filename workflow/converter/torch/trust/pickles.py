@@ -26,6 +26,7 @@ from converter.torch.trust.legacy_pickles import CONTAINER_CLASS, container_clas
 from converter.torch.trust.numpy_pickles import PLAIN
 from converter.torch.trust.pickle_content import check_pickle_content
 from converter.torch.trust.records import Archive
+from converter.wording import TRUST
 
 __all__ = ["globals_in_file", "is_zip", "load_pickled", "pickle_streams", "unsafe_globals"]
 
@@ -255,10 +256,11 @@ def load_pickled(path: Path, script: NetworkScript | None, trusted: bool) -> obj
         listed = ", ".join(refused[:5]) + (f" and {len(refused) - 5} more" if len(refused) > 5 else "")
         raise UntrustedError(
             f"{path} would run code when it is loaded: it names {listed}; give the network_script that defines the "
-            "network, or write `trusted: true` if you know where the file comes from"
+            f"network, or {TRUST}"
         )
     if not refused:
-        check_pickle_content(path, is_zip(path), trusted)
+        networks = {name for kind, name in allowed if inspect.isclass(kind) and issubclass(kind, torch.nn.Module)}
+        check_pickle_content(path, is_zip(path), trusted, networks=networks)
     try:
         # Indices of a sparse tensor that lead out of it are looked for only on demand (torch 2.13).
         with torch.sparse.check_sparse_tensor_invariants():
@@ -275,7 +277,7 @@ def load_pickled(path: Path, script: NetworkScript | None, trusted: bool) -> obj
         if "Unsupported operand" in str(error):
             raise UntrustedError(
                 f"{path} was saved with a pickle protocol that cannot be loaded safely: save it again with torch.save's "
-                "own protocol, or write `trusted: true` if you know where the file comes from"
+                f"own protocol, or {TRUST}"
             ) from error
         raise SourceError(f"{path} cannot be loaded: {text[:300]}") from error
 

@@ -14,7 +14,7 @@ import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import BinaryIO
@@ -22,13 +22,15 @@ from typing import BinaryIO
 import torch
 
 from converter.errors import UntrustedError
+from converter.library_patches.replacing import replaced
+from converter.library_patches.torch import PROGRAM_LOADER
+from converter.torch.trust.bounds import is_bounded
 from converter.torch.trust.names import check_parts, check_program
 from converter.torch.trust.pickle_content import check_pickle_content
 from converter.torch.trust.size_expressions import is_size_expression
+from converter.wording import TRUST
 
-__all__ = ["TRUST", "check_expression", "file_operator", "inert_loading"]
-
-TRUST = "write `trusted: true` if you know where the file comes from"
+__all__ = ["check_expression", "file_operator", "inert_loading"]
 
 # Operators that read and write files, or the network, by their schemas' names.
 _FILE_OPERATORS = re.compile(r"aten::(save|load|from_file)|(debugprims|c10d|symm_mem|image)::\w+")
@@ -51,22 +53,18 @@ def file_operator(name: str) -> bool:
 
 @contextmanager
 def inert_loading(path: Path) -> Iterator[None]:
-    """Inside, torch.export.load runs nothing that the file names. Raises UntrustedError, also where the loader swallowed it."""
-    from torch._export.serde import serialize
-    from torch._export.serde.serialize import ExportedProgramDeserializer, GraphModuleDeserializer
-    from torch.export.pt2_archive import _package
-    from torch.utils import _pytree
+    """Inside, torch.export.load runs nothing that the file names. Raises UntrustedError, also where the loader swallowed it.
 
+    Raises UnsupportedError where torch's loader is not as it is known here.
+    """
     refusals: list[UntrustedError] = []
 
     def refuse(what: str) -> None:
         refusals.append(UntrustedError(f"{path} {what}; {TRUST}"))
         raise refusals[-1]
 
-    load, parse, resolve = (
-        torch.load,
-        GraphModuleDeserializer._parse_sym_expr,
-        GraphModuleDeserializer.deserialize_operator,
+    load, parse, resolve, read_program, read_artifact = (
+        PROGRAM_LOADER[name].find()[1] for name in ("load", "expressions", "operators", "program", "artifact")
     )
 
     def load_weights(stream: BinaryIO, *args: object, **options: object) -> object:
@@ -109,8 +107,6 @@ def inert_loading(path: Path) -> Iterator[None]:
             refuse(f"names {item['fqn']}, which is no enumeration, in the structure of its inputs or outputs")
         return found[item["name"]]
 
-    read_program, read_artifact = ExportedProgramDeserializer.deserialize, serialize.deserialize_torch_artifact
-
     def noting(check: Callable[..., None], *args: object) -> None:
         try:
             check(path, *args)
@@ -132,22 +128,19 @@ def inert_loading(path: Path) -> Iterator[None]:
     def never(what: str) -> Callable[..., None]:
         return lambda *args, **options: refuse(what)
 
-    replaced = [
-        (torch, "load", load_weights),
-        (_package, "pickle", SimpleNamespace(loads=never("contains pickled objects"))),
-        (torch._C, "_pickle_load_obj", never("contains pickled objects")),
-        (_package, "_load_aoti", never("contains compiled code")),
-        (_pytree, "importlib", SimpleNamespace(import_module=import_module)),
-        (_pytree, "enum_object_hook", find_member),
-        (GraphModuleDeserializer, "_parse_sym_expr", parse_expression),
-        (GraphModuleDeserializer, "deserialize_operator", find_operator),
-        (ExportedProgramDeserializer, "deserialize", check_names),
-        (serialize, "deserialize_torch_artifact", check_keys),
-    ]
-    with ExitStack() as stack:
-        for owner, name, replacement in replaced:
-            stack.callback(setattr, owner, name, getattr(owner, name))
-            setattr(owner, name, replacement)
+    replacements = {
+        "load": load_weights,
+        "package pickle": SimpleNamespace(loads=never("contains pickled objects")),
+        "native pickle": never("contains pickled objects"),
+        "native code": never("contains compiled code"),
+        "importlib": SimpleNamespace(import_module=import_module),
+        "enumerations": find_member,
+        "expressions": parse_expression,
+        "operators": find_operator,
+        "program": check_names,
+        "artifact": check_keys,
+    }
+    with replaced(*((PROGRAM_LOADER[name], replacement) for name, replacement in replacements.items())):
         try:
             yield
         except Exception:
@@ -170,7 +163,7 @@ def _check_content(path: Path, stream: BinaryIO) -> None:
 
 def _is_operator(target: object, name: str) -> bool:
     if isinstance(target, torch._ops.OpOverload):
-        return not file_operator(target._schema.name)
+        return is_bounded(target._schema.name) and not file_operator(target._schema.name)
     if isinstance(target, torch._ops.HigherOrderOperator):
         return True
     if name.startswith(("_operator.", "math.")):
