@@ -129,7 +129,7 @@ def _refuse_types(path: Path, file: h5py.File) -> None:
         if isinstance(entry, h5py.Dataset | h5py.Datatype):
             types.append(entry.id if isinstance(entry, h5py.Datatype) else entry.id.get_type())
         if not all(map(_is_plain, types)):
-            raise UntrustedError(f"{path} keeps values in {entry.name} that are neither numbers nor text; {_TRUST}")
+            raise UntrustedError(f"{path} keeps values in {entry.name} that are neither numbers nor text; {TRUST}")
 
 
 def _is_plain(kind: h5py.h5t.TypeID) -> bool:
