@@ -12,6 +12,7 @@ import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from converter.errors import UnsupportedError
 
@@ -32,7 +33,7 @@ class Patched:
     parameters: tuple[str, ...] | None = None
     kind: type = object
 
-    def find(self) -> tuple[object, object]:
+    def find(self) -> tuple[Any, Any]:
         """The owner, and what it has under the name. Raises UnsupportedError where that is not what is expected."""
         try:
             owner = _object(self.owner) if isinstance(self.owner, str) else self.owner
@@ -63,7 +64,7 @@ class Patched:
         )
 
 
-def _object(place: str) -> object:
+def _object(place: str) -> Any:
     module, _, qualified = place.partition(":")
     found = importlib.import_module(module)
     for part in qualified.split(".") if qualified else ():
