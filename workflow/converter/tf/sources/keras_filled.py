@@ -7,6 +7,7 @@ for weights is not filled (keras_repairs.no_initial_weights): what had lain in i
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -61,6 +62,7 @@ def watched(keras: ModuleType) -> Iterator[Filled]:
         hooked.append((keras.layers.Layer, "add_weight"))
     originals = [getattr(owner, name) for owner, name in hooked]
 
+    @functools.wraps(originals[0])  # who patches it inside of this sees the signature that it knows
     def created(self: resource_variable_ops.ResourceVariable, *args: object, **kwargs: object) -> None:
         originals[0](self, *args, **kwargs)
         filled._created[id(self.handle)] = self.handle
