@@ -97,6 +97,12 @@ def test_a_file_that_declares_nothing(
     assert run.returncode == 1 and f"{path}" in run.stderr and said in run.stderr
 
 
+def test_folders_of_formats_do_not_hide_functions_of_their_names():
+    code = "from converter import formats; formats.source('keras'), formats.target('onnx'); formats.sources(), formats.targets()"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "workflow")}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+
+
 def test_declarations_hold_together():
     names = set(formats.frameworks())
     for source in formats.sources().values():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import importlib.util
 import os
 import sys
@@ -38,6 +39,11 @@ _TARGETS = {
     "protobuf": "converter.formats.targets.protobuf:PROTOBUF",
     "keras": "converter.formats.targets.keras:KERAS",
 }
+
+
+# The first import of a folder binds its name in the package `formats`, over the function of that name: not after this.
+for _folder in ("sources", "targets"):
+    importlib.import_module(f"converter.formats.{_folder}")
 
 
 @functools.cache

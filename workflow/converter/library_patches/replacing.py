@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from converter.errors import UnsupportedError
 
@@ -33,7 +34,7 @@ class Patched:
     parameters: tuple[str, ...] | None = None
     kind: type = object
 
-    def find(self) -> tuple[object, object]:
+    def find(self) -> tuple[Any, Any]:
         """The owner, and what it has under the name: within `replaced` the replacement.
 
         Raises UnsupportedError where that is not what is expected.
@@ -73,7 +74,7 @@ class Patched:
 _replaced: Counter[Patched] = Counter()
 
 
-def _object(place: str) -> object:
+def _object(place: str) -> Any:
     module, _, qualified = place.partition(":")
     found = importlib.import_module(module)
     for part in qualified.split(".") if qualified else ():
