@@ -45,6 +45,7 @@ def system_paths() -> Iterator[Path]:
     yield from Path("/sys/devices").glob("pci*")
     yield _CODE
     yield from (_CODE.parent / part for part in _PARTS)
+    yield from map(Path, filter(None, os.environ.get("CONVERTER_FORMATS", "").split(os.pathsep)))  # the user's own code
     yield from _search_paths()
     # A user's settings of Keras, which it reads wherever they exist.
     yield Path(os.environ.get("KERAS_HOME") or os.path.expanduser("~/.keras"), "keras.json")
