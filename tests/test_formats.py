@@ -75,7 +75,7 @@ def test_check_compares_added_formats(toy: Project):
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "workflow")}
     run = subprocess.run(command, cwd=toy.folder, capture_output=True, text=True, env=environment)
     assert run.returncode == 0, run.stderr
-    assert json.loads(run.stdout)["passed"] is True
+    assert json.loads(run.stdout)["status"] == "verified"
 
 
 @pytest.mark.parametrize(
