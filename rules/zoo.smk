@@ -27,6 +27,12 @@ rule zoo_keras:
         "step zoo_keras {params.recipe} {output:q} 2> {log:q}"
 
 
+# Where Keras (3.15) does not open its own .h5 again.
+use rule zoo_keras as zoo_keras_archive with:
+    output:
+        "zoo/{model}.keras",
+
+
 rule zoo_torchvision:
     """zoo/NAME.pt: make a torchvision model, with seeded weights or, if configured, pretrained."""
     input:

@@ -38,7 +38,9 @@ _IMAGE_SIZES = [
     (1, 1),
 ]
 # What is tried first for images of special values.
-_SMALL_IMAGES = [(12, 20), (32, 64)]
+_SMALL_IMAGES = [
+    (32, 64)
+]  # smaller ones shrink to nothing on the way, which onnxruntime refuses and TensorFlow does not
 # Steps (roundings, comparisons, the largest of several) are crossed by few rows of a special kind: where a row is no larger
 # than a small grey image, several of them cost nothing. Kinds of which all rows are alike need one.
 _CHEAP_ROW, _CHEAP_ROWS = 1024, 8

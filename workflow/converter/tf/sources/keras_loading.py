@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import re
 from collections.abc import Iterator
@@ -23,6 +24,11 @@ from converter.tf.sources.network_script import custom_objects, keras_names
 
 __all__ = ["open_keras"]
 
+_APPLICATIONS = (
+    ("convnext", "LayerScale"),
+    ("convnext", "StochasticDepth"),
+    ("inception_resnet_v2", "CustomScaleLayer"),
+)
 _UNKNOWN_CLASS = re.compile(r"(?:Unknown [\w ]+: |Could not locate (?:class|function) )['\"]?([\w>.]+)")
 
 
@@ -81,12 +87,22 @@ def _load(file: KerasFile, keras: ModuleType, objects: dict[str, object], spec: 
         foreign = spec.network_script is not None or spec.trusted
         with no_initial_weights(keras), nullcontext() if foreign else uncopied_weights():
             return keras.models.load_model(
-                str(file.path), custom_objects=objects, compile=False, safe_mode=not spec.trusted
+                str(file.path),
+                custom_objects={**_applications(keras), **objects},
+                compile=False,
+                safe_mode=not spec.trusted,
             )
     except ConverterError:
         raise
     except Exception as error:  # anything at all, from layers' constructors
         raise _explain(file, keras, spec, error) from error
+
+
+def _applications(keras: ModuleType) -> dict[str, object]:
+    """Layers of Keras's own applications. Their .h5 files name the class alone, and Keras (3.15) does not open them again."""
+    parts = [(f"{keras.__name__}.src.applications.{module}", name) for module, name in _APPLICATIONS]
+    modules = {module: importlib.import_module(module) for module, _ in parts}
+    return {name: getattr(modules[module], name) for module, name in parts if hasattr(modules[module], name)}
 
 
 def _explain(file: KerasFile, keras: ModuleType, spec: ImportSpec, error: Exception) -> ConverterError:
@@ -114,6 +130,8 @@ def _explain(file: KerasFile, keras: ModuleType, spec: ImportSpec, error: Except
         return SourceError(f"{file.path} is damaged or truncated: copy it again ({reason(error)})")
     older = toolchain_for_keras(file.version)
     hint = f", its Lambda layers may need toolchain: {older}" if has_bytecode(file) else ""
+    if file.path.suffix != ".keras" and (file.version or "").startswith("3."):
+        hint += ", which does not open every .h5 that it writes: save the model as .keras"
     return SourceError(
         f"{file.path} (Keras {file.version}) cannot be opened by {keras.__name__} {keras.__version__}{hint}: {reason(error)}"
     )
