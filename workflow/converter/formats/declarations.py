@@ -111,10 +111,10 @@ class TargetFormat:
     exporters: Mapping[str, Exporter]
     sources: tuple[str, ...] | None = None
     parameters: frozenset[str] = frozenset()
-    only_from: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    only_from: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
     runtime: str | None = None
     variants: str | None = None
-    backends: Mapping[str, Backend] = field(default_factory=dict)
+    backends: Mapping[str, Backend] = field(default_factory=dict[str, Backend])
     layers: bool = False
     timer: str | None = None
     memory: int = 12

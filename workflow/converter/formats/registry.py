@@ -17,8 +17,15 @@ from converter.formats.declarations import Framework, SourceFormat, TargetFormat
 from converter.formats.frameworks import PYTORCH, TENSORFLOW
 
 __all__ = [
-    *("added", "extensions_of_sources", "framework", "frameworks", "source", "sources"),
-    *("target", "target_extensions", "targets"),
+    "added",
+    "extensions_of_sources",
+    "framework",
+    "frameworks",
+    "source",
+    "sources",
+    "target",
+    "target_extensions",
+    "targets",
 ]
 
 Declaration = Framework | SourceFormat | TargetFormat

@@ -54,9 +54,9 @@ def _libraries() -> tuple:
     return (*sorted(roots), *_OURS)
 
 
-def importable(folder: str) -> set:
+def importable(folder: str) -> set[str]:
     """The names that an import could find in `folder`: its modules and its subfolders."""
-    found = set()
+    found: set[str] = set()
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             stem, dot, rest = entry.name.partition(".")

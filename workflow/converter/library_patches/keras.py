@@ -7,8 +7,16 @@ from types import ModuleType
 from converter.library_patches.replacing import Patched
 
 __all__ = [
-    *("ACTIVATION", "ADD_WEIGHT", "ASSIGN", "EAGER_TENSOR", "RESIZE", "RESIZE_BACKEND", "VARIABLE"),
-    *("find_class", "importlib_of", "initializers"),
+    "ACTIVATION",
+    "ADD_WEIGHT",
+    "ASSIGN",
+    "EAGER_TENSOR",
+    "RESIZE",
+    "RESIZE_BACKEND",
+    "VARIABLE",
+    "find_class",
+    "importlib_of",
+    "initializers",
 ]
 
 _PACKAGES = {"keras": "keras", "tf_keras": "tf-keras"}  # the packages' names for pip

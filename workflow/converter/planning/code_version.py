@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import inspect
 import re
 import sys
 from pathlib import Path
@@ -71,7 +72,7 @@ def _folder(package: str) -> Path:
 def _file(module: str) -> Path:
     """Of a module of this program, or of one that declares formats (CONVERTER_FORMATS)."""
     ours = _folder(module).with_suffix(".py")
-    return ours if ours.is_file() else Path(sys.modules[module].__file__)
+    return ours if ours.is_file() else Path(inspect.getfile(sys.modules[module]))
 
 
 @functools.cache

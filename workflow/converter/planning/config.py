@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Required, TypedDict
 
 import yaml
 
@@ -13,32 +14,53 @@ from converter.planning.parameters import DEFAULT_OPSET, PARAMETERS, normalize_a
 from converter.planning.sources import model_name
 from converter.planning.storage import is_remote
 from converter.planning.value_limits import check_values
+from converter.planning.value_types import Parameters, Written, is_list, is_mapping
 
-__all__ = ["CONVERTED", "Config", "normal_path", "read_config", "report_name"]
+__all__ = ["CONVERTED", "Config", "Recipe", "Zoo", "normal_path", "read_config", "report_name"]
 
 # Targets of any name; a job may write elsewhere.
 CONVERTED = "converted/"
 
 _KEYS = ("defaults", "models", "jobs", "zoo", "benchmark")
 # What benchmarks/{target}.json is measured with (docs/profile.md).
-_BENCHMARK = {"runs": 50, "warmup": 5, "threads": 1, "device": "local", "tool": None, "serial": None}
+_BENCHMARK: dict[str, Any] = {"runs": 50, "warmup": 5, "threads": 1, "device": "local", "tool": None, "serial": None}
+
+
+class Recipe(TypedDict, total=False):
+    """One of configs/zoo.yaml. file: what it writes; recipe: the kind of step (rules/zoo.py); network: which of those it makes.
+
+    parameters: those of the model that its conversions need.
+    """
+
+    file: Required[str]
+    recipe: Required[str]
+    network: str
+    parameters: Parameters
+
+
+class Zoo(TypedDict):
+    """weights: "random" or "pretrained"; only: models, where not all are asked for; recipes: by model."""
+
+    weights: str
+    only: list[str] | None
+    recipes: dict[str, Recipe]
 
 
 @dataclass
 class Config:
     """`jobs` by target; a job keeps its position in the list as "position"."""
 
-    defaults: dict = field(default_factory=dict)
-    models: dict[str, dict] = field(default_factory=dict)
-    jobs: dict[str, dict] = field(default_factory=dict)
-    zoo: dict = field(default_factory=dict)
-    benchmark: dict = field(default_factory=lambda: dict(_BENCHMARK))
-    jobs_by_stem: dict[str, list[str]] = field(default_factory=dict)
-    files: dict[str, dict] = field(default_factory=dict)  # jobs by the file they write, links resolved
-    reports: dict[str, dict] = field(default_factory=dict)  # and by the name of their report
+    defaults: Parameters = field(default_factory=Parameters)
+    models: dict[str, Parameters] = field(default_factory=dict[str, Parameters])
+    jobs: dict[str, Parameters] = field(default_factory=dict[str, Parameters])
+    zoo: Zoo = field(default_factory=lambda: Zoo(weights="random", only=None, recipes={}))
+    benchmark: dict[str, Any] = field(default_factory=lambda: dict(_BENCHMARK))
+    jobs_by_stem: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
+    files: dict[str, Parameters] = field(default_factory=dict[str, Parameters])  # jobs by file, links resolved
+    reports: dict[str, Parameters] = field(default_factory=dict[str, Parameters])  # and by the name of their report
 
 
-def read_config(values: dict, zoo_recipes: Path | None = None) -> Config:
+def read_config(values: Written, zoo_recipes: Path | None = None) -> Config:
     """Check the merged configuration. Raises ParameterError, one sentence, for the first mistake."""
     check_values(values, "configuration")
     for key in values:
@@ -54,31 +76,31 @@ def read_config(values: dict, zoo_recipes: Path | None = None) -> Config:
             raise ParameterError(f"defaults: {name} cannot be a default; write it in the job")
     if defaults.get("onnx_opset") == DEFAULT_OPSET:  # the shipped configuration names it: counts as not set
         del defaults["onnx_opset"]
-    models = {}
+    models: dict[str, Parameters] = {}
     for name, entry in _mapping(values, "models").items():
         models[str(name)] = normalize_all(entry or {}, f"models: {name}")
         for unusable in ("convert_to", "skip"):
             if unusable in models[str(name)]:
                 raise ParameterError(f"models: {name}: {unusable} belongs in a job")
     config = Config(defaults, models, zoo=_zoo(values, zoo_recipes), benchmark=_benchmark(values))
-    jobs = values.get("jobs") or []
-    if not isinstance(jobs, list):
+    jobs: object = values.get("jobs") or []
+    if not is_list(jobs):
         raise ParameterError("jobs: expected a list of mappings")
     for position, job in enumerate(jobs, 1):
         _add_job(config, job, position)
     return config
 
 
-def _mapping(values: dict, key: str) -> dict:
-    entry = values.get(key) or {}
-    if not isinstance(entry, dict):
+def _mapping(values: Written, key: str) -> Written:
+    entry: object = values.get(key) or {}
+    if not is_mapping(entry):
         raise ParameterError(f"{key}: expected a mapping")
     return entry
 
 
 def _add_job(config: Config, values: object, position: int) -> None:
     where = f"job {position}"
-    if not isinstance(values, dict):
+    if not is_mapping(values):
         raise ParameterError(f"{where}: expected a mapping of parameters, found {type(values).__name__}")
     if isinstance(values.get("convert_to"), str):
         where += f" ({values['convert_to']})"
@@ -103,7 +125,7 @@ def _add_job(config: Config, values: object, position: int) -> None:
     config.jobs_by_stem.setdefault(model_name(job["convert_from"]), []).append(target)
 
 
-def _refuse_same(known: dict[str, dict], key: str, job: dict, both: str) -> None:
+def _refuse_same(known: dict[str, Parameters], key: str, job: Parameters, both: str) -> None:
     other = known.setdefault(key, job)
     if other is not job:
         names = sorted({other["convert_to"], job["convert_to"]})
@@ -132,30 +154,29 @@ def normal_path(path: str) -> str:
     return "" if normal == "." else "/" + normal.lstrip("/") if path.startswith("/") else normal
 
 
-def _zoo(values: dict, recipes: Path | None) -> dict:
-    zoo = dict(_mapping(values, "zoo"))
+def _zoo(values: Written, recipes: Path | None) -> Zoo:
+    zoo = _mapping(values, "zoo")
     for key in zoo:
         if key not in ("weights", "only"):
             close = nearest(str(key), ("weights", "only"), 1)
             raise ParameterError(
                 f"zoo: unknown key {key!r}: known are weights and only" + (f" ({close[0]}?)" if close else "")
             )
-    zoo.setdefault("weights", "random")
-    if zoo["weights"] not in ("random", "pretrained"):
-        raise ParameterError(f"zoo: weights is {zoo['weights']!r}; write random or pretrained")
-    known = yaml.safe_load(recipes.read_text(encoding="utf-8")) if recipes else {}
-    only = zoo.get("only")
-    if only is not None and (not isinstance(only, list) or not all(isinstance(name, str) for name in only)):
+    weights = zoo.get("weights", "random")
+    if weights not in ("random", "pretrained"):
+        raise ParameterError(f"zoo: weights is {weights!r}; write random or pretrained")
+    known: dict[str, Recipe] = yaml.safe_load(recipes.read_text(encoding="utf-8")) if recipes else {}
+    only: object = zoo.get("only")
+    if only is not None and (not is_list(only) or not all(isinstance(name, str) for name in only)):
         raise ParameterError("zoo: only takes a list of model names")
     for name in only or []:
         if name not in known:
             close = nearest(name, known, 1)
             raise ParameterError(f"zoo: no recipe named {name!r}" + (f": did you mean {close[0]}?" if close else ""))
-    zoo["recipes"] = known
-    return zoo
+    return Zoo(weights=weights, only=only, recipes=known)
 
 
-def _benchmark(values: dict) -> dict:
+def _benchmark(values: Written) -> dict[str, Any]:
     """How files are measured. Numbers may be strings, as everywhere."""
     given = _mapping(values, "benchmark")
     for key in given:

@@ -10,6 +10,7 @@ import importlib.metadata
 from collections.abc import Iterable
 
 from converter import formats
+from converter.planning.value_types import Parameters
 from converter.planning.variants import is_dynamic
 
 __all__ = ["all_packages", "export_packages", "step_packages", "versions_of"]
@@ -26,7 +27,7 @@ def all_packages() -> set[str]:
     return imports | exports | {package for packages in _OTHERS.values() for package in packages} | set(_QUANTIZER)
 
 
-def export_packages(extension: str, framework: str, quantization: dict | None = None) -> tuple[str, ...]:
+def export_packages(extension: str, framework: str, quantization: Parameters | None = None) -> tuple[str, ...]:
     """Those of an export of a source of this framework to files with this extension.
 
     quantization: its quantization block, where it has one.

@@ -12,8 +12,10 @@ import re
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from converter.errors import ParameterError, nearest
+from converter.planning.value_types import Parameters, is_list, is_mapping
 
 __all__ = [
     "DEFAULT_OPSET",
@@ -52,7 +54,7 @@ def parse_input_shape(text: str) -> list[InputShape]:
 
     Raises ParameterError for anything else.
     """
-    shapes = []
+    shapes: list[InputShape] = []
     for part in text.split(";"):
         dtype, colon, dims = part.rpartition(":")
         dtype = dtype.strip()
@@ -125,7 +127,7 @@ def _path(name: str, value: object) -> str:
 def _words(value: object) -> list[str] | None:
     """The words of a comma-separated string or of a list; None where one is empty or no text."""
     parts = [value] if isinstance(value, str) else value
-    if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
+    if not is_list(parts) or not all(isinstance(part, str) for part in parts):
         return None
     words = [word.strip() for part in parts for word in part.split(",")]
     return words if all(words) and "\0" not in "".join(words) else None
@@ -153,17 +155,17 @@ def _tags(name: str, value: object) -> list[str]:
 
 
 def _shape(name: str, value: object) -> str:
-    if isinstance(value, list) and value and all(type(size) is int for size in value):
+    if is_list(value) and value and all(type(size) is int for size in value):
         value = ",".join(map(str, value))
     if not isinstance(value, str) or not value.strip():
         raise _error(name, value, 'sizes such as "1,224,224,3", ";" between inputs')
     return _format_input_shape(parse_input_shape(value))
 
 
-def _mapping(name: str, value: object) -> dict:
+def _mapping(name: str, value: object) -> dict[str, Any]:
     if isinstance(value, str):
         value = _json(name, value, "a mapping")
-    if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
+    if not is_mapping(value) or not all(isinstance(key, str) for key in value):
         raise _error(name, value, "a mapping")
     return value
 
@@ -175,7 +177,7 @@ def _json(name: str, value: str, allowed: str) -> object:
         raise _error(name, value, allowed) from None
 
 
-def _constants(name: str, value: object) -> dict:
+def _constants(name: str, value: object) -> dict[str, bool | int | float]:
     mapping = _mapping(name, value)
     for key, constant in mapping.items():
         if not isinstance(constant, bool | int | float):
@@ -186,10 +188,10 @@ def _constants(name: str, value: object) -> dict:
     return constants
 
 
-def _arguments(name: str, value: object) -> dict | list:
+def _arguments(name: str, value: object) -> dict[str, Any] | list[Any]:
     if isinstance(value, str):
         value = _json(name, value, "a mapping or a list of the constructor's arguments")
-    if isinstance(value, dict | list) and (text := _as_json(value)) is not None:
+    if (is_mapping(value) or is_list(value)) and (text := _as_json(value)) is not None:
         return json.loads(text)
     raise _error(name, value, "a mapping or a list of the constructor's arguments, which JSON can express")
 
@@ -241,8 +243,8 @@ class _Block:
 
     fields: dict[str, Callable[[str, object], object]]
 
-    def __call__(self, name: str, value: object) -> dict:
-        block = {}
+    def __call__(self, name: str, value: object) -> Parameters:
+        block: Parameters = {}
         for key, item in _mapping(name, value).items():
             if key not in self.fields:
                 close = nearest(key, self.fields, 1)
@@ -326,19 +328,19 @@ def normalize(name: str, value: object, where: str = "") -> object:
         raise ParameterError(f"{prefix}{error}") from None
 
 
-def flags(values: dict) -> str:
+def flags(values: Parameters) -> str:
     """Canonical values as flags of a script, quoted for the shell; `normalize` of each flag's text gives them back."""
-    words = []
+    words: list[str] = []
     for name, value in values.items():
-        if isinstance(value, list) and name != "network_args":
+        if is_list(value) and name != "network_args":
             value = ",".join(value)
         text = value if isinstance(value, str) else json.dumps(value)
         words.append(f"--{name}={text}")
     return shlex.join(words)
 
 
-def normalize_all(values: dict, where: str = "") -> dict:
+def normalize_all(values: object, where: str = "") -> Parameters:
     """The canonical forms of all `values`; a None counts as not given."""
-    if not isinstance(values, dict):
+    if not is_mapping(values):
         raise ParameterError(f"{where}: expected a mapping of parameters, found {type(values).__name__}")
     return {name: normalize(str(name), value, where) for name, value in values.items() if value is not None}

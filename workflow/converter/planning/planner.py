@@ -20,6 +20,7 @@ from converter.planning.parameters import EXPORT_PARAMETERS, IMPORT_PARAMETERS, 
 from converter.planning.sources import ModelFolder, model_name, source_format
 from converter.planning.storage import Storage, is_mirror, is_remote, mirror
 from converter.planning.toolchains import check_available
+from converter.planning.value_types import Parameters, is_mapping
 from converter.planning.variants import VARIANTS, resolve_quantization
 
 __all__ = ["ImportPlan", "Plan", "Planner", "backend_toolchain", "parameters_of", "toolchains"]
@@ -33,7 +34,7 @@ class ImportPlan:
 
     source: str
     format: str
-    parameters: dict = field(hash=False)
+    parameters: Parameters = field(hash=False)
     made: bool = False
 
     @cached_property
@@ -59,7 +60,7 @@ class Plan:
     name: str
     extension: str
     source: ImportPlan | None = None
-    parameters: dict = field(default_factory=dict, hash=False)
+    parameters: Parameters = field(default_factory=Parameters, hash=False)
     error: str | None = None
     notes: tuple[str, ...] = ()
 
@@ -144,12 +145,12 @@ class Planner:
             check_available(toolchain)
         return plan
 
-    def _unused(self, imported: ImportPlan, extension: str, job: dict, model: str) -> list[str]:
+    def _unused(self, imported: ImportPlan, extension: str, job: Parameters, model: str) -> list[str]:
         """Notes on parameters of the model or the defaults that mean nothing for this source or target: they may stand for
         others. Raises ParameterError for one of the job, which has no other.
         """
         entry = self.config.models.get(model, {})
-        notes = []
+        notes: list[str] = []
         for key in PARAMETERS:
             given = key in job, key in entry, key in self.config.defaults
             if not any(given) or applies(key, imported.format, extension):
@@ -172,13 +173,11 @@ class Planner:
         return base, suffix
 
     def _is_known(self, model: str) -> bool:
-        return any(
-            model in names for names in (self.models.sources, self.config.models, self.config.zoo.get("recipes", {}))
-        )
+        return any(model in names for names in (self.models.sources, self.config.models, self.config.zoo["recipes"]))
 
-    def _source(self, target: str, model: str, job: dict) -> tuple[ImportPlan, dict]:
+    def _source(self, target: str, model: str, job: Parameters) -> tuple[ImportPlan, Parameters]:
         """The import that `target` starts from, and its merged parameters: job over model over defaults."""
-        recipes = self.config.zoo.get("recipes", {})
+        recipes = self.config.zoo["recipes"]
         entry = self.config.models.get(model, {})
         made = False
         if job:
@@ -213,7 +212,7 @@ class Planner:
         return self._imports.setdefault(imported.key, imported), values
 
     def _is_made(self, source: str) -> bool:
-        return any(recipe["file"] == source for recipe in self.config.zoo.get("recipes", {}).values())
+        return any(recipe["file"] == source for recipe in self.config.zoo["recipes"].values())
 
     def import_plan(self, key: str) -> ImportPlan:
         """The import behind a hub's key. A process that was started for one step alone finds it among all known targets."""
@@ -234,7 +233,7 @@ class Planner:
             for target in targets
             if _slug(source) == stem
         ]
-        models = {*self.models.sources, *self.config.models, *self.config.zoo.get("recipes", {})}
+        models = {*self.models.sources, *self.config.models, *self.config.zoo["recipes"]}
         return [self.report_name(target) for target in jobs] + [
             f"{model}.{extension}"
             for model in sorted(models)
@@ -256,7 +255,7 @@ def _extension(target: str) -> str:
     return target.rsplit("/")[-1].rpartition(".")[2] if "." in target.rsplit("/")[-1] else ""
 
 
-def backend_toolchain(imported: ImportPlan, parameters: dict) -> str:
+def backend_toolchain(imported: ImportPlan, parameters: Parameters) -> str:
     """The environment that an export with these parameters runs in: the source's own legacy one, else tf2.3."""
     if parameters.get("backend", "default") == "default":
         return "default"
@@ -287,15 +286,15 @@ def _slug(model: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]", "_", model).lstrip(".-")[:60] or "model"
 
 
-def _without(values: dict, key: str) -> dict:
+def _without(values: Parameters, key: str) -> Parameters:
     return {name: value for name, value in values.items() if name != key}
 
 
-def _merge(*layers: dict) -> dict:
+def _merge(*layers: Parameters) -> Parameters:
     """Later layers win; mappings merge by key."""
-    merged: dict = {}
+    merged: Parameters = {}
     for layer in layers:
         for key, value in layer.items():
-            nested = isinstance(value, dict) and isinstance(merged.get(key), dict)
+            nested = is_mapping(value) and is_mapping(merged.get(key))
             merged[key] = {**merged[key], **value} if nested and key in ("verify", "quantization") else value
     return merged

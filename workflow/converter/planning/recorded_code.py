@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from converter.errors import SourceError
 from converter.importing.user_code import importable, is_users
@@ -31,12 +31,12 @@ def record_of(staged: Path) -> Path:
     return staged.with_name(f"{staged.name}.code.json")
 
 
-def write_record(path: Path, record: dict) -> None:
+def write_record(path: Path, record: dict[str, Any]) -> None:
     """Write a record (user_code.Record.to_json with its key) as one line of JSON."""
     path.write_text(json.dumps(record) + "\n", encoding="utf-8")
 
 
-def read_record(path: Path) -> dict:
+def read_record(path: Path) -> dict[str, Any]:
     """The record, or what `Hub.write` stores; {} where there is none."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -52,7 +52,7 @@ class RecordedCode:
         self._importable = functools.cache(importable)
         self._beside = functools.cache(self._hashes_beside)
 
-    def key(self, base: str, script: str | None, record: dict) -> str:
+    def key(self, base: str, script: str | None, record: dict[str, Any]) -> str:
         """`base`, which stands for all other causes, and what stands for the user's code.
 
         script: the file that a parameter names. record: of the last run, {} where there was none.
@@ -70,7 +70,7 @@ class RecordedCode:
             digest += "-again"
         return f"{base}.{digest}"
 
-    def is_current(self, record: dict) -> bool:
+    def is_current(self, record: dict[str, Any]) -> bool:
         """Whether all recorded files have their bytes, and no other has come that an import would find first."""
         for path, size, mtime, sha256 in record["files"]:
             try:
@@ -81,7 +81,7 @@ class RecordedCode:
                 return False
         return not self._appeared(record)
 
-    def _appeared(self, record: dict) -> list[tuple[str, str]]:
+    def _appeared(self, record: dict[str, Any]) -> list[tuple[str, str]]:
         """(folder, name) of each module that was looked for in vain, or would be found first, and is there now."""
         found = [
             (folder, name)
@@ -95,7 +95,7 @@ class RecordedCode:
 
         This tells apart what a cache between workflows would otherwise take for the same, before anything has run.
         """
-        found = []
+        found: list[tuple[str, str]] = []
         pending = [os.path.dirname(script) or "."]
         while pending:
             folder = pending.pop()

@@ -11,7 +11,13 @@ from converter.errors import SourceError, UntrustedError
 from converter.wording import TRUST
 
 __all__ = [
-    *("file_sha256", "refuse_links", "refuse_patterns", "source_bytes", "source_files", "source_sha256", "source_stat"),
+    "file_sha256",
+    "refuse_links",
+    "refuse_patterns",
+    "source_bytes",
+    "source_files",
+    "source_sha256",
+    "source_stat",
     "unreadable",
 ]
 

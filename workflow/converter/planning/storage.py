@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from converter import formats
 from converter.errors import SourceError
@@ -59,13 +60,17 @@ class Found:
 class Storage:
     """`registry`: Snakemake's global `storage`. `offline`: look at what was fetched only (on a cluster's node)."""
 
-    def __init__(self, registry: Callable, offline: bool = False) -> None:
+    def __init__(self, registry: Callable[[str], Any], offline: bool = False) -> None:
         self._registry = registry
         self._offline = offline
         self._found: dict[str, Found] = {}
 
     def object(self, url: str) -> str:
         """`url` as an input or output of a rule. Raises SourceError where the plugin for it is not installed."""
+        return self._flagged(url)
+
+    def _flagged(self, url: str) -> Any:
+        """A string of Snakemake's, whose flags have no types."""
         from snakemake_interface_common.exceptions import WorkflowError
 
         try:
@@ -73,7 +78,8 @@ class Storage:
         except WorkflowError as error:
             plugin = _PLUGINS["s3" if url.startswith("s3:") else "http"]
             raise SourceError(f"{url}: {plugin} is needed: pip install -r requirements-cluster.txt") from error
-        with_limits(type(flagged.flags["storage_object"]), mirror)
+        found: object = flagged.flags["storage_object"]
+        with_limits(type(found), mirror)
         return flagged
 
     def look(self, url: str) -> Found:
@@ -95,7 +101,7 @@ class Storage:
             if not os.path.exists(path):
                 raise SourceError(f"{url} was not fetched to {path}")
             return Found(0, 0.0)
-        found = self.object(url).flags["storage_object"]
+        found = self._flagged(url).flags["storage_object"]
         try:
             if not found.exists():
                 raise SourceError(f"{url} does not exist: correct convert_from, or your access to it")

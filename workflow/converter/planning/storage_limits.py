@@ -17,13 +17,16 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from converter.errors import ConverterError, SourceError
 from converter.library_patches.replacing import replaced_for_good
 from converter.library_patches.snakemake import keys_of, requests_of, retrieving
 from converter.planning import web_answers
 from converter.run_state import failures
+
+if TYPE_CHECKING:
+    from urllib3.response import HTTPResponse
 
 __all__ = ["FETCH", "refuse_size", "with_limits"]
 
@@ -55,24 +58,31 @@ def with_limits(plugin: type, path_of: Callable[[str], str]) -> None:
     else:
         _limit_answers()
         _, get_subkeys = keys_of(plugin).find()
-        limited = keys_of(plugin), lambda found: _plain_keys(found, get_subkeys(found))
-    replaced_for_good(limited, (retrieving(plugin), lambda found: _retrieve(found, retrieve, path_of(found.query))))
+
+        def plain_keys(found: Any) -> Iterator[object]:
+            return _plain_keys(found, get_subkeys(found))
+
+        limited = keys_of(plugin), plain_keys
+
+    def retrieve_limited(found: Any) -> None:
+        _retrieve(found, retrieve, path_of(found.query))
+
+    replaced_for_good(limited, (retrieving(plugin), retrieve_limited))
     _LIMITED.add(plugin)
 
 
+@functools.cache  # once a process
 def _limit_answers() -> None:
     """Let the start of an answer, its headers, come within _ANSWER_SECONDS: http.client (Python 3.11) waits for the next of
     them without end, and reads "100 Continue" for ever. boto3 fetches by urllib3; for web servers see web_answers.py.
     """
     from urllib3.connection import HTTPConnection
 
-    if hasattr(HTTPConnection.getresponse, "limited"):
-        return
     answer = HTTPConnection.getresponse
 
     @functools.wraps(answer)
-    def answer_in_time(connection: HTTPConnection, *args: object, **options: object) -> object:
-        ended, connected = threading.Event(), connection.sock
+    def answer_in_time(self: HTTPConnection, *args: Any, **options: Any) -> HTTPResponse:
+        ended, connected = threading.Event(), self.sock
 
         def end() -> None:
             ended.set()
@@ -83,13 +93,12 @@ def _limit_answers() -> None:
         timer.daemon = True
         timer.start()
         try:
-            return answer(connection, *args, **options)
+            return answer(self, *args, **options)
         finally:
             timer.cancel()
             if ended.is_set():
                 raise ConnectionError(f"no answer was complete within {_ANSWER_SECONDS} s")
 
-    answer_in_time.limited = True
     HTTPConnection.getresponse = answer_in_time
 
 
@@ -145,7 +154,7 @@ def _retrieve_file(found: Any) -> None:
             raise SourceError(f"only {local.stat().st_size:,} of its {stated:,} bytes came")
 
 
-def _plain_keys(found: Any, items: Iterable[object]) -> Iterator[object]:
+def _plain_keys(found: Any, items: Iterable[Any]) -> Iterator[object]:
     """The objects of a directory; raises SourceError for a key that would be written elsewhere."""
     start = len(found.s3obj().key) + 1
     for count, item in enumerate(items):

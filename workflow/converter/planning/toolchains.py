@@ -112,7 +112,7 @@ def toolchain_for_keras(version: str | None) -> str:
 @functools.cache
 def find_python(version: str) -> str | None:
     """An interpreter of that version ("3.8"): on PATH, in pyenv, in a conda environment. None where there is none."""
-    seen = set()
+    seen: set[str] = set()
     for candidate in _candidates(version):
         path = os.path.abspath(candidate)
         if path not in seen and _is_version(path, version):
@@ -170,7 +170,7 @@ def _build(toolchain: str, folder: Path) -> None:
         _run(toolchain, [uv, "venv", "--seed", "--python", found or version, str(folder)])
         _run(toolchain, [uv, "pip", "install", "--python", str(folder / "bin" / "python"), *listed])
     else:
-        _run(toolchain, [found, "-m", "venv", str(folder)])
+        _run(toolchain, [found or f"python{version}", "-m", "venv", str(folder)])
         pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--disable-pip-version-check"]
         _run(toolchain, [*pip, "--quiet", *listed])
     (folder / "ready").write_text(f"{toolchain}\n", encoding="utf-8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from converter.errors import ParameterError
+from converter.planning.value_types import Parameters
 
 __all__ = ["VARIANTS", "is_dynamic", "resolve_quantization"]
 
@@ -15,13 +16,13 @@ VARIANTS = {
 }
 
 
-def is_dynamic(block: dict) -> bool:
+def is_dynamic(block: Parameters) -> bool:
     """Whether a resolved block asks for weights in 8 bits, and for nothing that must be calibrated."""
     plain = block.get("optimization", "none") != "none" and block.get("type", "float32") == "float32"
     return plain and "load" not in block
 
 
-def resolve_quantization(block: dict, variant: str | None, written: dict | None = None) -> dict:
+def resolve_quantization(block: Parameters, variant: str | None, written: Parameters | None = None) -> Parameters:
     """The complete block: `optimization`, `type`, `opsset`, and `load` where it is used.
 
     `block` is merged from the configuration; `written` is the target's own job, whose type must agree with the suffix.

@@ -63,19 +63,19 @@ def _ask(method: str, url: str, auth: Any) -> requests.Response:
 
 def _in_time(ask: Callable[[], requests.Response]) -> requests.Response:
     """What `ask` returns or raises; a thread waits for it, since a server that gives a byte now and then is never late."""
-    found: queue.SimpleQueue = queue.SimpleQueue()
+    found: queue.SimpleQueue[requests.Response | Exception] = queue.SimpleQueue()
 
     def wait() -> None:
         try:
-            found.put((ask(), None))
+            found.put(ask())
         except Exception as error:
-            found.put((None, error))
+            found.put(error)
 
     threading.Thread(target=wait, daemon=True).start()
     try:
-        result, error = found.get(timeout=_WHOLE_SECONDS)
+        result = found.get(timeout=_WHOLE_SECONDS)
     except queue.Empty:
         raise requests.Timeout(f"it did not answer within {_WHOLE_SECONDS} s") from None
-    if error is not None:
-        raise error
+    if isinstance(result, Exception):
+        raise result
     return result

@@ -15,7 +15,7 @@ from converter.planning.library_versions import step_packages, versions_of
 from converter.planning.planner import Plan, Planner
 from converter.planning.recorded_code import RecordedCode
 from converter.planning.source_files import file_sha256, source_bytes
-from converter.planning.storage import is_mirror, url_of
+from converter.planning.storage import Storage, is_mirror, url_of
 
 __all__ = ["Named", "Planned", "environment_of", "float16_of", "framework_of", "hash_if_file", "minutes", "tflite_of"]
 
@@ -44,6 +44,13 @@ class Planned:
     def base_mb(self) -> int:
         return _BASE_MB + (_NODE_MB if self.on_nodes() else 0)
 
+    @property
+    def storage(self) -> Storage:
+        """What looks at addresses: the Snakefile gives the planner one. Raises LookupError before that."""
+        if self.planner.storage is None:
+            raise LookupError("the planner has no storage, by which it would look at addresses")
+        return self.planner.storage
+
     def plan(self, wildcards: Any) -> Plan:
         extension = getattr(wildcards, "extension", None)
         return self.planner.plan(f"{wildcards.name}.{extension}" if extension else wildcards.name)
@@ -51,7 +58,7 @@ class Planned:
     def source_mb(self, source: str) -> int:
         try:
             if is_mirror(source):
-                return self.planner.storage.look(url_of(source)).bytes // 1_000_000
+                return self.storage.look(url_of(source)).bytes // 1_000_000
             return source_bytes(Path(source)) // 1_000_000
         except (ConverterError, OSError):
             return 200  # a recipe's file that is not there yet

@@ -30,7 +30,7 @@ class ExportInputs(Planned):
     def hub(self, wildcards: Any) -> str:
         """The hub that a target starts from; a plan with an error has a hub that holds the error."""
         plan = self.plan(wildcards)
-        if plan.error is not None:
+        if plan.source is None:
             return f"intermediate/refused/{_UNUSABLE.sub(lambda match: f'%{ord(match[0]):02X}', plan.name)}"
         return f"intermediate/{plan.source.key}"
 

@@ -82,7 +82,7 @@ class ImportInputs(ZooInputs, StorageInputs):
         return self._code.key(digest.hexdigest()[:32], script, hub.get("user_code", {}))
 
     @staticmethod
-    def _source_sha256(hub: dict, source: Path) -> str:
+    def _source_sha256(hub: dict[str, Any], source: Path) -> str:
         try:
             recorded = hub.get("source", {})
             if recorded.get("sha256") and recorded.get("stat") == source_stat(source):

@@ -22,7 +22,7 @@ class OverviewInputs(Planned):
     def zoo_targets(self, wildcards: Any) -> list[str]:
         """ONNX and TensorFlow Lite of each recipe's model, or of those named by zoo: only."""
         zoo = self.planner.config.zoo
-        names = zoo.get("only") or zoo["recipes"]
+        names = zoo["only"] or zoo["recipes"]
         return [f"{CONVERTED}{name}.{extension}" for name in names for extension in ("onnx", "tflite")]
 
     # --- the coverage table
@@ -33,7 +33,7 @@ class OverviewInputs(Planned):
 
     def _asked(self, wildcards: Any) -> list[str]:
         targets = self.planner.default_targets()
-        if "zoo" in self.requested() or self.planner.config.zoo.get("only"):
+        if "zoo" in self.requested() or self.planner.config.zoo["only"]:
             targets = [*targets, *self.zoo_targets(wildcards)]
         return targets
 

@@ -10,6 +10,7 @@ from converter.planning.library_versions import export_packages, versions_of
 from converter.planning.parameters import flags
 from converter.planning.rules.base import float16_of, framework_of, hash_if_file, tflite_of
 from converter.planning.rules.exports import ExportInputs
+from converter.planning.value_types import Parameters
 from converter.planning.variants import VARIANTS
 
 __all__ = ["QuantizationInputs"]
@@ -61,12 +62,12 @@ class QuantizationInputs(ExportInputs):
     def page_memory(self, wildcards: Any, attempt: int = 1) -> int:
         return self.export_memory(float16_of(wildcards), attempt)
 
-    def _blocks(self, wildcards: Any) -> dict[str, dict | str]:
+    def _blocks(self, wildcards: Any) -> dict[str, Parameters | str]:
         """The quantization block of the float32 file and of each variant, or why there is no such file."""
         common = self.plan(float16_of(wildcards))
         opsset = common.parameters.get("quantization", {}).get("opsset", "tflite")
         plain = {"optimization": "none", "opsset": "tflite" if opsset == "int8" else opsset, "type": "float32"}
-        blocks: dict[str, dict | str] = {"float32": plain}
+        blocks: dict[str, Parameters | str] = {"float32": plain}
         for variant in VARIANTS:
             plan = self.planner.plan(f"{wildcards.name}.{variant}.tflite")
             blocks[variant] = plan.error or plan.parameters["quantization"]

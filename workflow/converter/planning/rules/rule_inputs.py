@@ -18,4 +18,4 @@ class RuleInputs(ImportInputs, QuantizationInputs, OverviewInputs):
     def default_targets(self, wildcards: Any) -> list[str]:
         """What `snakemake` without a target makes."""
         targets = self.planner.default_targets()
-        return [self.planner.storage.object(target) if is_remote(target) else target for target in targets]
+        return [self.storage.object(target) if is_remote(target) else target for target in targets]

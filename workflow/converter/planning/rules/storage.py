@@ -27,13 +27,13 @@ class StorageInputs(Planned):
         return "|".join(re.escape(url.rstrip("/").replace("://", "/", 1)) for url in sorted(paths))
 
     def remote_source(self, wildcards: Any) -> str:
-        return self.planner.storage.object(url_of(MIRROR + wildcards.path))
+        return self.storage.object(url_of(MIRROR + wildcards.path))
 
     def remote_version(self, wildcards: Any) -> str:
         return self.version_at(MIRROR + wildcards.path)
 
     def version_at(self, path: str) -> str:
-        found = self.planner.storage.look(url_of(path))
+        found = self.storage.look(url_of(path))
         return json.dumps([url_of(path), found.bytes, found.modified])
 
     def remote_target(self, wildcards: Any) -> str:
