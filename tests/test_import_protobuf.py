@@ -141,7 +141,7 @@ def test_shapes_can_be_given(tmp_path):
     assert hub.outputs[0].shape == (None, 5, 6, 2)
     assert "4 dimensions" in refused(SCRIPT, source, tmp_path / "hub", input_shape="1,10,12")
     free = imported(SCRIPT, source, tmp_path / "free")
-    assert len({run.inputs[0].shape[1:3] for run in free.reference()}) == 2
+    assert len({run.inputs[0].shape[1:3] for run in free.reference() if run.kind == "typical"}) == 2
 
 
 def test_a_leading_dimension_that_is_no_batch(tmp_path):

@@ -70,13 +70,10 @@ def _chosen(parameter: str, wanted: Sequence[str], entries: list[list[str]]) -> 
 
 def _hub_of_graph(spec: ImportSpec, out: Path, folder: Path, answer: dict) -> tuple[Hub, GraphSource]:
     """The hub of the frozen graph in `folder`, and what in it is fed and fetched. TensorFlow starts up only now."""
-    import tensorflow as tf
-
-    from converter.tf.graph.constants import extract_large_constants
     from converter.tf.graph.graph import clean
-    from converter.tf.sources.build_hub import Source, build_hub
-    from converter.tf.sources.graph_file import read_graph_file, refuse_unfrozen
-    from converter.tf.sources.graph_source import import_graph, known_part, open_graph, unknown_operators
+    from converter.tf.sources.frozen_graph import hub_of_frozen_graph
+    from converter.tf.sources.graph_file import read_graph_file
+    from converter.tf.sources.graph_source import known_part, unknown_operators
 
     inputs, outputs = ([tensor for _, tensor in answer[key]] for key in ("inputs", "outputs"))
     graph_def = known_part(read_graph_file(folder / "graph.pb"), inputs, outputs)
@@ -86,22 +83,10 @@ def _hub_of_graph(spec: ImportSpec, out: Path, folder: Path, answer: dict) -> tu
             f"{spec.source}: the outputs depend on operators that only TensorFlow {answer['versions']['tensorflow']} has "
             f"({', '.join(unknown[:6])}), and no target format has them: give input_nodes and output_nodes without them"
         )
-    session = tf.compat.v1.Session(graph=import_graph(spec, graph_def))
-    weights = extract_large_constants(graph_def)
     plain = replace(spec, input_nodes=[], output_nodes=[])
-    source = open_graph(plain, graph_def, (inputs, outputs), weights)
     called = {tensor: name for key in ("inputs", "outputs") for name, tensor in answer[key]}
-    source.inputs = [replace(entry, name=called.get(entry.tensor, entry.name)) for entry in source.inputs]
-    source.outputs = [replace(entry, name=called.get(entry.tensor, entry.name)) for entry in source.outputs]
-    inference = source.inference_graph()
-    refuse_unfrozen(spec.source, source.variables(inference))
-    frozen = source.freeze(inference, {}, out)
-    notes = [_note(spec, answer), *source.notes]
-    with session:
-        loaded = Source(
-            lambda arrays: source.run(session, arrays), notes, source.input_candidates, source.output_candidates
-        )
-        return build_hub(spec, out, frozen, loaded), source
+    notes = [_note(spec, answer)]
+    return hub_of_frozen_graph(plain, graph_def, out, endpoints=(inputs, outputs), called=called, notes=notes)
 
 
 def import_pytorch(spec: ImportSpec, out: Path, import_model: Callable[[ImportSpec, Path], Hub]) -> Hub:
