@@ -125,7 +125,7 @@ def test_unknown_height_and_width_stay_unknown(tmp_path):
         return up, tf.image.resize(x, 3 * size[1:3])
 
     hub = make_hub(tmp_path / "hub", function, [tf.TensorSpec([None, None, None, 3], tf.uint8, "image")], ["up", "big"])
-    sizes = {run.inputs[0].shape for run in hub.reference()}
+    sizes = {run.inputs[0].shape for run in hub.reference() if run.kind == "typical"}
     assert len({size[1:] for size in sizes}) == 2  # the reference does vary them
     result = convert(hub, tmp_path / "x.tflite")
     assert result.verification.passed

@@ -110,7 +110,7 @@ def test_unknown_height_and_width(tmp_path):
     hub = import_file(saved(tmp_path, "UNet"), tmp_path / "hub", "1,3,-1,-1")
     assert shapes(hub.inputs) == [("x", (None, 3, None, None), "float32")]
     assert shapes(hub.outputs) == [("output", (None, 2, None, None), "float32")]
-    sizes = {run.inputs[0].shape[2:] for run in hub.reference()}
+    sizes = {run.inputs[0].shape[2:] for run in hub.reference() if run.kind == "typical"}
     assert len(sizes) == 2
 
 
