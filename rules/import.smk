@@ -1,4 +1,5 @@
-# What all imports share; each format's own rule file says which hubs it makes.
+# What all imports share; each format's own rule file says which hubs it makes, and that they may be cached: Snakemake
+# (9.27) does not pass `cache` on.
 
 
 rule import_added:

@@ -5,3 +5,4 @@
 use rule import_added as import_keras with:
     wildcard_constraints:
         key=planned.keys_of("keras"),
+    cache: True

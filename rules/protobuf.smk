@@ -5,6 +5,7 @@
 use rule import_added as import_protobuf with:
     wildcard_constraints:
         key=planned.keys_of("protobuf"),
+    cache: True
 
 
 # Frozen with its weights, or with variables; compared with the source in TensorFlow.

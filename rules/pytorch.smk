@@ -5,6 +5,7 @@
 use rule import_added as import_pytorch with:
     wildcard_constraints:
         key=planned.keys_of("pytorch"),
+    cache: True
 
 
 # Keras files of ordinary layers; compared with the source in Keras.

@@ -5,3 +5,4 @@
 use rule import_added as import_savedmodel with:
     wildcard_constraints:
         key=planned.keys_of("savedmodel"),
+    cache: True

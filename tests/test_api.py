@@ -53,4 +53,7 @@ def test_failures_are_typed(source: str, target: str, parameters: dict, kind: ty
 def test_the_package_alone_imports_nothing():
     script = "import sys, converter; print(sorted(name for name in sys.modules if name.startswith('converter')))"
     command = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(ROOT / 'workflow')!r}); {script}"]
-    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == "['converter']"
+    assert (
+        subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        == "['converter', 'converter.version']"
+    )

@@ -144,7 +144,7 @@ def test_a_batch_freed_wrongly_is_found_out(tmp_path, monkeypatch, only_litert):
                 buffer.data = np.zeros_like(np.asarray(buffer.data))
         return freed
 
-    monkeypatch.setattr(export, "with_free_batch", wrong)
+    monkeypatch.setattr(tflite_export, "with_free_batch", wrong)
     result, _ = converted(tmp_path, "UNet", "1,3,16,16")
     assert result.inputs[0].shape[0] == 1
 

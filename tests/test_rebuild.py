@@ -99,7 +99,7 @@ def test_a_changed_byte_is_a_cause_at_any_time_and_so_is_a_parameter(made: Copy)
 
 
 def test_changed_code_makes_again_what_runs_it(made: Copy):
-    script = made.root / "workflow" / "converter" / "tf" / "onnx_export.py"
+    script = made.root / "workflow" / "converter" / "tf" / "onnx" / "export.py"
     text = script.read_text()
     script.write_text(text + "# changed\n")
     try:
