@@ -25,6 +25,15 @@ its recipe and imported once. What the columns mean: [design.md](design.md), "Co
 for scale, so that shares below 1 say how many units of such a network are dead on noise, not that samples are missing;
 "looked at" counts the samples that the allowance sufficed for. {summary}
 
+Where a share is below 99 %, the weights without influence are
+- in VGG, AlexNet, SqueezeNet, DenseNet of TensorFlow 1 and what is built on them, and in the squeeze-and-excitation of
+  MobileNetV3, its backbones, and RegNetY: those of units that ReLU holds at zero on every sample looked at, as random
+  weights leave them ("stuck");
+- in GoogLeNet and Inception v3 of torchvision: those of the auxiliary heads, which only training runs;
+- in torchvision's ConvNeXt: those of blocks whose outputs are scaled by 1e-6, as they are before training: no float32 output
+  tells their values;
+- in DeepLabV3: the outer taps of kernels dilated by 24 and 36, which lie beside the feature map at this size of image.
+
 | model | weights | rows | branches | stuck | samples looked at | hardest to notice | CPU s of the import |
 |---|---|---|---|---|---|---|---|
 """
