@@ -103,7 +103,10 @@ def _page(entries: list[dict], count: int) -> str:
         coverage, weakest = entry["coverage"], entry["weakest"]
         cells = [_share(coverage.get(key)) for key in ("weights", "rows", "branches", "stuck")]
         looked = coverage.get("samples_looked_at", "")
-        hardest = f"`{weakest[0]['tensor']}` by {weakest[0]['smallest_change_noticed']:.1g}" if weakest else ""
+        hardest = ""
+        if weakest:
+            change = weakest[0]["smallest_change_noticed"]
+            hardest = f"`{weakest[0]['tensor']}` by {'no change' if change is None else format(change, '.1g')}"
         lines.append(
             f"| {' | '.join([entry['model'], *cells, str(looked), hardest])} | {entry['step']['cpu_seconds']} |\n"
         )
