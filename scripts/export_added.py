@@ -1,4 +1,4 @@
-"""Hub to what CONVERTER_FORMATS adds: export_added.py HUB STAGED --report REPORT --target TARGET (formats/targets/)."""
+"""Hub to what CONVERTER_FORMATS adds: export_added.py HUB STAGED --report REPORT --target TARGET (formats/target_formats/)."""
 
 import sys
 from pathlib import Path

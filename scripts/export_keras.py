@@ -1,4 +1,4 @@
-"""Hub to Keras: export_keras.py HUB STAGED --report REPORT --target TARGET. The conversion: formats/targets/."""
+"""Hub to Keras: export_keras.py HUB STAGED --report REPORT --target TARGET. The conversion: formats/target_formats/."""
 
 import sys
 from pathlib import Path

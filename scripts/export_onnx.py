@@ -1,4 +1,4 @@
-"""Hub to ONNX: export_onnx.py HUB STAGED --report REPORT --target TARGET. The conversion: formats/targets/."""
+"""Hub to ONNX: export_onnx.py HUB STAGED --report REPORT --target TARGET. The conversion: formats/target_formats/."""
 
 import sys
 from pathlib import Path

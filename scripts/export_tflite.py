@@ -1,4 +1,4 @@
-"""Hub to TensorFlow Lite: export_tflite.py HUB STAGED --report REPORT --target TARGET. The conversion: formats/targets/."""
+"""Hub to TensorFlow Lite: export_tflite.py HUB STAGED --report REPORT --target TARGET. See formats/target_formats/."""
 
 import sys
 from pathlib import Path

@@ -13,6 +13,7 @@ import pytest
 from conftest import ROOT, Project, last_line
 
 from converter import formats
+from converter.errors import ParameterError
 from converter.planning.parameters import EXPORT_PARAMETERS, IMPORT_PARAMETERS
 
 TOY = Path(__file__).parent / "toy" / "toy_formats.py"
@@ -78,23 +79,54 @@ def test_check_compares_added_formats(toy: Project):
     assert json.loads(run.stdout)["status"] == "verified"
 
 
-@pytest.mark.parametrize(
-    ("name", "text", "said"),
-    [
-        ("mine.py", None, "is no file"),
-        ("mine.py", "X = 1", "defines no FORMATS"),
-        ("mine.txt", "FORMATS = []", "name a Python file"),
-    ],
-)
-def test_a_file_that_declares_nothing(
-    project: Project, monkeypatch: pytest.MonkeyPatch, name: str, text: str | None, said: str
-):
-    path = project.folder / name
-    if text:
-        path.write_text(text)
+SOURCE = 'FORMATS = [SourceFormat({}, framework="tensorflow", importer="mine:f")]'
+TARGET = 'FORMATS = [TargetFormat({}, exporters={{"tensorflow": Exporter("mine:f", ())}})]'
+MISTAKES = {
+    "X = 1": "defines no FORMATS",
+    "X = (": "cannot be imported: SyntaxError",
+    "raise SystemExit(3)": "cannot be imported: SystemExit: 3",
+    "FORMATS = ['onnx']": "FORMATS holds a str",
+    SOURCE.format('"keras", "K", extensions=(".k",)'): "SourceFormat 'keras': that name is taken",
+    SOURCE.format('"my-format", "K", extensions=(".k",)'): "write a name of lower-case letters",
+    SOURCE.format('"mine", "M", extensions=(".h5",)'): ".h5 belongs to keras",
+    SOURCE.format('"mine", "M", extensions=("k",)'): "write extensions with the dot",
+    SOURCE.format('"mine", "M", extensions=(".tar.gz",)'): "tar.gz is no extension",
+    SOURCE.format('"mine", "M"'): "write extensions, or what a directory of it contains",
+    'FORMATS = [SourceFormat("mine", "M", "tensorflow", (".k",))]': 'write importer="MODULE:FUNCTION"',
+    'FORMATS = [SourceFormat("mine", "M", "jax", (".k",), importer="mine:f")]': "there is no framework jax",
+    TARGET.format('"mine", "M", extensions=("onnx",)'): ".onnx belongs to onnx",
+}
+
+
+@pytest.mark.parametrize("text", MISTAKES)
+def test_declarations_that_cannot_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str):
+    path = tmp_path / "mine.py"
+    path.write_text(f"from converter.formats import Exporter, SourceFormat, TargetFormat\n{text}\n")
+    monkeypatch.setenv("CONVERTER_FORMATS", str(path))
+    monkeypatch.delitem(sys.modules, "mine", raising=False)
+    formats.added.cache_clear()
+    try:
+        with pytest.raises(ParameterError) as raised:
+            formats.added()
+    finally:
+        formats.added.cache_clear()
+        sys.modules.pop("mine", None)
+    assert str(raised.value).startswith(str(path)) and MISTAKES[text] in str(raised.value)
+
+
+UNREADABLE = {"gone.py": "is no file", "numpy.py": "numpy is a module already", "mine.txt": "name a Python file"}
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
+def test_a_mistake_ends_the_run_with_its_sentence(project: Project, monkeypatch: pytest.MonkeyPatch, name: str):
+    (project.folder / "mine").mkdir()
+    path = project.folder / "mine" / name
+    if name != "gone.py":
+        path.write_text("FORMATS = []")
     monkeypatch.setenv("CONVERTER_FORMATS", str(path))
     run = project.snakemake("converted/m.npz")
-    assert run.returncode == 1 and f"{path}" in run.stderr and said in run.stderr
+    assert run.returncode == 1 and "Traceback" not in run.stderr and ".smk" not in run.stderr
+    assert f"CONVERTER_FORMATS names {path}" in last_line(run) and UNREADABLE[name] in last_line(run)
 
 
 def test_folders_of_formats_do_not_hide_functions_of_their_names():

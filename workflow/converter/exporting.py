@@ -1,4 +1,4 @@
-"""From a hub to a file: which exporter writes it, by the declarations of formats/targets/."""
+"""From a hub to a file: which exporter writes it, by the declarations of formats/target_formats/."""
 
 from __future__ import annotations
 

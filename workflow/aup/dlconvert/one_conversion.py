@@ -29,12 +29,12 @@ _QUANTIZATION = {
     "load": (("--load", "-d"), "script with get_dataset(), or .npz: representative data"),
 }
 _COMMANDS = {"protobuf": "pb"}
-# The original's names of targets, where they differ from those of formats/targets/.
+# The original's names of targets, where they differ from those of formats/target_formats/.
 _TARGETS = {"pb": "protobuf"}
 
 
 def main(format: str, target: str, argv: Sequence[str] | None = None) -> int:
-    """Convert one source of `format` (formats/sources/) to `target`: onnx, tflite, pb or keras."""
+    """Convert one source of `format` (formats/source_formats/) to `target`: onnx, tflite, pb or keras."""
     command = f"{_COMMANDS.get(format, format)}_to_{target}"
     written = formats.targets()[_TARGETS.get(target, target)]
     extension, suffixes = written.extensions[0], [f".{suffix}" for suffix in written.extensions]

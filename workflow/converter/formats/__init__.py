@@ -1,6 +1,6 @@
 """What can be read and what can be written: one small file for each format, from which all else is derived.
 
-`frameworks.py` declares what a source is computed in, `sources/` the formats of sources, `targets/` those of converted files.
+`frameworks.py` declares what sources are computed in, `source_formats/` and `target_formats/` the formats themselves.
 Planning, rules, steps, versions, memory, inspection, `converter check`, `aup.dlconvert` and the tables of the documentation
 ask here. Formats of your own are added without a change of this program: CONVERTER_FORMATS names Python files that define
 FORMATS, a list of declarations (docs/extending.md).

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from converter.hub.hub import Hub
 
-__all__ = ["Backend", "Exporter", "Framework", "SourceFormat", "TargetFormat", "load"]
+__all__ = ["Backend", "Declaration", "Exporter", "Framework", "SourceFormat", "TargetFormat", "load"]
 
 
 def load(name: str) -> Any:
@@ -94,15 +94,13 @@ class TargetFormat:
     """A format of converted files.
 
     extensions: without the dot, the usual one first. exporters: by framework. sources: the formats that it is made from,
-    None for all those of the exporters' frameworks. parameters: export parameters that it takes.
-    only_from: those that mean something for these source formats alone. runtime: a class of
-    verification/runtimes.py that opens a file; None where `converter check` does not. variants: for formats with quantized
-    files, whose names end in .float16, .int8 and so on: a function as an exporter's, that takes the exporter as a fourth
-    argument. backends: by the values of `backend`. layers: whether reports/X.EXT.layers.json can be asked for.
-    timer: a function that returns how `benchmarks/` opens a file (profiling/latency.py), None where nothing times it.
-    memory: megabytes that an export takes for each megabyte of the source. script: in scripts/, of
-    an entry like all others.
-    refusal: why a hub cannot become this, as far as names and types tell; None for no objection.
+    None for all those of the exporters' frameworks. parameters: export parameters that it takes. only_from: those that mean
+    something for these source formats alone. runtime: a class of verification/runtimes.py that opens a file; None where
+    `converter check` does not. variants: for formats with quantized files, whose names end in .float16, .int8 and so on: a
+    function as an exporter's, that takes the exporter as a fourth argument. backends: by the values of `backend`. timer: a
+    function that returns how `benchmarks/` opens a file (profiling/latency.py), None where nothing times it. memory:
+    megabytes that an export takes for each megabyte of the source. script: its entry in scripts/. refusal: why a hub cannot
+    become this, as far as names and types tell; None for no objection.
     """
 
     name: str
@@ -115,7 +113,6 @@ class TargetFormat:
     runtime: str | None = None
     variants: str | None = None
     backends: Mapping[str, Backend] = field(default_factory=dict[str, Backend])
-    layers: bool = False
     timer: str | None = None
     memory: int = 12
     script: str = "export_added"
@@ -124,3 +121,6 @@ class TargetFormat:
     def accepts(self, source: SourceFormat) -> bool:
         """Whether a source of this format can become this at all."""
         return source.framework in self.exporters and (self.sources is None or source.name in self.sources)
+
+
+Declaration = Framework | SourceFormat | TargetFormat

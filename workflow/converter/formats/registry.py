@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import functools
-import importlib
-import importlib.util
 import os
-import sys
 from collections.abc import Mapping
-from pathlib import Path
 from types import MappingProxyType
 from typing import TypeVar
 
-from converter.errors import ParameterError
-from converter.formats.declarations import Framework, SourceFormat, TargetFormat, load
+from converter.formats.added import read_added
+from converter.formats.declarations import Declaration, Framework, SourceFormat, TargetFormat, load
 from converter.formats.frameworks import PYTORCH, TENSORFLOW
 
 __all__ = [
@@ -28,49 +24,32 @@ __all__ = [
     "targets",
 ]
 
-Declaration = Framework | SourceFormat | TargetFormat
 _Kind = TypeVar("_Kind", Framework, SourceFormat, TargetFormat)
 
 # By name, in the order of tables and of messages. A step reads the declarations that it needs, and no others.
 _FRAMEWORKS = {"tensorflow": TENSORFLOW, "pytorch": PYTORCH}
 _SOURCES = {
-    "keras": "converter.formats.sources.keras:KERAS",
-    "savedmodel": "converter.formats.sources.savedmodel:SAVEDMODEL",
-    "checkpoint": "converter.formats.sources.checkpoint:CHECKPOINT",
-    "protobuf": "converter.formats.sources.protobuf:PROTOBUF",
-    "pytorch": "converter.formats.sources.pytorch:PYTORCH",
+    "keras": "converter.formats.source_formats.keras:KERAS",
+    "savedmodel": "converter.formats.source_formats.savedmodel:SAVEDMODEL",
+    "checkpoint": "converter.formats.source_formats.checkpoint:CHECKPOINT",
+    "protobuf": "converter.formats.source_formats.protobuf:PROTOBUF",
+    "pytorch": "converter.formats.source_formats.pytorch:PYTORCH",
 }
 _TARGETS = {
-    "onnx": "converter.formats.targets.onnx:ONNX",
-    "tflite": "converter.formats.targets.tflite:TFLITE",
-    "protobuf": "converter.formats.targets.protobuf:PROTOBUF",
-    "keras": "converter.formats.targets.keras:KERAS",
+    "onnx": "converter.formats.target_formats.onnx:ONNX",
+    "tflite": "converter.formats.target_formats.tflite:TFLITE",
+    "protobuf": "converter.formats.target_formats.protobuf:PROTOBUF",
+    "keras": "converter.formats.target_formats.keras:KERAS",
 }
-
-
-# The first import of a folder binds its name in the package `formats`, over the function of that name: not after this.
-for _folder in ("sources", "targets"):
-    importlib.import_module(f"converter.formats.{_folder}")
 
 
 @functools.cache
 def added() -> tuple[Declaration, ...]:
-    """The declarations of the files that CONVERTER_FORMATS names. Raises ParameterError where one cannot be read."""
-    found: list[Declaration] = []
-    for path in filter(None, os.environ.get("CONVERTER_FORMATS", "").split(os.pathsep)):
-        name = Path(path).stem
-        if not Path(path).is_file():
-            raise ParameterError(f"CONVERTER_FORMATS names {path}, which is no file: write the path of a Python file")
-        spec = importlib.util.spec_from_file_location(name, path)
-        if spec is None or spec.loader is None:
-            raise ParameterError(f"CONVERTER_FORMATS names {path}, whose name does not end in .py: name a Python file")
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module  # so that "NAME:function" in its declarations is found
-        spec.loader.exec_module(module)
-        if not isinstance(getattr(module, "FORMATS", None), list | tuple):
-            raise ParameterError(f"{path} defines no FORMATS: write FORMATS = [SourceFormat(...), TargetFormat(...)]")
-        found += module.FORMATS
-    return tuple(found)
+    """The declarations of the files that CONVERTER_FORMATS names. Raises ParameterError where they cannot be used."""
+    if not os.environ.get("CONVERTER_FORMATS"):
+        return ()
+    sources, targets = ({name: load(place) for name, place in own.items()} for own in (_SOURCES, _TARGETS))
+    return read_added({Framework: _FRAMEWORKS, SourceFormat: sources, TargetFormat: targets})
 
 
 @functools.cache

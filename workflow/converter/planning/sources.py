@@ -36,7 +36,7 @@ def model_name(source: str) -> str:
 
 
 def source_format(source: str, made: bool = False) -> str:
-    """The name of its format (formats/sources/), by the name of the source; `made`: a rule will write it.
+    """The name of its format (formats/source_formats/), by the name of the source; `made`: a rule will write it.
 
     Raises SourceError when it does not exist, with the near names of its folder, or is of no known format.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -18,6 +19,8 @@ from converter.running.fork_server import KINDS
 
 __all__ = ["start"]
 
+# The source format in a hub's folder, as planning names it.
+_HUB = re.compile(r"\bintermediate/[^/ ]*-([a-z0-9_]+)-[0-9a-f]{12}(?![^/ ])")
 _PACKAGES = Path(__file__).resolve().parents[2]
 # What Snakemake sets for a rule's shell, of one thread each. OpenMP reads it once, when torch is imported; two threads that
 # wait for each other at full speed on two busy cores made a forward pass cost up to ten times its CPU seconds.
@@ -26,9 +29,10 @@ _THREADS = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_TH
 
 def kind_of(rule: str, key: str) -> str | None:
     """Which preloaded process a job would use: by its rule and the hub it reads or writes; None for short steps."""
-    framework = next((entry.framework for entry in formats.sources().values() if f"-{entry.name}-" in key), None)
-    if framework is None:
+    hub = _HUB.search(key)
+    if hub is None or hub[1] not in formats.sources():
         return None
+    framework = formats.source(hub[1]).framework
     if rule.startswith("import_"):
         return formats.framework(framework).module or None
     target = next((entry for entry in formats.targets().values() if entry.script == rule), None)

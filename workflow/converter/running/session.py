@@ -13,6 +13,7 @@ from typing import Any
 from snakemake.pathvars import Pathvars
 from snakemake.shell import shell
 
+from converter import formats
 from converter.errors import ConverterError
 from converter.escape import printable
 from converter.library_patches.replacing import check
@@ -174,6 +175,7 @@ def open_session(values: dict, workflow: Any) -> Session:
     shell.prefix("set -euo pipefail; export CONVERTER_SHELL=$$; ")
     try:
         check(PATHVARS)
+        formats.added()
         config = read_config(values, root / "configs" / "zoo.yaml")
     except ConverterError as error:
         print(printable(str(error)), file=sys.stderr)

@@ -17,7 +17,10 @@ from converter.planning.recorded_code import RecordedCode
 from converter.planning.source_files import file_sha256, source_bytes
 from converter.planning.storage import Storage, is_mirror, url_of
 
-__all__ = ["Named", "Planned", "environment_of", "float16_of", "framework_of", "hash_if_file", "minutes", "tflite_of"]
+__all__ = [
+    *("Named", "Planned", "added_names", "environment_of", "float16_of", "framework_of"),
+    *("hash_if_file", "minutes", "tflite_of"),
+]
 
 # Interpreter with TensorFlow or torch, before any model is loaded.
 _BASE_MB = 900
@@ -82,6 +85,11 @@ class Planned:
     @staticmethod
     def code(step: str) -> str:
         return code_version(step)
+
+
+def added_names(kind: type) -> list[str]:
+    """Of the source or target formats that CONVERTER_FORMATS adds."""
+    return [entry.name for entry in formats.added() if isinstance(entry, kind)]
 
 
 def framework_of(plan: Plan) -> str:

@@ -15,7 +15,15 @@ from converter.planning.library_versions import export_packages, versions_of
 from converter.planning.parameters import flags
 from converter.planning.planner import backend_toolchain
 from converter.planning.recorded_code import read_record, record_of
-from converter.planning.rules.base import Named, Planned, environment_of, framework_of, hash_if_file, minutes
+from converter.planning.rules.base import (
+    Named,
+    Planned,
+    added_names,
+    environment_of,
+    framework_of,
+    hash_if_file,
+    minutes,
+)
 from converter.planning.storage import is_remote
 
 __all__ = ["ExportInputs"]
@@ -45,7 +53,7 @@ class ExportInputs(Planned):
     @staticmethod
     def extensions_of(*targets: str) -> str:
         """A pattern for the extensions of these target formats; of those that CONVERTER_FORMATS adds, for none."""
-        names = targets or _added(formats.TargetFormat)
+        names = targets or added_names(formats.TargetFormat)
         return "|".join(re.escape(suffix) for name in names for suffix in formats.targets()[name].extensions) or "(?!)"
 
     @staticmethod
@@ -130,7 +138,3 @@ class ExportInputs(Planned):
         names = [f"{wildcards.model}.{extension}" for extension in formats.target_extensions()]
         possible = (name for name in names if self.planner.plan(name).error is None)
         return self.hub(Named(next(possible, names[0])))
-
-
-def _added(kind: type) -> list[str]:
-    return [entry.name for entry in formats.added() if isinstance(entry, kind)]

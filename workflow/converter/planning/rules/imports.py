@@ -16,7 +16,7 @@ from converter.planning.code_version import code_version
 from converter.planning.library_versions import versions_of
 from converter.planning.parameters import RESERVED, flags
 from converter.planning.recorded_code import read_record
-from converter.planning.rules.base import environment_of, hash_if_file, minutes
+from converter.planning.rules.base import added_names, environment_of, hash_if_file, minutes
 from converter.planning.rules.storage import StorageInputs
 from converter.planning.rules.zoo import ZooInputs
 from converter.planning.source_files import source_files, source_sha256, source_stat
@@ -99,7 +99,7 @@ class ImportInputs(ZooInputs, StorageInputs):
     @staticmethod
     def keys_of(*source_formats: str) -> str:
         """A pattern for the keys of hubs of these source formats; of those that CONVERTER_FORMATS adds, for none."""
-        names = source_formats or _added(formats.SourceFormat)
+        names = source_formats or added_names(formats.SourceFormat)
         return rf"[^/]+-({'|'.join(map(re.escape, names))})-[0-9a-f]{{12}}" if names else "(?!)"
 
     def import_options(self, wildcards: Any) -> str:
@@ -129,10 +129,6 @@ class ImportInputs(ZooInputs, StorageInputs):
     def import_runtime(self, wildcards: Any, attempt: int = 1) -> int:
         """Minutes."""
         return attempt * minutes(self.source_mb(self.planner.import_plan(wildcards.key).source))
-
-
-def _added(kind: type) -> list[str]:
-    return [entry.name for entry in formats.added() if isinstance(entry, kind)]
 
 
 def _is_text(path: str) -> bool:

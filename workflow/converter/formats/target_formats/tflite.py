@@ -40,7 +40,6 @@ TFLITE = TargetFormat(
     parameters=frozenset({"quantization", "input_layout"}),
     runtime="converter.verification.runtimes:TFLiteModel",
     variants="converter.quantization.export:export_variant",
-    layers=True,
     timer="converter.profiling.latency:litert_timer",
     refusal=_refusal,
     only_from={"input_layout": ("pytorch",)},

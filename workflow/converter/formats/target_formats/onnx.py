@@ -23,7 +23,6 @@ ONNX = TargetFormat(
     parameters=frozenset({"onnx_opset", "backend"}),
     runtime="converter.verification.runtimes:OnnxModel",
     backends={"keras2onnx": Backend("converter.legacy.backends:export_keras2onnx", ("keras",), ("onnx",))},
-    layers=True,
     timer="converter.profiling.latency:onnxruntime_timer",
     memory=4,
     script="export_onnx",
