@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import jsonschema
@@ -18,13 +18,8 @@ from file_faults import Fault, onnx_faults, tflite_faults
 
 from converter import divergence
 from converter.contracts import ExportJob, ExportResult
-from converter.divergence import comparison as comparing
 from converter.divergence import first_divergence, open_comparison
-from converter.divergence.comparison import Comparison, Side
-from converter.divergence.computation import Computation, Operator
 from converter.divergence.layers import layer_differences
-from converter.divergence.locate import locate
-from converter.divergence.sketch import Sketch
 from converter.divergence.tensorflow_graph import layer_names
 from converter.divergence.torch_program import source_line
 from converter.errors import ConverterError, ParameterError
@@ -156,69 +151,6 @@ def test_layers_are_named_as_their_variables():
     assert list(plain.values()) == ["a/conv_1", "a"]
 
 
-@pytest.mark.parametrize("extension", [".onnx", ".tflite"])
-def test_loops_of_tensorflow_1_are_passed_over(tmp_path, extension):
-    """What happens within them cannot be fetched; what lies behind them is compared all the same."""
-    import export_onnx
-    import export_tflite
-    import tensorflow as tf
-    from test_export_tflite_tf1_loops import hub_of, recurrent
-
-    def function(x: tf.Tensor, steps: int) -> tuple[tf.Tensor]:
-        with tf.name_scope("loop"):
-            last = recurrent(x, steps)[1]
-        with tf.name_scope("head"):
-            return (tf.tanh(last @ tf.constant(np.random.default_rng(1).standard_normal((6, 5)).astype(np.float32))),)
-
-    tf.compat.v1.disable_control_flow_v2()
-    try:
-        hub = hub_of(tmp_path / "hub", function, 5)
-    finally:
-        tf.compat.v1.enable_control_flow_v2()
-    path, job = tmp_path / f"x{extension}", ExportJob(f"converted/x{extension}")
-    result = {".onnx": export_onnx, ".tflite": export_tflite}[extension].export_model(hub, job, path)
-    faults = [f for f in FAULTS[extension](path) if f.kind in ("weight", "activation")]
-    for kind, operator, named in (
-        ("weight", ("MatMul", "FULLY_CONNECTED"), "MatMul"),
-        ("activation", ("Tanh", "TANH"), "Tanh"),
-    ):
-        last = [fault for fault in faults if fault.kind == kind and fault.operator in operator][-1]
-        last.write(tmp_path / f"wrong{extension}")
-        found = first_divergence(hub, job, tmp_path / f"wrong{extension}", result)
-        assert (found["operator"], found["layer"]) == (named, "head"), (str(last), found["reason"], found)
-
-
-def test_branches_and_loops_in_loops_of_tensorflow_1_are_one_operator(tmp_path):
-    import tensorflow as tf
-    from test_export_tflite_tf1_loops import hub_of
-
-    from converter.divergence.tensorflow_graph import TensorFlowComputation
-
-    tf1 = tf.compat.v1
-
-    def function(x: tf.Tensor, steps: int) -> tuple[tf.Tensor]:
-        def outer(i: tf.Tensor, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            inner = tf1.while_loop(lambda j, _: j < 2, lambda j, z: (j + 1, tf.sin(z)), [0, y])[1]
-            return i + 1, inner * 1.5
-
-        looped = tf1.while_loop(lambda i, _: i < 3, outer, [0, tf.tanh(x)])[1]
-        chosen = tf1.cond(tf.reduce_sum(x) > 0, lambda: tf.cos(looped), lambda: tf.exp(looped))
-        return (tf.square(chosen),)
-
-    tf1.disable_control_flow_v2()
-    try:
-        hub = hub_of(tmp_path / "hub", function, 5)
-    finally:
-        tf1.enable_control_flow_v2()
-    for run in hub.reference():
-        side = Side(TensorFlowComputation(hub), run.inputs)
-        assert [operator.kind for operator in side.operators if operator.kind in ("Sin", "Cos", "Exp")] == []
-        assert {"Tanh", "Exit", "Merge", "Square"} <= {operator.kind for operator in side.operators}
-        reads = {operator.kind: operator.inputs for operator in side.operators}
-        assert any("Tanh" in name for name in reads["Exit"]) and set(side.outputs) <= set(side.sketches)
-        assert all(name in side.sketches for operator in side.operators for name in operator.outputs)
-
-
 # --- how many of many faults are found
 
 
@@ -284,98 +216,6 @@ def test_the_share_of_seeded_faults_that_are_found(exported, capsys):
     with capsys.disabled():
         print(f"\n{len(exact)} of {total} faults at their layer, {len(held)} in the group named, missed: {missed}")
     assert total >= 55 and len(exact) >= 0.9 * total and len(exact) + len(held) >= 0.97 * total
-
-
-# --- the comparison by itself
-
-
-class Chain(Computation):
-    """Functions of one array, one after the other."""
-
-    def __init__(self, steps: dict) -> None:
-        names = list(steps)
-        self.inputs, self.outputs = ["x"], [names[-1]]
-        self.operators = [
-            Operator(name, (source,), (name,)) for source, name in zip(["x", *names], names, strict=False)
-        ]
-        self._steps, self.runs, self.most = steps, 0, 0
-
-    def values(self, arrays: Sequence[np.ndarray], names: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:
-        self.runs += 1
-        self.most = max(self.most, len(names))
-        value = arrays[0]
-        yield from (("x", value) for name in names if name == "x")
-        for name, step in self._steps.items():
-            value = step(value)
-            if name in names:
-                yield name, value
-
-
-def compared(source: dict, target: dict, shape: tuple[int, ...] = (2, 3, 40, 50)) -> Comparison:
-    x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
-    return Comparison(Side(Chain(source), [x]), Side(Chain(target), [x]), 1e-7)
-
-
-def test_tensors_are_equal_in_any_order_of_their_axes_and_in_no_other():
-    rng = np.random.default_rng(1)
-    array = rng.standard_normal((4, 1, 5, 6, 7)).astype(np.float32)
-    for other in (array.transpose(3, 0, 4, 2, 1), array.reshape(20, 42), array.transpose(0, 4, 3, 2, 1).reshape(4, -1)):
-        difference, _ = Sketch(array).nearest(Sketch(other.copy()))
-        assert Sketch(array).may_equal(Sketch(other), 0.0) and difference == 0.0
-    mixed = rng.permutation(array.reshape(-1)).reshape(array.shape)
-    assert Sketch(array).may_equal(Sketch(mixed), 0.0) and Sketch(array).nearest(Sketch(mixed))[0] > 0.1
-    assert not Sketch(array).may_equal(Sketch(array * 1.01), 0.0)
-
-
-def test_nan_and_infinities_count():
-    array = np.random.default_rng(1).standard_normal((30, 40)).astype(np.float32)
-    array[3, 4], array[5, 6] = np.nan, np.inf
-    assert Sketch(array).may_equal(Sketch(array.T), 0.0) and Sketch(array).nearest(Sketch(array.T.copy()))[0] == 0.0
-    source = {"scaled": lambda x: x * 2, "root": lambda x: np.sqrt(np.abs(x)), "shifted": lambda x: x + 1}
-    with np.errstate(invalid="ignore"):
-        found = locate(compared(source, source | {"root": lambda x: np.sqrt(x)}))
-    assert found["operator"] == "root" and found["max_abs_diff"] is None and "NaN" in found["reason"]
-
-
-def test_one_wrong_value_among_many_is_seen():
-    def spoil(x: np.ndarray) -> np.ndarray:
-        y = np.tanh(x)
-        y[1, 2, 17, 31] += 0.01
-        return y
-
-    source = {"scaled": lambda x: x * 2, "tanh": np.tanh, "shifted": lambda x: x + 1}
-    found = locate(compared(source, source | {"tanh": spoil}))
-    assert found["operator"] == "tanh" and found["max_abs_diff"] == pytest.approx(0.01, abs=1e-6)
-
-
-def test_what_the_file_fuses_is_one_group_and_what_is_sound_behind_it_is_not_in_doubt():
-    source = {
-        "scaled": lambda x: x * 2,
-        "shifted": lambda x: x + 1,
-        "tanh": np.tanh,
-        "squared": np.square,
-        "last": lambda x: x.sum(-1),
-    }
-    fused = {"a": lambda x: np.tanh(x * 2 + 1), "b": np.square, "c": lambda x: x.sum(-1)}
-    assert locate(compared(source, fused))["operator"] is None  # nothing is wrong
-    found = locate(compared(source, fused | {"a": lambda x: np.tanh(x * 2.1 + 1)}))
-    assert (found["operator"], found["until"]["operator"], found["target_operator"]) == ("scaled", "tanh", "a")
-    assert [entry["operator"] for entry in found["group"]] == ["scaled", "shifted", "tanh"]
-    found = locate(compared(source, fused | {"b": np.abs}))
-    assert (found["operator"], found["until"]) == ("squared", None)
-
-
-def test_no_more_than_the_memory_allows_is_held_at_once(monkeypatch):
-    steps = {f"step{i}": (lambda x, i=i: np.sin(2 * x + i)) for i in range(12)}
-    wrong = steps | {"step7": lambda x: np.sin(2 * x + 7.1)}
-    whole = locate(compared(steps, wrong))
-    monkeypatch.setattr(comparing, "_MEMORY", 3 * 4 * 12000)  # three tensors
-    x = np.random.default_rng(0).standard_normal((2, 3, 40, 50)).astype(np.float32)
-    sides = [Side(Chain(each), [x]) for each in (steps, wrong)]
-    for side in sides:
-        side.computation.most = 0
-    assert locate(Comparison(*sides, 1e-7)) == whole and whole["operator"] == "step7"
-    assert max(side.computation.most for side in sides) == 3
 
 
 # --- layer by layer
