@@ -9,6 +9,7 @@ import sys
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from converter.errors import ParameterError
 from converter.formats.declarations import Declaration, Framework, SourceFormat, TargetFormat
@@ -28,18 +29,17 @@ def read_added(known: Mapping[type, Mapping[str, Declaration]]) -> tuple[Declara
     taken = {kind: dict(entries) for kind, entries in known.items()}
     found: list[Declaration] = []
     for path in filter(None, os.environ.get("CONVERTER_FORMATS", "").split(os.pathsep)):
-        declared = getattr(_module(path), "FORMATS", None)
-        if not isinstance(declared, list | tuple):
+        declared: Any = getattr(_module(path), "FORMATS", None)
+        if type(declared) not in (list, tuple):
             raise ParameterError(f"{path} defines no FORMATS: write FORMATS = [SourceFormat(...), TargetFormat(...)]")
         for entry in declared:
-            kind = next((kind for kind in taken if isinstance(entry, kind)), None)
-            if kind is None:
+            if not isinstance(entry, Framework | SourceFormat | TargetFormat):
                 raise ParameterError(
                     f"{path}: FORMATS holds a {type(entry).__name__}: write a Framework, SourceFormat or TargetFormat"
                 )
             if mistake := _mistake(entry, taken):
-                raise ParameterError(f"{path}: {kind.__name__} {entry.name!r}: {mistake}")
-            taken[kind][entry.name] = entry
+                raise ParameterError(f"{path}: {type(entry).__name__} {entry.name!r}: {mistake}")
+            taken[type(entry)][entry.name] = entry
             found.append(entry)
     return tuple(found)
 

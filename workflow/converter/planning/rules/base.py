@@ -18,8 +18,15 @@ from converter.planning.source_files import file_sha256, source_bytes
 from converter.planning.storage import Storage, is_mirror, url_of
 
 __all__ = [
-    *("Named", "Planned", "added_names", "environment_of", "float16_of", "framework_of"),
-    *("hash_if_file", "minutes", "tflite_of"),
+    "Named",
+    "Planned",
+    "added_names",
+    "environment_of",
+    "float16_of",
+    "framework_of",
+    "hash_if_file",
+    "minutes",
+    "tflite_of",
 ]
 
 # Interpreter with TensorFlow or torch, before any model is loaded.
