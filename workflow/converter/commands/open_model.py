@@ -52,7 +52,7 @@ class ModelFile:
 
 def is_source(path: str) -> bool:
     """Whether the path is to be imported: no format that a runtime opens by itself."""
-    found = formats.target_extensions().get(Path(path).suffix[1:])
+    found = formats.find_target(Path(path).suffix[1:])
     return found is None or found.runtime is None
 
 

@@ -10,6 +10,7 @@ from converter.formats.declarations import Backend, Exporter, Framework, SourceF
 from converter.formats.registry import (
     added,
     extensions_of_sources,
+    find_target,
     framework,
     frameworks,
     source,
@@ -27,6 +28,7 @@ __all__ = [
     "TargetFormat",
     "added",
     "extensions_of_sources",
+    "find_target",
     "framework",
     "frameworks",
     "load",

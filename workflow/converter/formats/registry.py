@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TypeVar
 
-from converter.formats.added import read_added
 from converter.formats.declarations import Declaration, Framework, SourceFormat, TargetFormat, load
 from converter.formats.frameworks import PYTORCH, TENSORFLOW
 
 __all__ = [
     "added",
     "extensions_of_sources",
+    "find_target",
     "framework",
     "frameworks",
     "source",
@@ -48,6 +48,8 @@ def added() -> tuple[Declaration, ...]:
     """The declarations of the files that CONVERTER_FORMATS names. Raises ParameterError where they cannot be used."""
     if not os.environ.get("CONVERTER_FORMATS"):
         return ()
+    from converter.formats.added import read_added
+
     sources, targets = ({name: load(place) for name, place in own.items()} for own in (_SOURCES, _TARGETS))
     return read_added({Framework: _FRAMEWORKS, SourceFormat: sources, TargetFormat: targets})
 
@@ -94,8 +96,16 @@ def source(name: str) -> SourceFormat:
 
 def target(extension: str) -> TargetFormat:
     """Of files with this extension, which is given without the dot. Raises KeyError."""
+    found = find_target(extension)
+    if found is None:
+        raise KeyError(extension)
+    return found
+
+
+def find_target(extension: str) -> TargetFormat | None:
+    """Of files with this extension, which is given without the dot; None where there is no such format."""
     usual = load(_TARGETS[extension]) if extension in _TARGETS else None
-    return usual if usual is not None and extension in usual.extensions else target_extensions()[extension]
+    return usual if usual is not None and extension in usual.extensions else target_extensions().get(extension)
 
 
 def _added(kind: type[_Kind]) -> dict[str, _Kind]:

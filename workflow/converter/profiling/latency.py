@@ -130,7 +130,7 @@ def _in_fresh_process(path: Path, runs: int, warmup: int, threads: int) -> Timin
 
 def time_file(path: Path, *, runs: int, warmup: int, threads: int) -> Timings:
     """Measure in this process. Inputs are seeded and random, unknown sizes 1; they are set before each run, in its time."""
-    found = formats.target_extensions().get(path.suffix[1:])
+    found = formats.find_target(path.suffix[1:])
     if found is None or found.timer is None:
         timed = [f".{entry.extensions[0]}" for entry in formats.targets().values() if entry.timer]
         raise UnsupportedError(f"{path}: only {' and '.join(timed)} files are run for their latency")

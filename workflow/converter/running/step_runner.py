@@ -293,6 +293,6 @@ def run_export(
 def _export_versions(name: str, target: str, hub: Hub, parameters: dict) -> dict[str, str]:
     """Of the libraries of the export; none where the target's format cannot be made from this hub."""
     extension = target.rpartition(".")[2]
-    if name == "report_refusal" or extension not in formats.target_extensions():
+    if name == "report_refusal" or formats.find_target(extension) is None:
         return {}
     return versions_of(export_packages(extension, hub.framework, parameters.get("quantization")))

@@ -83,7 +83,7 @@ class OverviewInputs(Planned):
 
 
 def _is_timed(target: str) -> bool:
-    found = formats.target_extensions().get(target.rpartition(".")[2])
+    found = formats.find_target(target.rpartition(".")[2])
     return found is not None and found.timer is not None
 
 
