@@ -61,12 +61,12 @@ def usual_inputs(model: torch.nn.Module, folder: Path) -> Inputs:
     for names in _choices(parameters, getattr(model, "main_input_name", "input_ids"), known):
         for arguments in itertools.islice(_alternatives(names, known), 24):
             call = Call((), {name: Slot(index) for index, name in enumerate(arguments)})
-            for size in _TRIALS:
-                error = _try(model, call, arguments, size)
+            for size, batch in itertools.product(_TRIALS, (2, 1)):
+                error = _try(model, call, arguments, size, batch)
                 if error is None:
                     return _inputs(call, arguments)
                 failure = failure or error
-                if all(None not in argument.tail for argument in arguments.values()):
+                if all(None not in argument.tail for argument in arguments.values()) and batch == 1:
                     break
     required = [
         p.name for p in parameters.values() if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
@@ -112,11 +112,13 @@ def _alternatives(names: Sequence[str], known: _Known) -> Iterator[dict[str, _Ar
         yield dict(zip(names, chosen, strict=True))
 
 
-def _try(model: torch.nn.Module, call: Call, arguments: Mapping[str, _Argument], size: int) -> Exception | None:
+def _try(
+    model: torch.nn.Module, call: Call, arguments: Mapping[str, _Argument], size: int, batch: int
+) -> Exception | None:
     generator = torch.Generator().manual_seed(0)
     tensors = []
     for argument in arguments.values():
-        dims = [2, *(size if dim is None else dim for dim in argument.tail)]
+        dims = [batch, *(size if dim is None else dim for dim in argument.tail)]
         if argument.dtype.startswith("float"):
             tensors.append(torch.randn(dims, generator=generator))
         elif argument.bound == 2:

@@ -7,24 +7,22 @@ from pathlib import Path
 import torch
 
 from converter.errors import SourceError
-from converter.torch.huggingface.config import read_json
+from converter.planning.model_directories import WEIGHTS, shards
 from converter.torch.sources.archives import checked_kind
 from converter.torch.trust.pickles import load_pickled
 
 __all__ = ["read_state"]
 
-# In the order in which transformers and timm themselves look for them.
-_FILES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 _OTHERS = {"tf_model.h5": "TensorFlow", "flax_model.msgpack": "Flax", "model.ckpt.index": "TensorFlow"}
 
 
 def read_state(folder: Path, trusted: bool) -> dict[str, torch.Tensor]:
     """Tensors by name. Raises SourceError where there are none, or a file is missing or damaged."""
-    found = next((folder / name for name in _FILES if (folder / name).is_file()), None)
+    found = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
     if found is None:
         other = next((kind for name, kind in _OTHERS.items() if (folder / name).exists()), None)
         has = f"has weights of {other} only" if other else "has no weights"
-        raise SourceError(f"{folder} {has}: it needs {_FILES[0]} or {_FILES[2]}, or the index of its shards")
+        raise SourceError(f"{folder} {has}: it needs {WEIGHTS[0]} or {WEIGHTS[2]}, or the index of its shards")
     if found.suffix != ".json":
         return _read(found, trusted)
     state: dict[str, torch.Tensor] = {}
@@ -35,13 +33,10 @@ def read_state(folder: Path, trusted: bool) -> dict[str, torch.Tensor]:
 
 def _shards(index: Path) -> list[str]:
     """Names of the files that an index distributes the weights over, which lie beside it."""
-    mapping = read_json(index).get("weight_map")
-    if not isinstance(mapping, dict) or not all(isinstance(name, str) for name in mapping.values()) or not mapping:
-        raise SourceError(f"{index} has no weight_map that says which file holds which tensor")
-    names = sorted(set(mapping.values()))
+    names = shards(index)
+    if names is None:
+        raise SourceError(f"{index} has no weight_map that says which file beside it holds which tensor")
     for name in names:
-        if Path(name).name != name or not name.endswith((".safetensors", ".bin")):
-            raise SourceError(f"{index} names {name[:100]!r}, which is no weights file beside it")
         if not (index.parent / name).is_file():
             raise SourceError(f"{index.parent} lacks {name}, which {index.name} names")
     return names
