@@ -26,6 +26,7 @@ from converter.library_patches.replacing import replaced
 from converter.library_patches.torch import EXPORTING
 from converter.torch.program.eager_program import misdescribed
 from converter.torch.program.flat import Call, flat_outputs, to_arrays, to_tensors
+from converter.torch.program.inlining import inline_wrapped
 from converter.torch.program.kept_state import all_nodes, changed_attribute
 from converter.torch.program.script_graph import ScriptGraphModule, script_constants
 from converter.torch.sources.inputs import Inputs
@@ -94,7 +95,7 @@ def export_program(
     for told in (True, False):
         try:
             with quiet(), refusals_raised(), contextlib.nullcontext() if told else _unnoticed():
-                program = torch.export.export(target, example, dynamic_shapes=shapes, strict=False)
+                program = inline_wrapped(torch.export.export(target, example, dynamic_shapes=shapes, strict=False))
         except UntrustedError:
             raise
         except Exception as error:  # torch.export raises whatever stands in its way
