@@ -159,13 +159,15 @@ def _of_auto_class(folder: Path, config: dict[str, Any], name: str) -> Any:
     import transformers
 
     auto = _attribute(transformers, name)
-    mapping = getattr(auto, "_model_mapping", None)
+    mapping = getattr(
+        getattr(auto, "_model_mapping", None), "_model_mapping", None
+    )  # names by type, of all its classes
     if mapping is None:
         return None
-    found = {entry.model_type: classes for entry, classes in mapping.items()}.get(config["model_type"])
-    if found is None:
+    names = mapping.get(config["model_type"])
+    if names is None:
         raise ParameterError(f"network_name: {name} has no class for models of type {config['model_type']} ({folder})")
-    return found[0] if isinstance(found, tuple) else found
+    return _attribute(transformers, names[0] if isinstance(names, list | tuple) else names)
 
 
 def _first(error: BaseException) -> str:

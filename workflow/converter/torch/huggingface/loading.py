@@ -71,7 +71,13 @@ def _transformers(spec: ImportSpec, config: dict[str, Any], state: dict[str, tor
         )
     try:
         model, said = found.from_pretrained(
-            None, config=settings, state_dict=state, dtype=torch.float32, output_loading_info=True
+            None,
+            config=settings,
+            state_dict=state,
+            dtype=torch.float32,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are reported below
+            experts_implementation="batched_mm",  # the others are loops over data, or an operator of transformers' own
         )
     except ImportError as error:
         raise UnsupportedError(
