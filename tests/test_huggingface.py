@@ -233,6 +233,58 @@ def test_settings_that_would_load_other_things(tmp_path):
     compare(hub, model, {s.name: rng.integers(0, 2, (2, 5)) for s in hub.inputs})
 
 
+OWN = {
+    "configuration_own.py": """
+from transformers import PreTrainedConfig
+
+class OwnConfig(PreTrainedConfig):
+    model_type = "own"
+    width: int = 6
+""",
+    "modeling_own.py": """
+import torch
+from transformers import PreTrainedModel
+from .configuration_own import OwnConfig
+
+class OwnModel(PreTrainedModel):
+    config_class = OwnConfig
+    main_input_name = "pixel_values"
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.head = torch.nn.Linear(config.width, 3)
+        self.post_init()
+
+    def forward(self, pixel_values):
+        return {"scores": self.head(pixel_values).tanh()}
+""",
+}
+
+
+def test_code_that_comes_with_a_model(tmp_path):
+    """Run where the user trusts it, from files beside the configuration only."""
+    from safetensors.torch import save_file
+
+    folder = tmp_path / "own_model"
+    folder.mkdir()
+    for name, text in OWN.items():
+        (folder / name).write_text(text)
+    torch.manual_seed(0)
+    head = torch.nn.Linear(5, 3)
+    save_file({"head.weight": head.weight.data, "head.bias": head.bias.data}, folder / "model.safetensors")
+    config = {"model_type": "own", "architectures": ["OwnModel"], "width": 5}
+    config["auto_map"] = {"AutoConfig": "configuration_own.OwnConfig", "AutoModel": "modeling_own.OwnModel"}
+    (folder / "config.json").write_text(json.dumps(config))
+    assert "Python code of its own" in refused(SCRIPT, folder, tmp_path / "hub")
+    hub = imported(folder, tmp_path / "trusted", trusted=True, input_shape="1,5")
+    run = hub.reference()[0]
+    wanted = head(torch.from_numpy(run.inputs[0])).tanh().detach().numpy()
+    np.testing.assert_allclose(wanted, run.outputs[0], rtol=1e-5, atol=1e-6)
+    for reference in ("someone/repo--modeling_own.OwnModel", "../modeling_own.OwnModel", "gone.OwnModel"):
+        change(folder, auto_map={"AutoModel": reference})
+        assert "no Python file beside it" in refused(SCRIPT, folder, tmp_path / "no", trusted=True)
+
+
 def test_what_lies_beside_the_model_is_not_read(tmp_path):
     """Neither hashed nor measured: other forms of the weights, and a checkout's own folder."""
     folder = tmp_path / "bert"

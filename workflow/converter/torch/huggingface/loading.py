@@ -63,7 +63,7 @@ def load_directory(spec: ImportSpec) -> Loaded:
 def _transformers(spec: ImportSpec, config: dict[str, Any], state: dict[str, torch.Tensor]) -> Loaded:
     folder = spec.source
     found = model_class(folder, config, spec.network_name)
-    settings = configuration(folder, config)
+    settings = configuration(folder, config, found.config_class if "auto_map" in config else None)
     if getattr(found, "config_class", None) is not None and not isinstance(settings, found.config_class):
         raise ParameterError(
             f"{folder}: {found.__name__} is not of models of type {config['model_type']}: "
