@@ -1,4 +1,4 @@
-"""Read a PyTorch file (.pt, .pth, .pt2) into a hub: a torch.export program, or TorchScript where control flow needs it."""
+"""Read a PyTorch file (.pt, .pth, .pt2, .safetensors, .bin) into a hub: a torch.export program, or TorchScript where control flow needs it."""
 
 from __future__ import annotations
 

@@ -23,6 +23,7 @@ from converter.torch.trust.numpy_pickles import check_dtypes
 from converter.torch.trust.pickles import globals_in_file, is_zip, pickle_streams, unsafe_globals
 from converter.torch.trust.program_trust import check_expression, inert_loading
 from converter.torch.trust.records import Archive, check_sums, check_tensors
+from converter.torch.trust.safetensors import is_safetensors
 from converter.torch.trust.script_trust import (
     named_file_operator,
     named_unbounded_operator,
@@ -35,7 +36,9 @@ __all__ = ["checked_kind", "load_program", "load_torchscript", "refuse_unread"]
 
 
 def checked_kind(path: Path, trusted: bool) -> str:
-    """ "torchscript", "program" or "pickle", once the archive that it may be is whole and leads nowhere.
+    """ "torchscript", "program", "safetensors" or "pickle", once the archive that it may be is whole and leads nowhere.
+
+    By the file's content: a pytorch_model.bin, say, may be any of them.
 
     Raises SourceError for a file that is damaged or none of PyTorch's, and UntrustedError (containers.refuse_archive).
     """
@@ -53,12 +56,14 @@ def _kind(path: Path) -> str:
     if not is_zip(path):
         with open(path, "rb") as stream:
             start = stream.read(1024)
+        if start and is_safetensors(path):
+            return "safetensors"
         if start[:1] == b"\x80":
             return "pickle"
         if tarfile.is_tarfile(path):
             raise SourceError(f"{path} is of the tar format of PyTorch before 0.2: load it there and save it again")
         kind = "an empty file" if not start else "HDF5" if start[:4] == b"\x89HDF" else "no file of PyTorch's"
-        raise SourceError(f"{path} is {kind}: expected what torch.save, torch.jit.save or torch.export.save wrote")
+        raise SourceError(f"{path} is {kind}: expected what torch.save, torch.jit.save, torch.export.save or safetensors wrote")
     try:
         with Archive(path) as archive:
             names = archive.namelist()

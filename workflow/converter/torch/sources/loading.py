@@ -19,6 +19,7 @@ from converter.torch.sources.checkpoints import choose_module, choose_state, fin
 from converter.torch.sources.quantized_script import refuse_unwritable
 from converter.torch.trust.names import check_module
 from converter.torch.trust.pickles import load_pickled
+from converter.torch.trust.safetensors import load_safetensors
 from converter.wording import TRUST
 
 if TYPE_CHECKING:
@@ -60,7 +61,8 @@ def load_source(spec: ImportSpec) -> Source:
         module = load_torchscript(path, spec.trusted).eval()
         refuse_unwritable(path, module)
         return Source(path, kind, module, None, script)
-    found = find_weights(path, load_pickled(path, script, spec.trusted), spec.state_dict_key)
+    content = load_safetensors(path) if kind == "safetensors" else load_pickled(path, script, spec.trusted)
+    found = find_weights(path, content, spec.state_dict_key)
     for value in found.values():
         if isinstance(value, torch.nn.Module):
             _check_is_whole(path, value, spec.trusted)
