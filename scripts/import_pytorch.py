@@ -1,4 +1,4 @@
-"""Read a PyTorch file (.pt, .pth, .pt2, .safetensors, .bin) into a hub: a torch.export program, or TorchScript where control flow needs it."""
+"""Read a file of PyTorch weights or models into a hub: a torch.export program, or TorchScript where control flow needs it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ def import_model(spec: ImportSpec, out: Path) -> Hub:
     source = load_source(spec)
     first_calls = FirstCalls(source)  # before find_inputs, which calls the model to see which dtypes it takes
     with missing_operators(source.path):
-        return write_hub(source, find_inputs(source, spec), first_calls, spec, out)
+        hub = write_hub(source, find_inputs(source, spec), first_calls, spec, out)
+    hub.versions |= source.versions
+    return hub
 
 
 if __name__ == "__main__":

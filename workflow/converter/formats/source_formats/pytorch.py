@@ -9,6 +9,6 @@ PYTORCH = SourceFormat(
     title="PyTorch",
     framework="pytorch",
     extensions=(".pt", ".pth", ".pt2", ".safetensors", ".bin"),
-    parameters=frozenset({"network_script", "network_name", "network_args", "state_dict_key", "constants"}),
+    parameters=frozenset({"network_script", "network_name", "network_args", "state_dict_key", "strict", "constants"}),
     packages=("torch", "numpy"),
 )

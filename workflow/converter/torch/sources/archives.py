@@ -63,7 +63,9 @@ def _kind(path: Path) -> str:
         if tarfile.is_tarfile(path):
             raise SourceError(f"{path} is of the tar format of PyTorch before 0.2: load it there and save it again")
         kind = "an empty file" if not start else "HDF5" if start[:4] == b"\x89HDF" else "no file of PyTorch's"
-        raise SourceError(f"{path} is {kind}: expected what torch.save, torch.jit.save, torch.export.save or safetensors wrote")
+        raise SourceError(
+            f"{path} is {kind}: expected what torch.save, torch.jit.save, torch.export.save or safetensors wrote"
+        )
     try:
         with Archive(path) as archive:
             names = archive.namelist()

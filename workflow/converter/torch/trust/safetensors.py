@@ -32,8 +32,12 @@ _DTYPES = {
     **{f"F{size}": getattr(torch, f"float{size}") for size in (16, 32, 64)},
     **{f"I{size}": getattr(torch, f"int{size}") for size in (8, 16, 32, 64)},
     **{f"U{size}": getattr(torch, f"uint{size}") for size in (8, 16, 32, 64)},
-    **{"BF16": torch.bfloat16, "BOOL": torch.bool, "C64": torch.complex64},
-    **{"F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2, "F8_E8M0": torch.float8_e8m0fnu},
+    "BF16": torch.bfloat16,
+    "BOOL": torch.bool,
+    "C64": torch.complex64,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+    "F8_E8M0": torch.float8_e8m0fnu,
 }
 
 
@@ -109,9 +113,7 @@ def _refused(constant: str) -> object:
     raise ValueError(f"{constant} is no number")
 
 
-def _checked(
-    path: Path, entries: Mapping[str, Any], size: int
-) -> dict[str, tuple[torch.dtype, list[int], int, int]]:
+def _checked(path: Path, entries: Mapping[str, Any], size: int) -> dict[str, tuple[torch.dtype, list[int], int, int]]:
     """(dtype, shape, begin, end in bytes) by name, that together cover the `size` bytes of values, each byte once."""
     found: dict[str, tuple[torch.dtype, list[int], int, int]] = {}
     for name, entry in entries.items():
