@@ -148,7 +148,10 @@ def test_wrappers_leave_the_same_model(tmp_path, form):
 
 
 def test_hyper_parameters_of_the_file_are_told_where_the_network_does_not_fit(tmp_path):
-    content = {"state_dict": in_front("model.")(network("Net", classes=9).state_dict()), "hyper_parameters": {"classes": 9}}
+    content = {
+        "state_dict": in_front("model.")(network("Net", classes=9).state_dict()),
+        "hyper_parameters": {"classes": 9},
+    }
     torch.save(content, tmp_path / "net.pt")
     for name in ("Net", "make_net"):
         with pytest.raises((ParameterError, SourceError), match="its hyper_parameters are classes: 9"):
