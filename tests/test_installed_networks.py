@@ -84,7 +84,7 @@ def test_class_or_factory_of_a_package_builds_the_network(site, tmp_path, name, 
     run = hub.reference()[0]
     expected = torch.from_numpy(run.inputs[0]) @ state["weight"].T + state["bias"]
     torch.testing.assert_close(torch.from_numpy(run.outputs[0]), expected)
-    assert any("(tiny_networks 1.2)" in note for note in hub.notes)
+    assert any("of tiny_networks 1.2" in note for note in hub.notes)
 
 
 def test_network_of_torchvision(tmp_path):
