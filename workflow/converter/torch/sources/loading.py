@@ -186,7 +186,9 @@ def _from_state(
     _, notes, decisions = choose_state(path, found, module, name, spec.strict)
     source = Source(path, "module", module, None, script, notes, decisions)
     if isinstance(network, InstalledNetwork):
-        source.notes.append(f"the network is built by {network.module.__name__}.{name} of {network.distribution} {network.version}")
+        source.notes.append(
+            f"the network is built by {network.module.__name__}.{name} of {network.distribution} {network.version}"
+        )
         source.versions[network.distribution] = network.version
     return source
 
