@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -20,6 +21,7 @@ from torch.utils import _pytree as pytree
 from converter.library_patches.replacing import replaced
 from converter.library_patches.torch import AUTOCAST
 from converter.torch.program.flat import flat_outputs, numpy_name
+from converter.torch.program.kept_state import all_nodes
 from converter.torch.sources.evidence import FirstCalls, copied
 from converter.torch.sources.inputs import Inputs
 from converter.torch.sources.loading import Source
@@ -130,8 +132,14 @@ def _candidates(
         if program is not None:
             yield _other(source, program.module(check_guards=False), program)
         return
-    for casts in (False, True) if source.kind == "module" else (False,):
-        module = copied(source.module if source.kind == "torchscript" else first_calls.untouched, shared=False)
+    if source.kind == "torchscript":
+        script = _reloaded(source.module)
+        _widen(script, dtypes)
+        _widen_constants(script, dtypes)
+        yield _other(source, script, None)
+        return
+    for casts in (False, True):
+        module = copied(first_calls.untouched, shared=False)
         if module is None:
             return
         _widen(module, dtypes)
@@ -146,6 +154,40 @@ def _other(source: Source, module: torch.nn.Module, program: torch.export.Export
 
 def _widen(module: torch.nn.Module, dtypes: set[torch.dtype]) -> None:
     module._apply(lambda tensor: tensor.float() if tensor.dtype in dtypes else tensor)
+
+
+def _reloaded(script: torch.nn.Module) -> torch.jit.ScriptModule:
+    """The same with graphs of its own: a copy shares them."""
+    buffer = io.BytesIO()
+    torch.jit.save(script, buffer)
+    buffer.seek(0)
+    return torch.jit.load(buffer, map_location="cpu").eval()
+
+
+# As TorchScript writes dtypes (c10/core/ScalarType.h).
+_NUMBERS = {5: torch.float16, 7: torch.float64, 15: torch.bfloat16}
+_FLOAT32 = 6
+
+
+def _widen_constants(script: torch.jit.ScriptModule, dtypes: set[torch.dtype]) -> None:
+    """Constants in the place of arguments that are dtypes, of a module that has not run and whose graphs nobody has inlined."""
+    for part in script.modules():
+        for method in part._c._method_names():
+            graph = part._c._get_method(method).graph
+            for node in list(all_nodes(graph)):
+                if node.kind().startswith("aten::") and node.schema() != "(no schema)":
+                    _widen_arguments(graph, node, dtypes)
+
+
+def _widen_arguments(graph: torch.Graph, node: torch.Node, dtypes: set[torch.dtype]) -> None:
+    named = torch._C.parse_schema(node.schema()).arguments
+    for position, (argument, value) in enumerate(zip(named, node.inputs(), strict=True)):
+        constant = value.node()
+        if argument.name != "dtype" or constant.kind() != "prim::Constant" or not isinstance(value.toIValue(), int):
+            continue
+        if _NUMBERS.get(value.toIValue()) in dtypes:
+            graph.setInsertPoint(node)
+            node.replaceInput(position, graph.insertConstant(_FLOAT32))
 
 
 class _Float32(TorchFunctionMode):
@@ -193,7 +235,9 @@ def _rewritten(
 ) -> torch.export.ExportedProgram | None:
     """The program with float32 in the place of these dtypes, exported again; None where that cannot be."""
     assert program is not None
-    module = program.module(check_guards=False)
+    module = copied(program.module(check_guards=False), shared=False)
+    if module is None:
+        return None
     _widen(module, dtypes)
     for node in module.graph.nodes:
         if node.op == "get_attr":  # constants are plain attributes
