@@ -47,6 +47,8 @@ def in_float32(source: Source, inputs: Inputs, first_calls: FirstCalls) -> tuple
             break
     else:
         return source, inputs, first_calls
+    if torch.float64 not in _kept(source):  # what computes in it on the way is meant so
+        dtypes -= {torch.float64}
     if not dtypes:
         return source, inputs, first_calls
     wide = [tensor.float() if tensor.dtype in dtypes else tensor for tensor in tensors]
@@ -109,18 +111,17 @@ def _dtypes(tree: object) -> set[torch.dtype]:
 
 
 def _computed_in(source: Source, inputs: Inputs, tensors: Sequence[torch.Tensor]) -> set[torch.dtype] | None:
-    """The dtypes to be widened; None where the model does not take these tensors.
-
-    float64 only where the model keeps such values: functions that compute in it on the way are meant so.
-    """
-    state = {tensor.dtype for tensor in (*source.module.parameters(), *source.module.buffers())}
+    """The dtypes but float32 that the model computes in; None where it does not take these tensors."""
     try:
         with torch.no_grad(), _Watch() as watch:
             inputs.call(source.module, [tensor.clone() for tensor in tensors])
     except Exception:  # whatever forward raises
         return None
-    found = watch.found | (state & {*_NARROW} if source.kind == "torchscript" else set())
-    return found if torch.float64 in state else found - {torch.float64}
+    return watch.found | (_kept(source) & {*_NARROW} if source.kind == "torchscript" else set())
+
+
+def _kept(source: Source) -> set[torch.dtype]:
+    return {tensor.dtype for tensor in (*source.module.parameters(), *source.module.buffers())}
 
 
 def _candidates(
