@@ -15,13 +15,17 @@ __all__ = ["ExportJob", "ExportResult", "ImportSpec", "export_job", "import_spec
 
 @dataclass(frozen=True)
 class ImportSpec:
-    """What an import step is asked for, in canonical form (see planning/parameters.py)."""
+    """What an import step is asked for, in canonical form (see planning/parameters.py).
+
+    batch: the leading dimension that the inputs share: a size, 0 for any (the user asked for that), None where nobody said.
+    """
 
     source: Path
     format: str
     input_nodes: list[str] = field(default_factory=list)
     output_nodes: list[str] = field(default_factory=list)
     input_shape: list[InputShape] | None = None
+    batch: int | None = None
     constants: dict = field(default_factory=dict)
     network_script: Path | None = None
     network_name: str | None = None
@@ -82,6 +86,8 @@ def import_spec(source: Path, format: str, parameters: dict) -> ImportSpec:
     values = {name: value for name, value in parameters.items() if name != "verify"}
     if "input_shape" in values:
         values["input_shape"] = parse_input_shape(values["input_shape"])
+    if "batch" in values:
+        values["batch"] = 0 if values["batch"] == "free" else int(values["batch"])
     if "network_script" in values:
         values["network_script"] = Path(values["network_script"])
     if isinstance(values.get("network_args"), str):

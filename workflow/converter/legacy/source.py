@@ -131,6 +131,8 @@ def _versions(spec: ImportSpec, answer: dict) -> dict[str, str]:
 def source_request(spec: ImportSpec) -> dict:
     """What scripts/legacy_import.py needs to load the source."""
     script = spec.network_script
+    if spec.format == "pytorch" and any(shape.name for shape in spec.input_shape or []):
+        raise ParameterError("input_shape: toolchain takes shapes in the order of forward's arguments, without names")
     shapes = None if spec.input_shape is None else [[list(shape.dims), shape.dtype] for shape in spec.input_shape]
     return {
         "source": os.path.abspath(spec.source),
