@@ -17,6 +17,11 @@ import torch
 
 from converter.errors import ConverterError, SourceError, UntrustedError
 from converter.safety.containers import refuse_archive
+from converter.torch.program.quantized_program import (
+    define_quantized_operators,
+    has_quantized_operators,
+    rewrite_quantized,
+)
 from converter.torch.sources.unwritten import refuse_unwritten, write_program, write_script
 from converter.torch.trust.names import check_parts
 from converter.torch.trust.numpy_pickles import check_dtypes
@@ -139,12 +144,18 @@ def load_program(path: Path, trusted: bool) -> tuple[torch.export.ExportedProgra
     if not trusted:
         with _sound(path), Archive(path) as archive:
             _check_program(path, archive)
+    with _sound(path), Archive(path) as archive:
+        if any(b"quantized_decomposed" in archive.read(name) for name in archive.namelist() if name.endswith(".json")):
+            define_quantized_operators()
     try:
         with nullcontext() if trusted else inert_loading(path):
             program = torch.export.load(str(path))
         program._guards_code = []  # Python as text: no part of the model (torch 2.13)
         write_program(program)
-        return program, program.module(check_guards=False)
+        module = program.module(check_guards=False)
+        if has_quantized_operators(program):  # the module stays as it is: what the program becomes is compared with it
+            rewrite_quantized(path, program)
+        return program, module
     except ConverterError:
         raise
     except Exception as error:  # the deserializer raises whatever its parts raise

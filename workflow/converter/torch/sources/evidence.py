@@ -17,6 +17,7 @@ from converter.hub.informative import typical
 from converter.hub.npz import read_arrays_file
 from converter.hub.reference import make_reference
 from converter.torch.program.flat import flat_outputs, to_arrays, to_tensors
+from converter.torch.program.quantized_program import output_scales
 from converter.torch.sources.dtypes import table_bounds, vocabulary
 from converter.torch.sources.inputs import Inputs
 from converter.torch.sources.loading import Source
@@ -110,6 +111,7 @@ def make_runs(source: Source, inputs: Inputs, batch_dynamic: bool, spec: ImportS
     if spec.reference_inputs is not None:
         user_inputs = read_arrays_file(spec.reference_inputs, "verify.inputs")
     quantized = source.kind == "torchscript" and is_quantized(source.module)
+    quantized |= source.program is not None and any(output_scales(source.program))
     bounds = vocabulary(source, inputs)
     origin = "verify.inputs" if user_inputs is not None else "seeded"
     example = to_arrays(inputs.example) if inputs.example is not None and user_inputs is None else None
