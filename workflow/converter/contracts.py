@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from converter.hub.hub import TensorSpec
+from converter.planning.network_args import read_arguments
 from converter.planning.parameters import InputShape, parse_input_shape
 from converter.verification.verify import Tolerance, Verification
 
@@ -30,6 +31,7 @@ class ImportSpec:
     network_name: str | None = None
     network_args: dict | list | None = None
     state_dict_key: str | None = None
+    strict: bool = True
     savedmodel_tag: list[str] = field(default_factory=lambda: ["serve"])
     savedmodel_signature: str = "serving_default"
     toolchain: str = "default"
@@ -76,7 +78,10 @@ class ExportResult:
 
 
 def import_spec(source: Path, format: str, parameters: dict) -> ImportSpec:
-    """The spec of canonical import parameters (see planning/parameters.py)."""
+    """The spec of canonical import parameters (see planning/parameters.py).
+
+    Raises ParameterError where the file that network_args names holds no arguments.
+    """
     verify = parameters.get("verify", {})
     values = {name: value for name, value in parameters.items() if name != "verify"}
     if "input_shape" in values:
@@ -85,6 +90,8 @@ def import_spec(source: Path, format: str, parameters: dict) -> ImportSpec:
         values["batch"] = 0 if values["batch"] == "free" else int(values["batch"])
     if "network_script" in values:
         values["network_script"] = Path(values["network_script"])
+    if isinstance(values.get("network_args"), str):
+        values["network_args"] = read_arguments(Path(values["network_args"]))
     reference = verify.get("inputs")
     return ImportSpec(
         source,

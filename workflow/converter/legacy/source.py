@@ -93,7 +93,8 @@ def import_pytorch(spec: ImportSpec, out: Path, import_model: Callable[[ImportSp
     """The hub of a PyTorch file that `spec.toolchain` reads; `import_model` makes hubs of TorchScript files."""
     from converter.torch.sources.archives import checked_kind, refuse_unread
 
-    checked_kind(spec.source, spec.trusted)
+    if checked_kind(spec.source, spec.trusted) == "safetensors":
+        raise ParameterError(f"toolchain: {spec.toolchain} cannot read {spec.source}: leave toolchain out")
     if not spec.trusted:
         refuse_unread(spec.source)
     with tempfile.TemporaryDirectory(prefix="converter-legacy-") as folder:

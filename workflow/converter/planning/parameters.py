@@ -231,9 +231,14 @@ def _constants(name: str, value: object) -> dict[str, bool | int | float]:
     return constants
 
 
-def _arguments(name: str, value: object) -> dict[str, Any] | list[Any]:
+def _arguments(name: str, value: object) -> dict[str, Any] | list[Any] | str:
+    """The arguments themselves, or the path of a file that holds them (planning/network_args.py)."""
+    if isinstance(value, str) and value.strip().endswith((".yaml", ".yml", ".json")):
+        return _path(name, value).strip()
     if isinstance(value, str):
-        value = _json(name, value, "a mapping or a list of the constructor's arguments")
+        value = _json(
+            name, value, "a mapping or a list of the constructor's arguments, or the path of a .yaml or .json file"
+        )
     if (is_mapping(value) or is_list(value)) and (text := _as_json(value)) is not None:
         return json.loads(text)
     raise _error(name, value, "a mapping or a list of the constructor's arguments, which JSON can express")
@@ -331,9 +336,14 @@ PARAMETERS: dict[str, Parameter] = {
     "batch": Parameter("import", _batch, "the number of samples in each call, or free: any number"),
     "constants": Parameter("import", _constants, "values of placeholders that are not inputs, as a mapping"),
     "network_script": Parameter("import", _path, "Python file that defines the network or custom layers"),
-    "network_name": Parameter("import", _text, "class or function in network_script that builds the network"),
-    "network_args": Parameter("import", _arguments, "its arguments, a mapping or a list"),
+    "network_name": Parameter(
+        "import", _text, "class or function in network_script, or in an installed package, that builds the network"
+    ),
+    "network_args": Parameter(
+        "import", _arguments, "its arguments, a mapping or a list, or the path of a YAML or JSON file"
+    ),
     "state_dict_key": Parameter("import", _text, "entry of a checkpoint dictionary that holds the weights"),
+    "strict": Parameter("import", _boolean, "false: entries of a state dict may be missing"),
     "savedmodel_tag": Parameter("import", _tags, "tags of a SavedModel, separated by commas (default serve)"),
     "savedmodel_signature": Parameter("import", _text, "signature of a SavedModel (default serving_default)"),
     "toolchain": Parameter("import", _choice("default", "tf2.3", "tf1.15"), "environment that reads the source"),

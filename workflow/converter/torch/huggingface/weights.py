@@ -10,6 +10,7 @@ from converter.errors import SourceError
 from converter.planning.model_directories import WEIGHTS, shards
 from converter.torch.sources.archives import checked_kind
 from converter.torch.trust.pickles import load_pickled
+from converter.torch.trust.safetensors import load_safetensors
 
 __all__ = ["read_state"]
 
@@ -48,13 +49,7 @@ def _read(path: Path, trusted: bool) -> dict[str, torch.Tensor]:
     if start.startswith(b"version https://git-lfs"):
         raise SourceError(f"{path} is a pointer of Git LFS, not the weights themselves: run git lfs pull in its folder")
     if path.suffix == ".safetensors":
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        try:
-            return load_file(path)
-        except (SafetensorError, ValueError, RuntimeError) as error:
-            raise SourceError(f"{path} is damaged: {str(error).splitlines()[0][:200]}") from error
+        return load_safetensors(path)
     checked_kind(path, trusted)
     state = load_pickled(path, None, trusted)
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):

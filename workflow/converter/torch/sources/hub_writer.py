@@ -18,6 +18,7 @@ from converter.hub.informative import write_evidence
 from converter.torch.program.flat import flat_outputs, is_flat_result, to_arrays
 from converter.torch.program.kept_state import kept_state
 from converter.torch.program.narrow import computes_in
+from converter.torch.program.quantized_program import output_scales
 from converter.torch.sources.dtypes import vocabulary
 from converter.torch.sources.evidence import (
     FirstCalls,
@@ -142,6 +143,7 @@ def _outputs(source: Source, inputs: Inputs, reference: Reference) -> list[Tenso
     runs = reference.runs
     varies = any(dim is None for spec in inputs.specs for dim in spec.shape)
     steps = output_steps(source.module) if source.kind == "torchscript" else []
+    steps = output_scales(source.program) if source.program is not None else steps
     # Results of another structure than the graph's returns (nested tuples) have no steps, and the usual tolerance.
     steps = steps if len(steps) == len(names) else [0.0] * len(names)
     specs = []
