@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from converter.torch.exact import adaptive_pooling, copies, division, integer_shifts, masked_attention, stable_functions
+from converter.torch.exact.quantized_program import by_arithmetic
 from converter.torch.exact.rewriting import rewrite
-from converter.torch.program.quantized_program import by_arithmetic
 
 __all__ = ["exact_program"]
 

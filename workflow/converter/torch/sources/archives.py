@@ -17,7 +17,7 @@ import torch
 
 from converter.errors import ConverterError, SourceError, UntrustedError
 from converter.safety.containers import refuse_archive
-from converter.torch.program.quantized_program import (
+from converter.torch.exact.quantized_program import (
     define_quantized_operators,
     has_quantized_operators,
     rewrite_quantized,

@@ -16,8 +16,8 @@ from converter.hub.hub import Run
 from converter.hub.informative import typical
 from converter.hub.npz import read_arrays_file
 from converter.hub.reference import make_reference
+from converter.torch.exact.quantized_program import output_scales
 from converter.torch.program.flat import flat_outputs, to_arrays, to_tensors
-from converter.torch.program.quantized_program import output_scales
 from converter.torch.sources.dtypes import table_bounds, vocabulary
 from converter.torch.sources.inputs import Inputs
 from converter.torch.sources.loading import Source

@@ -15,10 +15,10 @@ from converter.evidence.coverage import assess
 from converter.evidence.torch_gradients import TorchProbe
 from converter.hub.hub import Hub, TensorSpec
 from converter.hub.informative import write_evidence
+from converter.torch.exact.quantized_program import output_scales
 from converter.torch.program.flat import flat_outputs, is_flat_result, to_arrays
 from converter.torch.program.kept_state import kept_state
 from converter.torch.program.narrow import computes_in
-from converter.torch.program.quantized_program import output_scales
 from converter.torch.sources.dtypes import vocabulary
 from converter.torch.sources.evidence import (
     FirstCalls,
