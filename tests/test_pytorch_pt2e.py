@@ -73,6 +73,14 @@ def test_quantized_program_in_every_target(tmp_path, per_channel):
     assert steps.max() < 1.5 and (steps > 0.5).mean() < 0.2
 
 
+def test_quantized_program_that_is_exported_again_for_one_batch(tmp_path):
+    quantized(tmp_path / "net.pt2")
+    hub = import_file(tmp_path / "net.pt2", tmp_path / "hub", network_script=None, batch=2)
+    assert hub.inputs[0].shape[0] == 2 and hub.outputs[0].step > 0
+    for target in ("onnx", "tflite"):
+        assert export_to(hub, target, tmp_path).verification.passed
+
+
 def test_scales_that_are_chosen_while_it_runs_are_refused(tmp_path):
     quantized(tmp_path / "net.pt2", dynamic=True)
     with pytest.raises(

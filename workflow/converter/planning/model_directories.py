@@ -19,6 +19,7 @@ def files_of_directory(folder: Path) -> list[Path] | None:
     if not (folder / CONFIG).is_file() or any((folder / f"saved_model.{kind}").exists() for kind in ("pb", "pbtxt")):
         return None
     found = [path for name in (CONFIG, "preprocessor_config.json") if (path := folder / name).is_file()]
+    found += sorted(folder.glob("*.py"))  # what auto_map may name
     weights = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
     if weights is not None:
         found.append(weights)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from converter.errors import ParameterError, SourceError, UnsupportedError, UntrustedError, nearest
+from converter.importing.network_script import load_script
 from converter.wording import TRUST
 
 __all__ = ["configuration", "model_class", "offline", "read_config", "read_json"]
@@ -68,8 +69,10 @@ def read_config(folder: Path, trusted: bool) -> dict[str, Any]:
     return config
 
 
-def configuration(folder: Path, config: dict[str, Any]) -> Any:
-    """The configuration object of transformers. Raises SourceError where it does not take it."""
+def configuration(folder: Path, config: dict[str, Any], own: type | None = None) -> Any:
+    """The configuration object of transformers, or of the class `own`. Raises SourceError where it does not take it."""
+    if own is not None:
+        return _built(folder, config, own)
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING, CONFIG_MAPPING_NAMES
 
     kind = config.get("model_type")
@@ -82,10 +85,14 @@ def configuration(folder: Path, config: dict[str, Any]) -> Any:
             f"{folder}: transformers {transformers.__version__} knows no model of type {str(kind)[:60]!r}{hint}; "
             "load it with its own code in network_script, and give the weights file"
         )
+    return _built(folder, config, CONFIG_MAPPING[kind])
+
+
+def _built(folder: Path, config: dict[str, Any], kind: Any) -> Any:
     try:
-        found = CONFIG_MAPPING[kind].from_dict(_without(config))
+        found = kind.from_dict(_without(config))
     except Exception as error:  # whatever a configuration's own checks raise
-        raise SourceError(f"{folder}/config.json does not fit {kind}: {_first(error)}") from error
+        raise SourceError(f"{folder}/config.json does not fit {kind.__name__}: {_first(error)}") from error
     _no_cache(found)
     return found
 
@@ -121,6 +128,8 @@ def model_class(folder: Path, config: dict[str, Any], named: str | None) -> type
             "such as AutoModelForSequenceClassification or BertForMaskedLM"
         )
     name = str(named or names[0])
+    if "auto_map" in config:  # only of a source that is trusted
+        return _own_class(folder, config["auto_map"], name)
     if name.startswith("AutoModel"):
         found = _of_auto_class(folder, config, name)
     else:
@@ -133,6 +142,23 @@ def model_class(folder: Path, config: dict[str, Any], named: str | None) -> type
             f"{origin}: transformers {transformers.__version__} has no model class {name[:80]!r}; {hint}"
         )
     return found
+
+
+def _own_class(folder: Path, mapping: Any, name: str) -> type:
+    """The class in a Python file of the directory that auto_map names. Runs that file."""
+    references = [entry for entry in mapping.values() if isinstance(entry, str)] if isinstance(mapping, dict) else []
+    found = next((r for r in references if r.rpartition(".")[2] == name or mapping.get(name) == r), None)
+    if found is None:
+        raise SourceError(f"{folder}/config.json: auto_map names no file with the class {name[:80]!r}")
+    module = found.rpartition(".")[0]
+    if not module.isidentifier() or not (folder / f"{module}.py").is_file():
+        raise SourceError(
+            f"{folder}/config.json takes {name} from {found[:100]!r}, which is no Python file beside it: copy the file there"
+        )
+    kind = load_script(folder / f"{module}.py", "auto_map").attribute(found.rpartition(".")[2], "auto_map")
+    if not (isinstance(kind, type) and hasattr(kind, "from_pretrained") and getattr(kind, "config_class", None)):
+        raise SourceError(f"{folder}/{module}.py: {name} is no model class with a config_class")
+    return kind
 
 
 def _attribute(module: Any, name: str) -> Any:
@@ -159,13 +185,15 @@ def _of_auto_class(folder: Path, config: dict[str, Any], name: str) -> Any:
     import transformers
 
     auto = _attribute(transformers, name)
-    mapping = getattr(auto, "_model_mapping", None)
+    mapping = getattr(
+        getattr(auto, "_model_mapping", None), "_model_mapping", None
+    )  # names by type, of all its classes
     if mapping is None:
         return None
-    found = {entry.model_type: classes for entry, classes in mapping.items()}.get(config["model_type"])
-    if found is None:
+    names = mapping.get(config["model_type"])
+    if names is None:
         raise ParameterError(f"network_name: {name} has no class for models of type {config['model_type']} ({folder})")
-    return found[0] if isinstance(found, tuple) else found
+    return _attribute(transformers, names[0] if isinstance(names, list | tuple) else names)
 
 
 def _first(error: BaseException) -> str:

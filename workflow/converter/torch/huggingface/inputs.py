@@ -45,8 +45,8 @@ _WHERE_NEEDED = (
     *("decoder_input_ids", "pixel_values", "input_ids", "input_features", "input_values", "decoder_attention_mask"),
     *("bbox", "pixel_values_videos", "pixel_mask", "past_values", "future_values", "future_time_features"),
 )
-# Sizes of a trial: of unknown dimensions, for sequences, for recordings of 16 kHz, and once more for what needs longer ones.
-_TRIALS = (7, 16000, 64)
+# Sizes of unknown dimensions in trials: of sequences, and of recordings, a second at 16 kHz.
+_LENGTHS, _RECORDING = (7, 64), 16000
 _NEVER = ("labels", "inputs_embeds", "past_key_values", "return_dict", "use_cache", "encoder_outputs")
 
 
@@ -61,13 +61,11 @@ def usual_inputs(model: torch.nn.Module, folder: Path) -> Inputs:
     for names in _choices(parameters, getattr(model, "main_input_name", "input_ids"), known):
         for arguments in itertools.islice(_alternatives(names, known), 24):
             call = Call((), {name: Slot(index) for index, name in enumerate(arguments)})
-            for size, batch in itertools.product(_TRIALS, (2, 1)):
+            for size, batch in itertools.product(_sizes(arguments), (2, 1)):
                 error = _try(model, call, arguments, size, batch)
                 if error is None:
                     return _inputs(call, arguments)
                 failure = failure or error
-                if all(None not in argument.tail for argument in arguments.values()) and batch == 1:
-                    break
     required = [
         p.name for p in parameters.values() if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
     ]
@@ -110,6 +108,14 @@ def _choices(parameters: Mapping[str, inspect.Parameter], main: str, known: _Kno
 def _alternatives(names: Sequence[str], known: _Known) -> Iterator[dict[str, _Argument]]:
     for chosen in itertools.product(*(known.of(name) for name in names)):
         yield dict(zip(names, chosen, strict=True))
+
+
+def _sizes(arguments: Mapping[str, _Argument]) -> tuple[int, ...]:
+    """What to try for unknown dimensions; one size where there are none."""
+    if all(None not in argument.tail for argument in arguments.values()):
+        return _LENGTHS[:1]
+    sound = any(argument.dtype == "float32" and argument.tail[-1:] == (None,) for argument in arguments.values())
+    return (*_LENGTHS, _RECORDING) if sound else _LENGTHS
 
 
 def _try(

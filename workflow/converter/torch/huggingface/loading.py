@@ -63,7 +63,7 @@ def load_directory(spec: ImportSpec) -> Loaded:
 def _transformers(spec: ImportSpec, config: dict[str, Any], state: dict[str, torch.Tensor]) -> Loaded:
     folder = spec.source
     found = model_class(folder, config, spec.network_name)
-    settings = configuration(folder, config)
+    settings = configuration(folder, config, found.config_class if "auto_map" in config else None)
     if getattr(found, "config_class", None) is not None and not isinstance(settings, found.config_class):
         raise ParameterError(
             f"{folder}: {found.__name__} is not of models of type {config['model_type']}: "
@@ -71,7 +71,13 @@ def _transformers(spec: ImportSpec, config: dict[str, Any], state: dict[str, tor
         )
     try:
         model, said = found.from_pretrained(
-            None, config=settings, state_dict=state, dtype=torch.float32, output_loading_info=True
+            None,
+            config=settings,
+            state_dict=state,
+            dtype=torch.float32,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are reported below
+            experts_implementation="batched_mm",  # the others are loops over data, or an operator of transformers' own
         )
     except ImportError as error:
         raise UnsupportedError(
