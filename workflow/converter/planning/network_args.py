@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from converter.errors import ParameterError
 from converter.planning.parameters import normalize
@@ -30,4 +30,4 @@ def read_arguments(path: Path) -> dict[str, Any] | list[Any]:
     check_values(values, f"network_args: {path}")
     if isinstance(values, str):
         raise ParameterError(f"network_args: {path} holds a text; write a mapping or a list of the arguments in it")
-    return normalize("network_args", values, str(path))
+    return cast("dict[str, Any] | list[Any]", normalize("network_args", values, str(path)))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -80,24 +81,31 @@ def rewrite_quantized(path: Path, program: torch.export.ExportedProgram) -> None
 
 def output_scales(program: torch.export.ExportedProgram) -> list[float]:
     """The step of the grid that each output lies on; 0 for those that lie on none."""
-    outputs = next(node for node in program.graph.nodes if node.op == "output").args[0]
+    outputs = _arguments(next(node for node in program.graph.nodes if node.op == "output"))[0]
     return [_scale(node) if isinstance(node, torch.fx.Node) else 0.0 for node in outputs]
 
 
 def _scale(node: torch.fx.Node) -> float:
     name = getattr(getattr(node.target, "_schema", None), "name", "").removeprefix("aten::")
     if node.target is _PER_TENSOR:
-        return float(node.args[1])
-    return _scale(node.args[0]) if name in _KEEPS_GRID else 0.0
+        return float(_arguments(node)[1])
+    return _scale(_arguments(node)[0]) if name in _KEEPS_GRID else 0.0
+
+
+def _arguments(node: torch.fx.Node) -> tuple[Any, ...]:
+    """As the operator's schema says what they are."""
+    return node.args
 
 
 def _name(node: torch.fx.Node) -> str | None:
-    is_operator = isinstance(node.target, torch._ops.OpOverload) and node.target.namespace == _LIBRARY
-    return node.target._schema.name.partition("::")[2] if is_operator else None
+    target = node.target
+    if isinstance(target, torch._ops.OpOverload) and target.namespace == _LIBRARY:
+        return target._schema.name.partition("::")[2]
+    return None
 
 
 def _dequantize_per_tensor(write: Writer, node: torch.fx.Node) -> torch.fx.Node | None:
-    given, scale, zero, lowest, highest, dtype = node.args[:6]
+    given, scale, zero, lowest, highest, dtype = _arguments(node)[:6]
     if _name(given) == "quantize_per_tensor":
         if given.args[1:] != node.args[1:6] or (lowest, highest) != _RANGES.get(dtype):
             return None
@@ -109,7 +117,7 @@ def _dequantize_per_tensor(write: Writer, node: torch.fx.Node) -> torch.fx.Node 
 
 
 def _dequantize_per_channel(write: Writer, node: torch.fx.Node) -> torch.fx.Node | None:
-    given, scales, zeros, axis, _, _, dtype = node.args[:7]
+    given, scales, zeros, axis, _, _, dtype = _arguments(node)[:7]
     if given.op != "placeholder" or dtype not in _RANGES or zeros is None:
         return None
     sizes = [-1 if place == axis % given.meta["val"].dim() else 1 for place in range(given.meta["val"].dim())]
@@ -120,7 +128,7 @@ def _dequantize_per_channel(write: Writer, node: torch.fx.Node) -> torch.fx.Node
     return _fake(write, _PER_CHANNEL, weight, scale, zero, axis, *_RANGES[dtype])
 
 
-def _fake(write: Writer, target: torch._ops.OpOverload, x: torch.fx.Node, *args: object) -> torch.fx.Node:
+def _fake(write: Writer, target: torch._ops.OpOverload, x: torch.fx.Node, *args: Any) -> torch.fx.Node:
     """Its result is like its input; torch (2.13) cannot compute that for tensors without values."""
     node = write(_aten.alias.default, x)
     node.target, node.args = target, (x, *args)
@@ -129,15 +137,15 @@ def _fake(write: Writer, target: torch._ops.OpOverload, x: torch.fx.Node, *args:
 
 def _arithmetic(write: Writer, node: torch.fx.Node) -> torch.fx.Node:
     """As fake quantization is defined: to the nearest whole number of steps, halves to even, within the range."""
-    x, scale, zero = node.args[:3]
+    x, scale, zero = _arguments(node)[:3]
     if node.target is _PER_CHANNEL:
-        axis, lowest, highest = node.args[3:6]
+        axis, lowest, highest = _arguments(node)[3:6]
         sizes = [-1 if place == axis % x.meta["val"].dim() else 1 for place in range(x.meta["val"].dim())]
         scale = write(_aten.view.default, scale, sizes)
         zero = write(_aten.view.default, _float(write, zero), sizes)
         steps = write(_aten.div.Tensor, x, scale)
     else:
-        lowest, highest = node.args[3:5]
+        lowest, highest = _arguments(node)[3:5]
         steps = write(_aten.mul.Tensor, x, 1 / scale)
     steps = write(
         _aten.clamp.default, write(_aten.add.Tensor, write(_aten.round.default, steps), zero), lowest, highest

@@ -23,6 +23,7 @@ from converter.planning.library_versions import export_packages, versions_of
 from converter.planning.parameters import DEFAULT_OPSET
 from converter.torch.exact.exact_program import exact_program
 from converter.torch.onnx.model import dynamic_axes, finish_model, model_opset, save
+from converter.torch.onnx.quantized_weights import store_quantized_weights
 from converter.torch.onnx.script_symbolics import register
 from converter.torch.program.eager_program import EagerProgram, value_read
 from converter.torch.program.flat import to_tensors
@@ -126,6 +127,7 @@ class _Exporter:
         model = self._by_dynamo(opset) if exporter == "dynamo-exporter" else self._by_torchscript(opset)
         if model_opset(model) != opset:
             raise _Failure(f"the exporter wrote opset {model_opset(model)} instead")
+        store_quantized_weights(model)
         finish_model(model, self._hub, self._runs, self._versions)
         try:
             onnx.checker.check_model(model)

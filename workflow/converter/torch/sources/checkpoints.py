@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -192,7 +193,7 @@ def _fits_otherwise(own: Mapping[str, torch.Tensor], state: Mapping[str, torch.T
     )
 
 
-def _below(state: object, prefix: str) -> dict[str, torch.Tensor]:
+def _below(state: Any, prefix: str) -> dict[str, torch.Tensor]:
     if not is_state_dict(state):
         return {}
     return {key.removeprefix(f"{prefix}."): value for key, value in state.items() if key.startswith(f"{prefix}.")}

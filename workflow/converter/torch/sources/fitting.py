@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -59,7 +59,7 @@ class Fit:
 
 
 def fits(
-    own: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor], name: str, transposed: set[str] = frozenset()
+    own: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor], name: str, transposed: Collection[str] = ()
 ) -> list[Fit]:
     """The fit of each prefix below which most of the module's entries are found; of the names as they are, if that is one.
 
@@ -106,7 +106,7 @@ def _fit(
     state: Mapping[str, torch.Tensor],
     prefix: str,
     name: str,
-    transposed: set[str],
+    transposed: Collection[str],
     notes: list[str],
 ) -> Fit:
     below = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -158,7 +158,7 @@ def _check_is_whole(path: Path, module: torch.nn.Module, trusted: bool) -> None:
         pending += [child for child in part._modules.values() if child is not None]
 
 
-def _without_network(path: Path, found: dict[str, dict]) -> ParameterError:
+def _without_network(path: Path, found: dict[str, Any]) -> ParameterError:
     state = next(iter(found.values()))
     first = ", ".join(list(state)[:3])
     sets = f" in {next(iter(found))}; others in {', '.join(list(found)[1:])}" if len(found) > 1 else ""
@@ -170,10 +170,12 @@ def _without_network(path: Path, found: dict[str, dict]) -> ParameterError:
 
 
 def _from_state(
-    path: Path, found: dict[str, dict], network: NetworkScript | InstalledNetwork, name: str | None, spec: ImportSpec
+    path: Path, found: dict[str, Any], network: NetworkScript | InstalledNetwork, name: str | None, spec: ImportSpec
 ) -> Source:
     script = network if isinstance(network, NetworkScript) else None
-    name = name or _only_network(network)
+    if name is None:
+        assert script is not None  # that of a package has its name
+        name = _only_network(script)
     # What the file does not set, or the network draws itself, comes out the same each time.
     torch.manual_seed(0)
     with importable_torchvision():
@@ -196,12 +198,14 @@ def _from_state(
 def _unwrapped(module: torch.nn.Module) -> torch.nn.Module:
     """Without what a factory put around its network: torch.compile, and the wrappers for several GPUs."""
     parallel = torch.nn.DataParallel | torch.nn.parallel.DistributedDataParallel
-    while isinstance(module, parallel) or isinstance(module._modules.get("_orig_mod"), torch.nn.Module):
-        module = module.module if isinstance(module, parallel) else module._modules["_orig_mod"]
-    return module
+    while True:
+        inner = module.module if isinstance(module, parallel) else module._modules.get("_orig_mod")
+        if not isinstance(inner, torch.nn.Module):
+            return module
+        module = inner
 
 
-def _only_network(script: NetworkScript | InstalledNetwork) -> str:
+def _only_network(script: NetworkScript) -> str:
     """The script's one module class that no other module class of it uses as a base, when network_name is not given."""
     own = {
         name: value

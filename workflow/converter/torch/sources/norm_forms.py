@@ -94,7 +94,7 @@ def _fold(part: torch.nn.Module, only: str | None) -> bool:
     """Of one module without those within it; of its parameter `only`, or of all."""
     found = False
     if torch.nn.utils.parametrize.is_parametrized(part):
-        for name in list(part.parametrizations):
+        for name in list(part.get_submodule("parametrizations")._modules):
             if only in (None, name):
                 torch.nn.utils.parametrize.remove_parametrizations(part, name, leave_parametrized=True)
                 found = True

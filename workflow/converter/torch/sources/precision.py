@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from converter.library_patches.replacing import replaced
 from converter.library_patches.torch import AUTOCAST
@@ -85,14 +86,14 @@ def _samples(inputs: Inputs) -> Iterator[list[torch.Tensor]]:
         generator = torch.Generator().manual_seed(0)
         tensors = []
         for spec in inputs.specs:
-            dims = [dim or (size if axis else 2) for axis, dim in enumerate(spec.shape)]
+            dims = [dim or (size if axis else 2) for axis, dim in enumerate(spec.shape or ())]
             dtype = getattr(torch, spec.dtype)
             drawn = dtype.is_floating_point
             tensors.append((torch.randn(dims, generator=generator) if drawn else torch.zeros(dims)).to(dtype))
         yield tensors
 
 
-class _Watch(torch.utils._python_dispatch.TorchDispatchMode):
+class _Watch(TorchDispatchMode):
     """Notes the dtypes but float32 of which an operator makes floating-point numbers of such."""
 
     def __init__(self) -> None:
@@ -172,15 +173,17 @@ _FLOAT32 = 6
 
 def _widen_constants(script: torch.jit.ScriptModule, dtypes: set[torch.dtype]) -> None:
     """Constants in the place of arguments that are dtypes, of a module that has not run and whose graphs nobody has inlined."""
-    for part in script.modules():
+    parts: Any = script.modules()
+    for part in parts:
         for method in part._c._method_names():
             graph = part._c._get_method(method).graph
-            for node in list(all_nodes(graph)):
+            nodes: Any = list(all_nodes(graph))
+            for node in nodes:
                 if node.kind().startswith("aten::") and node.schema() != "(no schema)":
                     _widen_arguments(graph, node, dtypes)
 
 
-def _widen_arguments(graph: torch.Graph, node: torch.Node, dtypes: set[torch.dtype]) -> None:
+def _widen_arguments(graph: Any, node: Any, dtypes: set[torch.dtype]) -> None:
     named = torch._C.parse_schema(node.schema()).arguments
     for position, (argument, value) in enumerate(zip(named, node.inputs(), strict=True)):
         constant = value.node()
@@ -236,7 +239,7 @@ def _rewritten(
 ) -> torch.export.ExportedProgram | None:
     """The program with float32 in the place of these dtypes, exported again; None where that cannot be."""
     assert program is not None
-    module = copied(program.module(check_guards=False), shared=False)
+    module: Any = copied(program.module(check_guards=False), shared=False)
     if module is None:
         return None
     _widen(module, dtypes)
@@ -255,7 +258,7 @@ def _rewritten(
     module.recompile()
     args, kwargs = inputs.call.arguments(tensors)
     free = {
-        id(tensor): {axis: torch.export.Dim.AUTO for axis, dim in enumerate(spec.shape) if dim is None}
+        id(tensor): {axis: torch.export.Dim.AUTO for axis, dim in enumerate(spec.shape or ()) if dim is None}
         for tensor, spec in zip(tensors, inputs.specs, strict=True)
     }
     shapes = pytree.tree_map(lambda leaf: free.get(id(leaf)), (args, kwargs))

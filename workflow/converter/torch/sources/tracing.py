@@ -24,6 +24,7 @@ from converter.hub.hub import Run, TensorSpec
 from converter.hub.informative import typical
 from converter.library_patches.replacing import replaced
 from converter.library_patches.torch import EXPORTING
+from converter.torch.exact.quantized_program import has_quantized_operators, rewrite_quantized
 from converter.torch.program.eager_program import misdescribed
 from converter.torch.program.flat import Call, flat_outputs, to_arrays, to_tensors
 from converter.torch.program.inlining import inline_wrapped
@@ -96,6 +97,8 @@ def export_program(
         try:
             with quiet(), refusals_raised(), contextlib.nullcontext() if told else _unnoticed():
                 program = inline_wrapped(torch.export.export(target, example, dynamic_shapes=shapes, strict=False))
+            if has_quantized_operators(program):
+                rewrite_quantized(source.path, program)
         except UntrustedError:
             raise
         except Exception as error:  # torch.export raises whatever stands in its way
