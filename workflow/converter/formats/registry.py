@@ -49,7 +49,7 @@ def added() -> tuple[Declaration, ...]:
     """The declarations of the files that CONVERTER_FORMATS names. Raises ParameterError where they cannot be used."""
     if not os.environ.get("CONVERTER_FORMATS"):
         return ()
-    from converter.formats.added import read_added
+    from converter.formats.added_files import read_added
 
     sources, targets = ({name: load(place) for name, place in own.items()} for own in (_SOURCES, _TARGETS))
     return read_added({Framework: _FRAMEWORKS, SourceFormat: sources, TargetFormat: targets})

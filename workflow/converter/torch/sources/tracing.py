@@ -77,8 +77,10 @@ def export_program(
         module = ScriptGraphModule(source.module) if source.kind == "torchscript" else source.module
     except Exception as error:  # parts with the names of torch.nn.Module's own, and what forward changes
         raise TraceError(reason(error)) from error
-    is_flat = inputs.call.plain and flat_result and not _is_variadic(module)
-    if source.kind == "program" and is_flat and not _fixes_more(source.program, inputs.specs):
+    is_flat = inputs.call.plain and flat_result and not (source.kind == "module" and _is_variadic(module))
+    if source.kind == "program" and _fixes_more(source.program, inputs.specs):
+        is_flat = False  # exported again, with these sizes
+    elif source.kind == "program" and is_flat:
         wrong = misdescribed(source.program, to_tensors(typical(runs)[-1].inputs))
         if wrong is not None:
             raise SourceError(
@@ -90,7 +92,7 @@ def export_program(
     example = _example(inputs.specs, runs)
     dims = [{axis: torch.export.Dim.AUTO for axis, dim in enumerate(s.shape) if dim is None} for s in inputs.specs]
     # The wrapper's forward(*tensors) is one argument to torch.export; a plain forward may leave others at their default.
-    shapes: object = tuple(dims) if target is module else (tuple(dims),)
+    shapes: object = (tuple(dims),) if _is_variadic(target) else tuple(dims)
     # Code that asks whether it is being exported may compute something else then: the second time the answer is no.
     problem: str | None = None
     for told in (True, False):
