@@ -24,6 +24,7 @@ from converter.hub.hub import Run, TensorSpec
 from converter.hub.informative import typical
 from converter.library_patches.replacing import replaced
 from converter.library_patches.torch import EXPORTING
+from converter.torch.extensions.exported_detection import followable_detection
 from converter.torch.program.eager_program import misdescribed
 from converter.torch.program.flat import Call, flat_outputs, to_arrays, to_tensors
 from converter.torch.program.kept_state import all_nodes, changed_attribute
@@ -93,7 +94,7 @@ def export_program(
     problem: str | None = None
     for told in (True, False):
         try:
-            with quiet(), refusals_raised(), contextlib.nullcontext() if told else _unnoticed():
+            with quiet(), refusals_raised(), followable_detection(), contextlib.nullcontext() if told else _unnoticed():
                 program = torch.export.export(target, example, dynamic_shapes=shapes, strict=False)
         except UntrustedError:
             raise
