@@ -42,22 +42,29 @@ ARGUMENTS = {
 
 def write_detector(folder, name):
     """Paths of a script with the class Single, and of weights with which images give boxes of their own."""
-    script, weights = folder / f"{name}.py", folder / f"{name}.pt"
     classes = 2 if name.startswith("keypoint") else 4
-    script.write_text(SCRIPT.format(name=name, arguments=ARGUMENTS[name], classes=classes))
+    text = SCRIPT.format(name=name, arguments=ARGUMENTS[name], classes=classes)
+    return write_network(folder, name, text, (3, 96, 128), scale_backbone=name.startswith("ssdlite"))
+
+
+def write_network(folder, name, text, size, *, scale_backbone=False):
+    """The same for a script of this text and images of this size (C, H, W)."""
+    script, weights = folder / f"{name}.py", folder / f"{name}.pt"
+    script.write_text(text)
     torch.manual_seed(0)
     scope = {}
-    exec(compile(script.read_text(), str(script), "exec"), scope)
+    exec(compile(text, str(script), "exec"), scope)
     network = scope["Single"]().eval()
-    enliven(network.detector, list(torch.randn(8, 3, 96, 128)))
+    enliven(network.detector, list(torch.randn(8, *size)), scale_backbone=scale_backbone)
     torch.save(network.state_dict(), weights)
     return script, weights
 
 
-def enliven(network, images):
-    """Shift and scale each layer so that each of its channels has mean 0 and about variance 1 on the images.
+def enliven(network, images, *, scale_backbone):
+    """Shift and scale layers with a bias so that each of their channels has mean 0 and about variance 1 on the images.
 
-    Of networks as they are initialized all boxes are alike, whatever the image.
+    Of networks as they are initialized all boxes are alike, whatever the image. scale_backbone: bring what goes into batch
+    normalizations to the variance 1 too, where it fades. More would make networks that amplify rounding.
     """
 
     def adjust(module, given, result):
@@ -68,10 +75,9 @@ def enliven(network, images):
         mean, variance = values.mean(axes), values.var(axes)
         if values.numel() < 8 * len(mean):
             return result
-        spread = (variance + 0.3 * variance.mean() + 1e-9).sqrt()  # a channel that hardly varies is not blown up
+        spread = (variance + variance.mean() + 1e-9).sqrt()  # a channel that hardly varies is not blown up
         if normal:
-            module.running_mean.copy_(mean)
-            module.running_var.copy_(spread**2)
+            module.running_var.fill_(variance.mean())
         else:
             module.weight.data /= spread.reshape(-1, *[1] * (module.weight.dim() - 1))
             module.bias.data.copy_((module.bias.data - mean) / spread)
@@ -80,7 +86,7 @@ def enliven(network, images):
     handles = {
         module: module.register_forward_hook(adjust)
         for module in network.modules()
-        if hasattr(module, "running_mean")
+        if (scale_backbone and hasattr(module, "running_var"))
         or (isinstance(module, torch.nn.Conv2d | torch.nn.Linear) and module.bias is not None)
     }
     with torch.no_grad():

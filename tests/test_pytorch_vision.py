@@ -3,11 +3,14 @@
 import onnx
 import pytest
 import torch
-from detectors import ARGUMENTS, write_detector
+from detectors import ARGUMENTS, write_detector, write_network
+from export_keras import export_model as export_keras
 from export_onnx import export_model
+from export_tflite import export_model as export_tflite
 from pytorch_hub import import_file
 
 from converter.contracts import ExportJob
+from converter.errors import UnsupportedError
 from converter.hub.hub import Hub
 from converter.torch.extensions.exported_detection import followable_detection
 from converter.torch.extensions.vision import import_torchvision
@@ -99,15 +102,98 @@ def test_what_replaces_torchvisions_functions_computes_the_same():
                 torch.testing.assert_close(other, one, atol=1e-4, rtol=1e-4)
 
 
-FAST = "fasterrcnn_mobilenet_v3_large_320_fpn"
+SMALL = """
+import torch
+from torchvision.models.detection import FasterRCNN
+from torchvision.models.detection.rpn import AnchorGenerator
 
 
-@pytest.mark.parametrize("name", [FAST, *(pytest.param(n, marks=pytest.mark.slow) for n in ARGUMENTS if n != FAST)])
+class Backbone(torch.nn.Module):
+    out_channels = 8
+
+    def __init__(self):
+        super().__init__()
+        self.first = torch.nn.Conv2d(3, 8, 4, 4)
+        self.second = torch.nn.Conv2d(8, 8, 2, 2)
+
+    def forward(self, x):
+        x = self.first(x).relu()
+        return {"0": x, "1": self.second(x).relu()}
+
+
+class Single(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.detector = FasterRCNN(
+            Backbone(), 3, rpn_anchor_generator=AnchorGenerator(((8,), (16,)), ((0.5, 1.0),) * 2), min_size=32, max_size=48,
+            rpn_pre_nms_top_n_test=30, rpn_post_nms_top_n_test=20, box_score_thresh=0.3, box_detections_per_img=10,
+        )
+
+    def forward(self, image):
+        return self.detector([image])[0]
+"""
+
+
+def test_small_detector_with_a_pyramid_of_features(tmp_path):
+    script, weights = write_network(tmp_path, "small", SMALL, (3, 32, 48))
+    hub = import_file(weights, tmp_path / "hub", "3,32,48", network_script=script, network_name="Single")
+    check_detector(hub, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ARGUMENTS)
 def test_detectors_of_torchvision(tmp_path, name):
     script, weights = write_detector(tmp_path, name)
-    hub = import_file(weights, tmp_path / "hub", "3,96,128", network_script=script)
+    check_detector(import_file(weights, tmp_path / "hub", "3,96,128", network_script=script), tmp_path)
+
+
+def check_detector(hub, folder):
+    """Each image has boxes of its own, and the file finds them; how many there are is not known before."""
     assert hub.unproven is None
-    assert len({len(run.outputs[0]) for run in hub.reference()}) > 1
+    boxes = [run.outputs[0] for run in hub.reference()]
+    assert all(map(len, boxes[:4]))
+    assert not any(len(boxes[0]) == len(other) and (boxes[0] == other).all() for other in boxes[1:])
     assert all(spec.shape[0] is None for spec in hub.outputs)
-    result = export_model(hub, ExportJob("converted/d.onnx"), tmp_path / "d.onnx")
+    result = export_model(hub, ExportJob("converted/d.onnx"), folder / "d.onnx")
     assert result.verification.passed, result.verification.message
+    assert "sym_min" in result.opset_reason  # how many boxes are kept at most is the smaller of two sizes
+
+
+@pytest.mark.slow  # TensorFlow is imported
+def test_deformable_convolution_in_every_format(tmp_path):
+    script = tmp_path / "deformable.py"
+    script.write_text(DEFORMABLE)
+    torch.manual_seed(0)
+    scope = {}
+    exec(DEFORMABLE, scope)
+    torch.save(scope["Net"]().state_dict(), tmp_path / "d.pt")
+    hub = import_file(tmp_path / "d.pt", tmp_path / "hub", "1,3,8,9", network_script=script)
+    for extension, export in (("onnx", export_model), ("tflite", export_tflite), ("keras", export_keras)):
+        result = export(hub, ExportJob(f"converted/d.{extension}"), tmp_path / f"d.{extension}")
+        assert result.verification.passed, result.verification.message
+        assert result.inputs[0].shape[0] is None
+
+
+DEFORMABLE = """
+import torch
+from torchvision.ops import DeformConv2d
+
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.offset = torch.nn.Conv2d(3, 18, 3, padding=1)
+        self.mask = torch.nn.Conv2d(3, 9, 3, padding=1)
+        self.convolution = DeformConv2d(3, 4, 3, padding=1)
+
+    def forward(self, x):
+        return self.convolution(x, self.offset(x) * 2, self.mask(x).sigmoid())
+"""
+
+
+@pytest.mark.slow  # TensorFlow is imported
+def test_boxes_in_tensorflow_lite_are_refused_by_name_and_line(boxes_hub, tmp_path):
+    with pytest.raises(
+        UnsupportedError, match=r"index.Tensor in the model's forward \(boxes.py line 17.*depends on the data"
+    ):
+        export_tflite(boxes_hub, ExportJob("converted/b.tflite"), tmp_path / "b.tflite")

@@ -59,11 +59,11 @@ def converted(function, example, opset, *, dynamo):
     return run, kinds
 
 
-EXPORTERS = [(True, 18), (False, 11), (False, 17)]
+EXPORTERS = [(True, 18), (False, 11)]
 
 
 @pytest.mark.parametrize(("dynamo", "opset"), EXPORTERS)
-@pytest.mark.parametrize("threshold", [0.0, 0.1, 0.5, 2.0])
+@pytest.mark.parametrize("threshold", [0.0, 0.1, 2.0])
 def test_nms_keeps_the_same_boxes_in_the_same_order(dynamo, opset, threshold):
     run, kinds = converted(
         lambda boxes, scores: ops.nms(boxes, scores, threshold), boxes_and_scores("grid", 9), opset, dynamo=dynamo

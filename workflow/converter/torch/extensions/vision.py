@@ -49,8 +49,8 @@ def importable_torchvision() -> Iterator[None]:
     if not extension._has_ops():
         describe_operators()
         # Each function with a compiled operator asks first. roi_align asks by a name of its own, and would be compiled.
-        extension._has_ops = _has_ops
-        sys.modules["torchvision.ops.roi_align"]._has_ops = _has_ops
+        for name in ("torchvision.extension", "torchvision.ops.roi_align"):
+            vars(sys.modules[name])["_has_ops"] = _has_ops
 
 
 def _extension_loads(package: ModuleSpec) -> bool:

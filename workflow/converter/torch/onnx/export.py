@@ -196,6 +196,8 @@ class _Exporter:
 
     def _by_dynamo(self, opset: int) -> onnx.ModelProto:
         program = self._program
+        if program is None:
+            raise _Failure(f"the exporter for opsets from {_DYNAMO_OPSETS[0]} on takes no TorchScript")
         if value_read(program) is not None or has_unknown_results(program):
             # Exported once, such a program cannot be again (torch 2.13).
             program = exact_program(read_program(self._hub), onnx=True)

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch.onnx import symbolic_helper as helper
+from torch.onnx._internal.torchscript_exporter.utils import register_custom_op_symbolic
 
 from converter.torch.onnx.vision_translations import ALL_BOXES, LARGEST, checked_threshold, double_refusal
 
@@ -30,7 +31,7 @@ def register_vision(opsets: Iterable[int]) -> None:
         if opset >= 19:
             found.append(("deform_conv2d", _deform_conv2d))
         for name, function in found:
-            torch.onnx.register_custom_op_symbolic(f"torchvision::{name}", function, opset)
+            register_custom_op_symbolic(f"torchvision::{name}", function, opset)
 
 
 def _constant(g: Any, value: Any, dtype: torch.dtype) -> Any:

@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
-from onnxscript import opset18 as op
-from onnxscript import opset19
+from onnxscript import opset18, opset19
 
 from converter.errors import UnsupportedError
 from converter.torch.extensions.box_suppression import float32_threshold
@@ -22,6 +21,9 @@ from converter.torch.extensions.vision_operators import are_defined
 
 __all__ = ["translations"]
 
+# Typed for tensors alone, they take plain numbers and lists too.
+op: Any = opset18
+op19: Any = opset19
 # Numbers of ONNX's types, which its operators' attributes take.
 _FLOAT, _INT64, _DOUBLE = 1, 7, 11
 LARGEST = torch.finfo(torch.float32).max
@@ -157,7 +159,7 @@ def _deform_conv2d(
     offset_groups: int,
     use_mask: bool,
 ) -> Any:
-    return opset19.DeformConv(
+    return op19.DeformConv(
         features,
         weight,
         offset,
