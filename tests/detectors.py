@@ -24,13 +24,12 @@ class Single(torch.nn.Module):
         return self.detector([image])[0]
 """
 
+# Not the second versions of Faster and Mask R-CNN: torch.export (2.13) does not follow their batch normalization of regions.
 ARGUMENTS = {
     "fasterrcnn_mobilenet_v3_large_320_fpn": "REGIONS",
     "fasterrcnn_mobilenet_v3_large_fpn": "REGIONS",
     "fasterrcnn_resnet50_fpn": "REGIONS",
-    "fasterrcnn_resnet50_fpn_v2": "REGIONS",
     "maskrcnn_resnet50_fpn": "REGIONS",
-    "maskrcnn_resnet50_fpn_v2": "REGIONS",
     "keypointrcnn_resnet50_fpn": "REGIONS",
     "retinanet_resnet50_fpn": "ANCHORS",
     "retinanet_resnet50_fpn_v2": "ANCHORS",
