@@ -14,15 +14,13 @@ from converter.running.step_runner import run_import
 
 def import_model(spec: ImportSpec, out: Path) -> Hub:
     """Load the model of `spec.source`, run it for the reference, trace it, and write program.pt2 into `out`."""
-    from converter.torch.extensions.vision import missing_operators
     from converter.torch.huggingface.loading import load_directory
     from converter.torch.sources.evidence import FirstCalls
     from converter.torch.sources.hub_writer import write_hub
 
     source, find_inputs = load_directory(spec)
     first_calls = FirstCalls(source)  # before its inputs are found, which calls the model
-    with missing_operators(source.path):
-        return write_hub(source, find_inputs(), first_calls, spec, out)
+    return write_hub(source, find_inputs(), first_calls, spec, out)
 
 
 if __name__ == "__main__":

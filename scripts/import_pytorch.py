@@ -18,7 +18,6 @@ def import_model(spec: ImportSpec, out: Path) -> Hub:
         from converter.legacy.source import import_pytorch
 
         return import_pytorch(spec, out, import_model)
-    from converter.torch.extensions.vision import missing_operators
     from converter.torch.sources.evidence import FirstCalls
     from converter.torch.sources.hub_writer import write_hub
     from converter.torch.sources.inputs import find_inputs
@@ -27,9 +26,8 @@ def import_model(spec: ImportSpec, out: Path) -> Hub:
 
     source = load_source(spec)
     first_calls = FirstCalls(source)  # before find_inputs, which calls the model to see which dtypes it takes
-    with missing_operators(source.path):
-        source, inputs, first_calls = in_float32(source, find_inputs(source, spec), first_calls)
-        hub = write_hub(source, inputs, first_calls, spec, out)
+    source, inputs, first_calls = in_float32(source, find_inputs(source, spec), first_calls)
+    hub = write_hub(source, inputs, first_calls, spec, out)
     hub.versions |= source.versions
     return hub
 

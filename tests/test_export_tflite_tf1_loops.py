@@ -92,7 +92,9 @@ def hub_of(path: Path, function: Callable, steps: int | None, batch: int | None 
     hub = Hub(path, "tensorflow", frozen.inputs, frozen.outputs, batch is None)
     with tf1.Session(graph=graph) as session:
         run = lambda arrays: session.run([spec.tensor for spec in specs], {"x:0": arrays[0]})  # noqa: E731
-        hub.write_reference(make_reference(frozen.inputs, batch is None, run, ranks=ranks_boxes(frozen.graph_def)))
+        hub.write_reference(
+            make_reference(frozen.inputs, batch is None, run, ranks=lambda: ranks_boxes(frozen.graph_def))
+        )
     hub.write()
     return Hub.read(path)
 

@@ -148,14 +148,14 @@ def chosen(x: np.ndarray) -> list[np.ndarray]:
 
 def test_where_the_source_ranks_only_kinds_whose_order_is_sure_count():
     left_out: dict[str, str] = {}
-    runs = make_reference([FLOATS], True, lambda arrays: chosen(arrays[0]), left_out=left_out, ranks=True)
+    runs = make_reference([FLOATS], True, lambda arrays: chosen(arrays[0]), left_out=left_out, ranks=lambda: True)
     assert "equal numbers" in left_out["zeros"] and "equal numbers" in left_out["halves"]
     assert "saturated" in left_out["large"] and "saturated" in left_out["very negative"]
     assert {"positive", "negative"} <= {run.kind for run in runs}
     # Halves of which each is weighted by its place are all different.
     left_out = {}
     weights = np.random.default_rng(0).random(40).astype(np.float32)
-    make_reference([FLOATS], True, lambda arrays: chosen(arrays[0] + weights), left_out=left_out, ranks=True)
+    make_reference([FLOATS], True, lambda arrays: chosen(arrays[0] + weights), left_out=left_out, ranks=lambda: True)
     assert "halves" not in left_out and "zeros" not in left_out
     # The same without ranks: zeros and halves count, as rounding does not decide there.
     _, left_out = reference(FLOATS, lambda x: np.round(x))
@@ -163,7 +163,7 @@ def test_where_the_source_ranks_only_kinds_whose_order_is_sure_count():
     # Classes as floats are equal without being ranked.
     left_out = {}
     classes = lambda arrays: [arrays[0] * weights + weights, np.float32(1) + (arrays[0] > 0.75)]  # noqa: E731
-    make_reference([FLOATS], True, classes, left_out=left_out, ranks=True)
+    make_reference([FLOATS], True, classes, left_out=left_out, ranks=lambda: True)
     assert "halves" not in left_out
 
 

@@ -103,6 +103,8 @@ class TorchProbe:
 
         def keep(name: str) -> Callable[[torch.Tensor], None]:
             def hook(tensor: torch.Tensor) -> None:
+                if tensor.grad is None:  # behind an operator without a derivative, such as a pooling of regions
+                    return
                 index = sample(tensor.shape)
                 gradient = tensor.grad.to_dense() if tensor.grad.is_sparse else tensor.grad
                 gradients[name] = (gradient[index].float().numpy().copy(), self.weights[name][index])

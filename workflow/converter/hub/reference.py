@@ -94,15 +94,15 @@ def make_reference(
     keys: Mapping[str, np.ndarray] | None = None,
     user_inputs: Mapping[str, np.ndarray] | None = None,
     left_out: dict[str, str] | None = None,
-    ranks: bool = False,
+    ranks: Callable[[], bool] = lambda: False,
 ) -> list[Run]:
     """Runs of the source on seeded inputs, or on the user's (`verify.inputs`: one array per input, leading axis samples).
 
     Unknown dimensions are tried in several sizes until the source accepts one, and differ from run to run and, where the
     source takes that, from each other; values are drawn in several ways (samples.DRAWS) until the source's answers say
     something, those of inputs in `keys` from there (samples.make_inputs). Runs on special values follow; `left_out` is
-    filled with the kinds for which there is none, and the reason. `ranks`: operators of the source rank numbers, and promise
-    no certain order of equal ones.
+    filled with the kinds for which there is none, and the reason. `ranks`: whether operators of the source rank numbers, and
+    promise no certain order of equal ones; asked after the source was run.
 
     Raises ParameterError when the source accepts no size, or when the user's arrays do not fit the inputs; for inputs of
     known shape, what the source raises passes through.
@@ -143,7 +143,7 @@ class _Drawn:
     vocabulary: Mapping[str, int]
     draw: str
     keys: Mapping[str, np.ndarray] | None = None
-    ranks: bool = False
+    ranks: Callable[[], bool] = lambda: False
 
     def arrays(self, batch: int | None, sizes: tuple[int, int], seed: int, kind: str = "typical") -> list[np.ndarray]:
         return make_inputs(
@@ -244,13 +244,13 @@ def _proves_nothing(
     """Why answers to special values of this kind are no evidence; None where they are."""
     if kind in ("zeros", "negative", "large", "very negative") and _shows_rounding(run_source, kind, arrays, outputs):
         return "the source's own rounding errors show on such inputs"
-    if drawn.ranks and kind in ("large", "very negative"):
+    if kind in ("large", "very negative") and drawn.ranks():
         return (
             "saturated scores are equal without showing it, and the source ranks them in an order that is not defined"
         )
     if kind == "very negative" and any(output.dtype.kind not in "fcV" for output in outputs):
         return "whole numbers may follow from which of several saturated numbers is rounded up"
-    if drawn.ranks and kind in ("zeros", "halves") and _may_tie(run_source, arrays, outputs):
+    if kind in ("zeros", "halves") and drawn.ranks() and _may_tie(run_source, arrays, outputs):
         return "the source ranks equal numbers on such inputs, in an order that is not defined"
     return None
 

@@ -6,6 +6,9 @@ from collections.abc import Callable
 
 import torch
 
+from converter.torch.extensions.deformable_convolution import deform_conv2d
+from converter.torch.extensions.vision_operators import are_defined
+
 __all__ = ["converter_of", "converts", "decompositions", "takes_pending"]
 
 _CONVERTERS: dict[object, Callable] = {}
@@ -45,6 +48,8 @@ def takes_pending(target: object) -> bool:
 def decompositions() -> object:
     """torch's table of decompositions without what has a converter: a `linear` that stays whole becomes a Dense layer."""
     table = torch.export.default_decompositions()
+    if are_defined():
+        table[torch.ops.torchvision.deform_conv2d.default] = deform_conv2d
     for target in _CONVERTERS:
         table.pop(target, None)
     return table

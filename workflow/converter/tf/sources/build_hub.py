@@ -236,7 +236,7 @@ def _reference(
     if spec.reference_inputs is not None:
         user_inputs = read_arrays_file(spec.reference_inputs, "verify.inputs")
     arguments = {"samples": spec.samples, "vocabulary": vocabulary, "keys": keys}
-    arguments |= {"user_inputs": user_inputs, "left_out": left_out, "ranks": ranks_boxes(frozen.graph_def)}
+    arguments |= {"user_inputs": user_inputs, "left_out": left_out, "ranks": lambda: ranks_boxes(frozen.graph_def)}
     failure = None
     try:
         if all(entry.shape and entry.shape[0] is None for entry in frozen.inputs):

@@ -25,7 +25,9 @@ from converter.torch.exact.exact_program import exact_program
 from converter.torch.onnx.model import dynamic_axes, finish_model, model_opset, save
 from converter.torch.onnx.quantized_weights import store_quantized_weights
 from converter.torch.onnx.script_symbolics import register
-from converter.torch.program.eager_program import EagerProgram, value_read
+from converter.torch.onnx.vision_symbolics import register_vision
+from converter.torch.onnx.vision_translations import translations
+from converter.torch.program.eager_program import EagerProgram, has_unknown_results, size_choice, value_read
 from converter.torch.program.flat import to_tensors
 from converter.torch.program.hub_program import read_program, read_script
 from converter.torch.program.narrow import advising_float32
@@ -82,6 +84,7 @@ class _Exporter:
         else:
             self._script = read_script(hub).eval()
             register(_TORCHSCRIPT_OPSETS)
+        register_vision(_TORCHSCRIPT_OPSETS)
 
     def run(self) -> ExportResult:
         asked = self._job.onnx_opset
@@ -162,6 +165,13 @@ class _Exporter:
                 _DYNAMO_OPSETS[0],
                 hopeless=True,
             )
+        if self._program is not None and (choosing := size_choice(self._program)) is not None:
+            raise _Failure(
+                f"sizes are compared with each other ({choosing}), which the exporter for opsets below {_DYNAMO_OPSETS[0]} "
+                "cannot follow",
+                _DYNAMO_OPSETS[0],
+                hopeless=True,
+            )
         if self._eager is None:
             self._eager = EagerProgram(self._program) if self._program is not None else self._script
         buffer = io.BytesIO()
@@ -188,7 +198,10 @@ class _Exporter:
 
     def _by_dynamo(self, opset: int) -> onnx.ModelProto:
         program = self._program
-        if value_read(program) is not None:  # exported once, such a program cannot be again (torch 2.13)
+        if program is None:
+            raise _Failure(f"the exporter for opsets from {_DYNAMO_OPSETS[0]} on takes no TorchScript")
+        if value_read(program) is not None or has_unknown_results(program):
+            # Exported once, such a program cannot be again (torch 2.13).
             program = exact_program(read_program(self._hub), onnx=True)
         try:
             with quiet():
@@ -200,6 +213,7 @@ class _Exporter:
                     input_names=[spec.name for spec in self._hub.inputs],
                     output_names=[spec.name for spec in self._hub.outputs],
                     verbose=False,
+                    custom_translation_table=translations(program),
                 )
                 return exported.model_proto
         except Exception as error:  # the exporter wraps what its decompositions raise

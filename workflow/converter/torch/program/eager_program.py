@@ -11,8 +11,9 @@ import re
 from collections.abc import Callable, Sequence
 
 import torch
+from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 
-__all__ = ["EagerProgram", "misdescribed", "value_read"]
+__all__ = ["EagerProgram", "has_unknown_results", "misdescribed", "size_choice", "value_read"]
 
 _aten = torch.ops.aten
 
@@ -41,6 +42,23 @@ def value_read(program: torch.export.ExportedProgram) -> str | None:
         if tensors and (chooses or (reads and node.target not in _SIZES)):
             return _place(node)
     return None
+
+
+def size_choice(program: torch.export.ExportedProgram) -> str | None:
+    """The first place where a size is chosen by comparing sizes, such as the smaller of two; None where there is none.
+
+    A trace has what was chosen for the example.
+    """
+    choices = (torch.sym_min, torch.sym_max, torch.sym_ite)
+    return next((_place(node) for node in program.graph.nodes if node.target in choices), None)
+
+
+def has_unknown_results(program: torch.export.ExportedProgram) -> bool:
+    """Whether the values of its inputs decide how large a result is: how many boxes are kept, or elements chosen."""
+    return any(
+        isinstance(value := node.meta.get("val"), torch.Tensor) and bool(free_unbacked_symbols(value))
+        for node in program.graph.nodes
+    )
 
 
 class _Checked(torch.fx.Interpreter):
@@ -79,9 +97,9 @@ def _is_of_kind(result: object, described: object) -> bool:
 def _place(node: torch.fx.Node) -> str:
     """The operator's name, and the line of the model's source as far as the program records it."""
     operator = node.target
-    name = (
-        operator._schema.name.removeprefix("aten::") if isinstance(operator, torch._ops.OpOverload) else str(operator)
-    )
+    name = getattr(operator, "__name__", str(operator))
+    if isinstance(operator, torch._ops.OpOverload):
+        name = operator._schema.name.removeprefix("aten::")
     places = [
         place
         for place in re.findall(r'File "([^"]+)", line (\d+), in (\S+)', node.stack_trace or "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from converter.hub.hub import Hub
+from converter.torch.extensions.vision import vision_operators
 from converter.torch.trust.generated_code import refusals_raised
 
 __all__ = ["read_program", "read_script", "size_advice"]
@@ -12,6 +13,8 @@ __all__ = ["read_program", "read_script", "size_advice"]
 
 def read_program(hub: Hub) -> torch.export.ExportedProgram:
     """The program of a hub of form "exported". Raises UntrustedError where names in it are code, which no import writes."""
+    if any(name.startswith("torchvision::") for name in hub.operators or ()):
+        vision_operators()
     with refusals_raised():
         return torch.export.load(str(hub.path / "program.pt2"))
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from converter.errors import SourceError, UnsupportedError
 from converter.hub.hub import Run
@@ -59,6 +61,16 @@ def run_source(source: Source, inputs: Inputs, arrays: Sequence[np.ndarray]) -> 
         return inputs.call(source.module, to_tensors(arrays))
 
 
+class _Suppressions(TorchDispatchMode):
+    """Whether boxes are taken in the order of their scores: in which order those of equal scores are is not defined."""
+
+    found = False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> object:
+        self.found |= func._schema.name == "torchvision::nms"
+        return func(*args, **(kwargs or {}))
+
+
 @contextlib.contextmanager
 def _ordinary_attention() -> Iterator[None]:
     """Without the fast path of nn.MultiheadAttention, which no exported program takes.
@@ -101,11 +113,18 @@ def make_runs(source: Source, inputs: Inputs, batch_dynamic: bool, spec: ImportS
     SourceError where it returns no tensor.
     """
     result: object = None
+    last: list[np.ndarray] = []
 
     def call(arrays: list[np.ndarray]) -> list[np.ndarray]:
-        nonlocal result
-        result = run_source(source, inputs, arrays)
+        nonlocal result, last
+        result, last = run_source(source, inputs, arrays), arrays
         return to_arrays(flat_outputs(result)[1])
+
+    @functools.cache
+    def ranks() -> bool:
+        with _Suppressions() as seen:
+            run_source(source, inputs, last)
+        return seen.found
 
     user_inputs = None
     if spec.reference_inputs is not None:
@@ -124,6 +143,7 @@ def make_runs(source: Source, inputs: Inputs, batch_dynamic: bool, spec: ImportS
             vocabulary=bounds,
             user_inputs=user_inputs,
             left_out=inputs.left_out,
+            ranks=ranks,
         )
         # A random mask may well hide everything, and NaN is an answer then; random offsets and lengths may be nonsense.
         kinds = {array.dtype.kind for array in example or []}

@@ -75,6 +75,7 @@ def write_hub(source: Source, inputs: Inputs, first_calls: FirstCalls, spec: Imp
                     source.notes.append("weight normalisation was folded into the weights")
             fresh = partial(fresh_runs, source, attempt, reference.runs)
             program = export_program(source, attempt, outputs, reference.runs, fresh, is_flat_result(reference.result))
+            outputs = _with_unknown_sizes(outputs, program)
         except TraceError as error:
             check_still(source, attempt, reference.runs)
             first_failure = first_failure or str(error)
@@ -157,6 +158,19 @@ def _outputs(source: Source, inputs: Inputs, reference: Reference) -> list[Tenso
         )
         specs.append(TensorSpec(name, shape, arrays[0].dtype.name, step=steps[position]))
     return specs
+
+
+def _with_unknown_sizes(outputs: list[TensorSpec], program: torch.export.ExportedProgram) -> list[TensorSpec]:
+    """Sizes that depend on the inputs are unknown, though they were the same in all runs: numbers of boxes, say."""
+    values = {node.name: node.meta.get("val") for node in program.graph.nodes}
+    results = [values.get(name) for name in program.graph_signature.user_outputs]
+    tensors = [value for value in results if isinstance(value, torch.Tensor)]
+    if len(tensors) != len(outputs):
+        return outputs
+    return [
+        replace(spec, shape=tuple(dim if isinstance(size, int) else None for dim, size in zip(*shapes, strict=True)))
+        for spec, *shapes in ((spec, spec.shape, value.shape) for spec, value in zip(outputs, tensors, strict=True))
+    ]
 
 
 def _hub(
