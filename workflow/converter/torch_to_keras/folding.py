@@ -47,7 +47,7 @@ def fold(conversion: Conversion, node: torch.fx.Node) -> Any | None:
     trainable = any(tensor.trainable for tensor in tensors)
     names = {tensor.name for tensor in tensors} - {None}
     name = names.pop() if len(names) == 1 else None  # a transposed or sliced parameter still bears its name
-    symbolic = any(isinstance(argument, torch.SymInt) for argument in arguments)
+    symbolic = any(isinstance(argument, torch.SymInt | torch.SymFloat) for argument in arguments)
     if all(tensor.is_whole for tensor in tensors) and not symbolic:
         return _evaluated(conversion, node, name, trainable)
     if node.target in _KEEP_UNIFORM and tensors[0].uniform is not None:
@@ -57,11 +57,13 @@ def fold(conversion: Conversion, node: torch.fx.Node) -> Any | None:
     return None
 
 
-def _created(conversion: Conversion, node: torch.fx.Node) -> Constant:
+def _created(conversion: Conversion, node: torch.fx.Node) -> Constant | None:
     name = node.target.__name__.split(".")[0]
     if "full" in name:
         value = conversion.resolve(node.args[-1])
         value = value.array.item() if isinstance(value, Constant) else value
+        if not isinstance(value, int | float | bool):
+            return None  # a number that is computed of sizes
     else:
         value = 1 if "ones" in name else 0
     return _like_result(node, torch.tensor(value).to(node.meta["val"].dtype), None, False)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
 import keras
 import numpy as np
 from keras import layers
 
 from converter.torch_to_keras.call import Call
+from converter.torch_to_keras import lengths
 from converter.torch_to_keras.layout import torch_tensor, view
+from converter.torch_to_keras.lengths import counting
 from converter.torch_to_keras.registry import converts
 from converter.torch_to_keras.slicing import slice_axis
 from converter.torch_to_keras.values import Constant, Value, static
@@ -93,17 +97,29 @@ def flip(call: Call, value: Value, dims: list[int]) -> Value:
 @converts("roll.default")
 def roll(call: Call, value: Value, shifts: list[int], dims: list[int]) -> Value:
     if not dims:
-        size = static(call.shape[0]) if len(call.shape) == 1 else None
-        if size is None:
-            raise call.unsupported("it rolls over all axes at once")
-        return take_axis(call, value, 0, np.roll(np.arange(size), shifts[0]))
+        flat = view(call, value, (math.prod(value.shape),))
+        return view(call, roll(call, flat, shifts, [0]), call.shape)
     for shift, dim in zip(shifts, dims, strict=True):
         size = static(value.shape[dim])
-        if call.layers_only and size is not None:
-            value = take_axis(call, value, dim, np.roll(np.arange(size), shift))
+        if size is not None:
+            value = _rolled(call, value, dim, shift % size if size else 0)
         else:
-            value = value.like(call.op(keras.ops.roll, value.tensor, shift=shift, axis=value.axis(dim)))
+            # Python's remainder, and so this one, is never below zero.
+            places = call.op(keras.ops.subtract, counting(call, value.shape[dim]), shift)
+            places = call.op(keras.ops.mod, places, lengths.size(call, value.shape[dim]))
+            value = value.like(call.op(keras.ops.take, value.tensor, places, axis=value.axis(dim)))
     return value
+
+
+def _rolled(call: Call, value: Value, dim: int, shift: int) -> Value:
+    """The last `shift` elements, then those before: TensorFlow Lite has no operator that rolls."""
+    size, place = static(value.shape[dim]), value.axis(dim)
+    if shift == 0:
+        return value
+    parts = [slice_axis(call, value, dim, *ends).tensor for ends in ((size - shift, size), (0, size - shift))]
+    if place == 0:
+        return value.like(call.op(keras.ops.concatenate, parts, axis=0))
+    return value.like(call.layer(layers.Concatenate, parts, axis=place))
 
 
 @converts("topk.default")
