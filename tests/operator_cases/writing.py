@@ -38,6 +38,19 @@ def _rows_of_the_batch(x, y):
     return x
 
 
+def _two_axes(x, y):
+    x = x.clone()
+    x[:, torch.tensor([0, 4, 2]), torch.tensor([1, -1, 1])] = y
+    return x
+
+
+def _distant_axes(x, y):
+    x = x.clone()
+    x[:, torch.tensor([0, 2]), :, torch.tensor([1, -1])] = y[:, 0]
+    x[:, torch.tensor([1, 1]), :, torch.tensor([1, 1])] += 1
+    return x
+
+
 def _accumulated(x, y, places):
     return x.index_put((torch.arange(x.shape[0])[:, None], places[:, :, 0]), y, accumulate=True)
 
@@ -80,14 +93,13 @@ CASES = {
     "assigned_by_row_of_the_batch": case(_rows_of_the_batch, X, ROWS),
     "accumulated_at_twice_the_same": case(_accumulated, X, ROWS, PLACES),
     "index_put_of_two_axes": case(
-        lambda x, y: x.index_put((None, torch.tensor([0, 4, 2]), torch.tensor([1, -1, 1])), y), X, floats(3, 3)
+        _two_axes, X, floats(3, 3)
     ),
     "index_put_of_distant_axes": case(
-        lambda x: x.index_put((None, torch.tensor([0, 2]), None, torch.tensor([1, -1])), torch.tensor(5.0)),
-        floats(2, 3, 2, 4),
+        _distant_axes, floats(2, 3, 2, 4), floats(2, 2, 2)
     ),
     "index_put_by_computed_places": case(
-        lambda x, i: x.index_put((torch.arange(3), i[0, :3] - 5), torch.tensor(1.0)), floats(3, 5), ints(0, 5, 3, 4)
+        lambda x, i: x.index_put((torch.arange(x.shape[0]), i[:, 0] - 5), i[:, 1] * 1.0), floats(3, 5), ints(0, 5, 3, 4)
     ),
     "index_put_of_a_mask_and_values": case(lambda x, mask, y: x.index_put((mask,), y[0, 0]), X, bools(3, 5), ROWS),
     "masked_fill": case(lambda x, mask: (x.masked_fill(mask, 0.5), x.masked_fill(mask[:, :1], x.max())), X, MASK),

@@ -18,7 +18,9 @@ from converter.torch_to_keras import (
     recurrent,
     reduction,
     resize,
+    scatter,
     shape,
+    slice_scatter,
     slicing,
 )
 
@@ -40,6 +42,8 @@ __all__ = [
     "recurrent",
     "reduction",
     "resize",
+    "scatter",
     "shape",
+    "slice_scatter",
     "slicing",
 ]

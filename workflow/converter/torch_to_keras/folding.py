@@ -24,7 +24,7 @@ _KEEP_UNIFORM = {
 _CREATE = {
     aten.full.default, aten.zeros.default, aten.ones.default, aten.full_like.default, aten.zeros_like.default,
     aten.ones_like.default, aten.new_zeros.default, aten.new_ones.default, aten.new_full.default,
-    aten.empty.memory_format,
+    aten.empty.memory_format, aten.empty_permuted.default,
 }  # fmt: skip
 
 

@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import torch
 
+from converter.torch_to_keras.compositions import COMPOSITIONS
+
 __all__ = ["converter_of", "converts", "decompositions", "takes_pending"]
 
 _CONVERTERS: dict[object, Callable] = {}
@@ -43,8 +45,10 @@ def takes_pending(target: object) -> bool:
 
 
 def decompositions() -> object:
-    """torch's table of decompositions without what has a converter: a `linear` that stays whole becomes a Dense layer."""
+    """torch's table of decompositions and ours, without what has a converter: a `linear` that stays whole becomes a Dense layer."""
     table = torch.export.default_decompositions()
+    for target, function in COMPOSITIONS.items():
+        table[target] = function
     for target in _CONVERTERS:
         table.pop(target, None)
     return table
