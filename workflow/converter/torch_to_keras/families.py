@@ -1,6 +1,7 @@
 """All families of operators: importing them registers their converters. Named one by one, for code_version.py to find."""
 
 from converter.torch_to_keras import (
+    compositions,
     activations,
     arithmetic,
     attention,
@@ -25,6 +26,7 @@ from converter.torch_to_keras import (
 )
 
 __all__ = [
+    "compositions",
     "activations",
     "arithmetic",
     "attention",

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from converter.torch_to_keras.compositions import COMPOSITIONS
+from converter.torch_to_keras.compositions.table import COMPOSITIONS
 
 __all__ = ["converter_of", "converts", "decompositions", "takes_pending"]
 

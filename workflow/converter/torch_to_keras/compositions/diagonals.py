@@ -1,31 +1,12 @@
-"""Operators that are others put together: written in PyTorch, and traced into the program where it is decomposed.
-
-torch's own table ends at core ATen operators; these are beyond it, or core operators for which no single layer exists.
-"""
+"""Diagonals of two axes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 
-__all__ = ["COMPOSITIONS"]
+from converter.torch_to_keras.compositions.table import composes
 
 aten = torch.ops.aten
-COMPOSITIONS: dict[object, Callable] = {}
-
-
-def composes(*targets: object) -> Callable[[Callable], Callable]:
-    """Register a function, with the operator's own parameters, that computes the same by other operators."""
-
-    def register(function: Callable) -> Callable:
-        COMPOSITIONS.update(dict.fromkeys(targets, function))
-        return function
-
-    return register
-
-
-# -- diagonals -----------------------------------------------------------------------------------------------------------
 
 
 def _diagonal_places(rows: int, columns: int, offset: int) -> tuple[torch.Tensor, torch.Tensor]:
