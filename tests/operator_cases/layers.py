@@ -1,7 +1,7 @@
 """Layers: normalization, attention, recurrence, and the control flow that depends on data."""
 
 import torch
-from operator_cases.case import bools, case, floats, ints
+from operator_cases.case import bools, case, floats
 from torch import nn
 from torch.nn import functional as F
 
@@ -21,14 +21,6 @@ class Recurrent(nn.Module):
     def forward(self, x):
         output, state = self.rnn(x)
         return (output, *(state if isinstance(state, tuple) else (state,)))
-
-
-class Packed(Recurrent):
-    """Rows of different lengths."""
-
-    def forward(self, x, lengths):
-        packed = nn.utils.rnn.pack_padded_sequence(x, lengths.cpu(), batch_first=True, enforce_sorted=False)
-        return nn.utils.rnn.pad_packed_sequence(self.rnn(packed)[0], batch_first=True, total_length=x.shape[1])[0]
 
 
 class Cells(nn.Module):
@@ -79,7 +71,6 @@ CASES = {
     "rnn": case(Recurrent(nn.RNN, batch_first=True, nonlinearity="relu"), STEPS),
     "lstm_with_projection": case(Recurrent(nn.LSTM, batch_first=True, proj_size=3), STEPS),
     "lstm_with_projection_both_ways": case(Recurrent(nn.LSTM, batch_first=True, proj_size=3, num_layers=2, bidirectional=True), STEPS),
-    "packed": case(Packed(nn.LSTM, batch_first=True), STEPS, ints(2, 8, 3)),
     "cells": case(Cells(), STEPS),
     "bilinear": case(_bilinear, STEPS),
     "cond": case(Choice(), STEPS),

@@ -11,7 +11,6 @@ CASES = {
     "gather": case(lambda x, i: x.gather(1, i), X, ints(0, 5, 3, 2, 4)),
     "gather_fewer_rows": case(lambda x, i: x.gather(2, i), X, ints(0, 4, 3, 2, 3)),
     "gather_of_whole_numbers": case(lambda x, i: x.gather(-1, i), WHOLE, ints(0, 6, 3, 9)),
-    "take_along_dim": case(lambda x, i: x.take_along_dim(i, 1), X, ints(0, 5, 3, 2, 4)),
     "index_select": case(lambda x: x.index_select(1, torch.tensor([4, 0, 0])), X),
     "index_by_tensor": case(lambda x, i: x[:, i[0] - 5], X, ints(0, 5, 3, 2)),
     "index_of_two_axes": case(lambda x, i: x[torch.arange(x.shape[0])[:, None], i - 5], X, ints(0, 5, 3, 2)),
@@ -46,7 +45,7 @@ CASES = {
     "topk_of_whole_numbers": case(lambda x: (x.topk(3)[0], x.topk(4, largest=False)[0]), WHOLE),
     "sort": case(lambda x: (*x.sort(1), *x.sort(-1, descending=True)), X),
     "sort_stable": case(
-        lambda x: (*x.sort(dim=1, stable=True), *x.sort(stable=True, descending=True), x.argsort(1, stable=True)), TIED
+        lambda x: (*x.sort(dim=1, stable=True), *x.sort(stable=True, descending=True), x.argsort(dim=1, stable=True)), TIED
     ),
     "sort_of_whole_numbers": case(lambda x: (*x.sort(dim=1, stable=True), *x.sort(dim=1, descending=True, stable=True)), WHOLE),
     "msort": case(lambda x: torch.msort(x.T)[0], X[:, :, 0]),

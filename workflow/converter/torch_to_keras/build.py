@@ -27,7 +27,7 @@ from converter.torch_to_keras.values import Constant, Value, channels_last, kera
 __all__ = ["Conversion", "KerasConversion", "build_keras_model"]
 
 _READS = (torch.ops.aten.item.default, torch.ops.aten._local_scalar_dense.default)
-_IGNORED = ("_assert", "sym_", "assert_")  # checks of sizes and types, which held when the program was exported
+_IGNORED = ("_assert", "_linalg_check_errors", "sym_", "assert_")  # checks of sizes and types, which held when the program was exported
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,8 @@ def fold(conversion: Conversion, node: torch.fx.Node) -> Any | None:
         return _evaluated(conversion, node, name, trainable)
     if node.target in _KEEP_UNIFORM and tensors[0].uniform is not None:
         return _like_result(node, tensors[0].array.reshape(-1)[0], name, trainable)
+    if torch.Tag.pointwise in node.target.tags and not symbolic and all(t.uniform is not None for t in tensors):
+        return _of_one_value(conversion, node, name, trainable)
     if node.target is aten.expand.default:
         return _like_result(node, tensors[0].array, name, trainable)
     return None
@@ -79,6 +81,18 @@ def _like_result(
     if all(static(dim) is not None for dim in shape) and array.numel() == 1:
         array = array.reshape(()).expand([static(dim) for dim in shape])
     return Constant(array, shape, name, trainable)
+
+
+def _of_one_value(conversion: Conversion, node: torch.fx.Node, name: str | None, trainable: bool) -> Any:
+    """A function of each element where all elements are alike, however many these will be."""
+
+    def one(argument: Any) -> Any:
+        value = conversion.values[argument] if isinstance(argument, torch.fx.Node) else argument
+        return value.array.reshape(-1)[:1] if isinstance(value, Constant) else value
+
+    with torch.no_grad():
+        result = node.target(*map(one, node.args), **{key: one(value) for key, value in node.kwargs.items()})
+    return _like_result(node, result.reshape(()), name, trainable)
 
 
 def _evaluated(conversion: Conversion, node: torch.fx.Node, name: str | None, trainable: bool) -> Any:

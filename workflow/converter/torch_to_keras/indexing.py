@@ -173,6 +173,12 @@ def topk(call: Call, value: Value, k: int, dim: int, largest: bool, ordered: boo
     return call.value(values, moved), call.value(positions, moved)
 
 
+@converts("sort.stable")
+def stable_sort(call: Call, value: Value) -> tuple[Value, Value]:
+    """Equal values in the order in which they were: so sorts TensorFlow too, whose top_k prefers the first of equals."""
+    return sort(call, value, call.option("dim", -1), call.option("descending", False))
+
+
 @converts("sort.default")
 def sort(call: Call, value: Value, dim: int, descending: bool) -> tuple[Value, Value]:
     axis = value.axis(dim)

@@ -47,8 +47,8 @@ def takes_pending(target: object) -> bool:
 def decompositions() -> object:
     """torch's table of decompositions and ours, without what has a converter: a `linear` that stays whole becomes a Dense layer."""
     table = torch.export.default_decompositions()
-    for target, function in COMPOSITIONS.items():
-        table[target] = function
     for target in _CONVERTERS:
         table.pop(target, None)
+    for target, function in COMPOSITIONS.items():
+        table[target] = function
     return table

@@ -34,3 +34,27 @@ def _norm(x: torch.Tensor, p: float) -> torch.Tensor:
     if p == 2:
         return torch.sqrt((x * x).sum(-1))
     return x.abs().pow(p).sum(-1).pow(1 / p)
+
+
+def _is_unusual(node: torch.fx.Node) -> bool:
+    """An equation with an ellipsis, without a result, or with a letter twice in one term."""
+    inputs, arrow, _ = node.args[0].replace(" ", "").partition("->")
+    terms = inputs.split(",")
+    return "..." in inputs or not arrow or any(len(set(term)) != len(term) for term in terms) or len(terms) > 2
+
+
+@composes(aten.einsum.default, when=_is_unusual)
+def einsum(equation: str, operands: list[torch.Tensor], *, path: list[int] | None = None) -> torch.Tensor:
+    """By torch's own products and sums where the equation is not one that TensorFlow takes."""
+    inputs, arrow, _ = equation.replace(" ", "").partition("->")
+    terms = inputs.split(",")
+    unusual = "..." in inputs or not arrow or any(len(set(t)) != len(t) for t in terms) or len(terms) > 2
+    return aten.einsum.default.decompose(equation, operands, path=path) if unusual else NotImplemented
+
+
+@composes(aten.cholesky_solve.default)
+def cholesky_solve(b: torch.Tensor, factor: torch.Tensor, upper: bool = False) -> torch.Tensor:
+    """The solution of A x = b by a triangular factor of A."""
+    lower = factor.mH if upper else factor
+    half = torch.linalg.solve_triangular(lower, b, upper=False)
+    return torch.linalg.solve_triangular(lower.mH, half, upper=True)

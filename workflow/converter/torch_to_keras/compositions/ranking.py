@@ -13,7 +13,7 @@ _Pair = tuple[torch.Tensor, torch.Tensor]
 @composes(aten.kthvalue.default)
 def kthvalue(x: torch.Tensor, k: int, dim: int = -1, keepdim: bool = False) -> _Pair:
     """The k-th smallest value along an axis, counted from 1, and its place."""
-    values, places = torch.sort(x, dim, stable=True)
+    values, places = torch.sort(x, dim=dim, stable=True)
     chosen = values.narrow(dim, k - 1, 1), places.narrow(dim, k - 1, 1)
     return chosen if keepdim else (chosen[0].squeeze(dim), chosen[1].squeeze(dim))
 

@@ -7,19 +7,32 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-__all__ = ["COMPOSITIONS", "composes"]
+import torch
+
+__all__ = ["COMPOSITIONS", "composes", "is_composed"]
 
 COMPOSITIONS: dict[object, Callable] = {}
+_CONDITIONS: dict[object, Callable[[torch.fx.Node], bool]] = {}
 
 
-def composes(*targets: object) -> Callable[[Callable], Callable]:
+def composes(
+    *targets: object, when: Callable[[torch.fx.Node], bool] | None = None
+) -> Callable[[Callable], Callable]:
     """Register a function, with the operator's own parameters, that computes the same by other operators.
 
-    It gives NotImplemented where it cannot, as of a size that is not known: the operator then stays what it is.
+    It gives NotImplemented where it cannot, as of a size that is not known: the operator then stays what it is, and its
+    converter is asked, if there is one. when: of an operator with a converter, the nodes that need the function.
     """
 
     def register(function: Callable) -> Callable:
         COMPOSITIONS.update(dict.fromkeys(targets, function))
+        if when is not None:
+            _CONDITIONS.update(dict.fromkeys(targets, when))
         return function
 
     return register
+
+
+def is_composed(node: torch.fx.Node) -> bool:
+    """Whether the node is to be written as other operators."""
+    return node.target in COMPOSITIONS and _CONDITIONS.get(node.target, lambda _: True)(node)
