@@ -11,13 +11,15 @@ import torch
 from converter.contracts import ExportJob, ExportResult
 from converter.hub.hub import Hub, Run, TensorSpec
 
-__all__ = ["export_to", "function_hub", "program_hub"]
+__all__ = ["Function", "export_to", "function_hub", "program_hub"]
 
 Samples = Mapping[str, list[np.ndarray]]
 """The inputs of each kind of samples; the first axis of every array is the batch."""
 
 
-class _Function(torch.nn.Module):
+class Function(torch.nn.Module):
+    """A module around a function of tensors."""
+
     def __init__(self, function: Callable) -> None:
         super().__init__()
         self.function = function
@@ -33,7 +35,7 @@ def program_hub(folder: Path, module: Callable, samples: Samples, *, shared_batc
     """
     folder.mkdir(parents=True, exist_ok=True)
     is_function = not isinstance(module, torch.nn.Module)
-    module = (_Function(module) if is_function else module).eval()
+    module = (Function(module) if is_function else module).eval()
 
     def call(arrays: list[np.ndarray]) -> list[np.ndarray]:
         with torch.no_grad():

@@ -1,8 +1,9 @@
 """Operators of images: sampling, windows, resizing, pooling, padding."""
 
 import torch
-from operator_cases.case import case, floats
 from torch.nn import functional as F
+
+from operator_cases.case import case, floats
 
 IMAGE = floats(2, 3, 7, 6)
 SEQUENCE = floats(2, 3, 11)
@@ -12,9 +13,7 @@ GRID_3D = floats(2, 3, 4, 5, 3) * 0.8
 
 
 def _grid(mode, padding, corners):
-    return case(
-        lambda x, g: F.grid_sample(x, g, mode=mode, padding_mode=padding, align_corners=corners), IMAGE, GRID
-    )
+    return case(lambda x, g: F.grid_sample(x, g, mode=mode, padding_mode=padding, align_corners=corners), IMAGE, GRID)
 
 
 def _grid_3d(mode, padding, corners):
@@ -41,24 +40,32 @@ CASES = {
         for corners in (False, True)
     },
     "affine_grid": case(
-        lambda x, t: F.grid_sample(x, F.affine_grid(t, [x.shape[0], 3, 5, 4], align_corners=False), align_corners=False),
-        IMAGE, floats(2, 2, 3),
+        lambda x, t: F.grid_sample(
+            x, F.affine_grid(t, [x.shape[0], 3, 5, 4], align_corners=False), align_corners=False
+        ),
+        IMAGE,
+        floats(2, 2, 3),
     ),
     "unfold": case(lambda x: (F.unfold(x, 3), F.unfold(x, (2, 3), dilation=2, padding=(2, 1), stride=(1, 2))), IMAGE),
-    "fold": case(
-        lambda x: F.fold(x, (5, 6), (2, 3), padding=1, stride=(1, 2)), floats(2, 3 * 6, 6 * 3)
-    ),
+    "fold": case(lambda x: F.fold(x, (5, 6), (2, 3), padding=1, stride=(1, 2)), floats(2, 3 * 6, 6 * 3)),
     "fold_dilated": case(lambda x: F.fold(x, (6, 6), 3, dilation=2, padding=1, stride=2), floats(2, 2 * 9, 4)),
     "tensor_unfold": case(lambda x: (x.unfold(2, 3, 2), x.unfold(3, 2, 1).unfold(2, 3, 3), x.unfold(1, 2, 3)), IMAGE),
-    "pixel_shuffle": case(lambda x: (F.pixel_shuffle(x, 2), F.pixel_unshuffle(F.pad(x[:, :, :6], (0, 0)), 2)), floats(2, 8, 7, 6)),
+    "pixel_shuffle": case(
+        lambda x: (F.pixel_shuffle(x, 2), F.pixel_unshuffle(F.pad(x[:, :, :6], (0, 0)), 2)), floats(2, 8, 7, 6)
+    ),
     "adaptive_avg_pool": case(
-        lambda x: (F.adaptive_avg_pool2d(x, (3, 4)), F.adaptive_avg_pool2d(x, (None, 4)), F.adaptive_avg_pool2d(x, 9)), IMAGE
+        lambda x: (F.adaptive_avg_pool2d(x, (3, 4)), F.adaptive_avg_pool2d(x, (None, 4)), F.adaptive_avg_pool2d(x, 9)),
+        IMAGE,
     ),
     "adaptive_max_pool": case(lambda x: (F.adaptive_max_pool2d(x, (3, 4)), F.adaptive_max_pool2d(x, 9)), IMAGE),
     "adaptive_max_pool_places": case(lambda x: F.adaptive_max_pool2d(x, (3, 4), return_indices=True), IMAGE),
     "adaptive_pool_1d": case(lambda x: (F.adaptive_avg_pool1d(x, 4), F.adaptive_max_pool1d(x, 4)), SEQUENCE),
-    "adaptive_pool_3d": case(lambda x: (F.adaptive_avg_pool3d(x, (3, 2, 5)), F.adaptive_max_pool3d(x, (3, 2, 5))), VOLUME),
-    "avg_pool": case(lambda x: (F.avg_pool2d(x, 3, 2, 1), F.avg_pool2d(x, 2, ceil_mode=True, count_include_pad=False)), IMAGE),
+    "adaptive_pool_3d": case(
+        lambda x: (F.adaptive_avg_pool3d(x, (3, 2, 5)), F.adaptive_max_pool3d(x, (3, 2, 5))), VOLUME
+    ),
+    "avg_pool": case(
+        lambda x: (F.avg_pool2d(x, 3, 2, 1), F.avg_pool2d(x, 2, ceil_mode=True, count_include_pad=False)), IMAGE
+    ),
     "avg_pool_1d": case(lambda x: F.avg_pool1d(x, 3, 2, 1), SEQUENCE),
     "avg_pool_3d": case(lambda x: F.avg_pool3d(x, 2, 1, 1), VOLUME),
     "max_pool": case(lambda x: (F.max_pool2d(x, 3, 2, 1), F.max_pool2d(x, 2, ceil_mode=True)), IMAGE),
@@ -84,11 +91,13 @@ CASES = {
     "resize_trilinear_corners": _resized(VOLUME, scale_factor=1.5, mode="trilinear", align_corners=True),
     "resize_nearest_3d": _resized(VOLUME, scale_factor=1.5),
     "pad_modes_1d": case(lambda x: tuple(F.pad(x, (2, 1), m) for m in ("reflect", "replicate", "circular")), SEQUENCE),
-    "pad_modes_2d": case(lambda x: tuple(F.pad(x, (2, 1, 0, 3), m) for m in ("reflect", "replicate", "circular")), IMAGE),
+    "pad_modes_2d": case(
+        lambda x: tuple(F.pad(x, (2, 1, 0, 3), m) for m in ("reflect", "replicate", "circular")), IMAGE
+    ),
     "pad_modes_3d": case(lambda x: tuple(F.pad(x, (2, 1, 0, 3, 1, 1), m) for m in ("reflect", "replicate")), VOLUME),
     "pad_number": case(lambda x: (F.pad(x, (1, 2, -1, 0), value=2.5), F.pad(x, (0, 1, 0, 0, 1, 1))), IMAGE),
     "convolution": case(lambda x: F.conv2d(x, torch.linspace(-1, 1, 54).view(2, 3, 3, 3), torch.ones(2), 2, 1), IMAGE),
     "convolution_transposed": case(
         lambda x: F.conv_transpose2d(x, torch.linspace(-1, 1, 54).view(3, 2, 3, 3), None, 2, 1, 1), IMAGE
     ),
-}  # fmt: skip
+}

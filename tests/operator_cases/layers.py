@@ -1,9 +1,10 @@
 """Layers: normalization, attention, recurrence, and the control flow that depends on data."""
 
 import torch
-from operator_cases.case import bools, case, floats
 from torch import nn
 from torch.nn import functional as F
+
+from operator_cases.case import bools, case, floats
 
 IMAGE = floats(2, 4, 6, 5)
 STEPS = floats(3, 7, 8)
@@ -55,13 +56,31 @@ def _bilinear(x):
 
 CASES = {
     "normalization": case(
-        lambda x: (F.layer_norm(x, [5]), F.group_norm(x, 2), F.instance_norm(x), F.batch_norm(x, torch.arange(4.0), torch.arange(1.0, 5.0)), F.local_response_norm(x, 2), F.normalize(x, 2, 1), F.rms_norm(x, [6, 5])),
+        lambda x: (
+            F.layer_norm(x, [5]),
+            F.group_norm(x, 2),
+            F.instance_norm(x),
+            F.batch_norm(x, torch.arange(4.0), torch.arange(1.0, 5.0)),
+            F.local_response_norm(x, 2),
+            F.normalize(x, 2, 1),
+            F.rms_norm(x, [6, 5]),
+        ),
         IMAGE,
     ),
     "batch_norm_of_the_batch": case(lambda x: F.batch_norm(x, None, None, training=True), IMAGE),
-    "attention": case(lambda q, k: (F.scaled_dot_product_attention(q, k, k), F.scaled_dot_product_attention(q, k, k, is_causal=True, scale=0.3)), HEADS, floats(2, 4, 6, 8, seed=1)),
+    "attention": case(
+        lambda q, k: (
+            F.scaled_dot_product_attention(q, k, k),
+            F.scaled_dot_product_attention(q, k, k, is_causal=True, scale=0.3),
+        ),
+        HEADS,
+        floats(2, 4, 6, 8, seed=1),
+    ),
     "attention_masked": case(
-        lambda q, k, m: F.scaled_dot_product_attention(q, k, k, attn_mask=m[:, None]), HEADS, floats(2, 4, 5, 8, seed=1), bools(2, 6, 5)
+        lambda q, k, m: F.scaled_dot_product_attention(q, k, k, attn_mask=m[:, None]),
+        HEADS,
+        floats(2, 4, 5, 8, seed=1),
+        bools(2, 6, 5),
     ),
     "attention_grouped": case(
         lambda q, k: F.scaled_dot_product_attention(q, k, k, enable_gqa=True), HEADS, floats(2, 2, 5, 8, seed=1)
@@ -70,9 +89,11 @@ CASES = {
     "gru": case(Recurrent(nn.GRU, batch_first=True), STEPS),
     "rnn": case(Recurrent(nn.RNN, batch_first=True, nonlinearity="relu"), STEPS),
     "lstm_with_projection": case(Recurrent(nn.LSTM, batch_first=True, proj_size=3), STEPS),
-    "lstm_with_projection_both_ways": case(Recurrent(nn.LSTM, batch_first=True, proj_size=3, num_layers=2, bidirectional=True), STEPS),
+    "lstm_with_projection_both_ways": case(
+        Recurrent(nn.LSTM, batch_first=True, proj_size=3, num_layers=2, bidirectional=True), STEPS
+    ),
     "cells": case(Cells(), STEPS),
     "bilinear": case(_bilinear, STEPS),
     "cond": case(Choice(), STEPS),
     "while_loop": case(Loop(), STEPS),
-}  # fmt: skip
+}

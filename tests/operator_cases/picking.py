@@ -1,6 +1,7 @@
 """Elements picked by position, by order or by value."""
 
 import torch
+
 from operator_cases.case import case, floats, ints
 
 X = floats(3, 5, 4)
@@ -22,19 +23,22 @@ CASES = {
     "take": case(lambda x, i: torch.take(x, i), X, ints(-20, 20, 3, 4)),
     "embedding": case(lambda i: torch.nn.functional.embedding(i, torch.arange(12.0).view(4, 3)), ints(0, 4, 3, 5)),
     "embedding_bag_sum": case(
-        lambda i: torch.nn.functional.embedding_bag(i, torch.linspace(-1, 2, 12).view(4, 3), mode="sum"), ints(0, 4, 3, 5)
+        lambda i: torch.nn.functional.embedding_bag(i, torch.linspace(-1, 2, 12).view(4, 3), mode="sum"),
+        ints(0, 4, 3, 5),
     ),
     "embedding_bag_mean": case(
         lambda i: torch.nn.functional.embedding_bag(i, torch.linspace(-1, 2, 12).view(4, 3)), ints(0, 4, 3, 5)
     ),
     "embedding_bag_max": case(
-        lambda i: torch.nn.functional.embedding_bag(i, torch.linspace(-1, 2, 12).view(4, 3), mode="max"), ints(0, 4, 3, 5)
+        lambda i: torch.nn.functional.embedding_bag(i, torch.linspace(-1, 2, 12).view(4, 3), mode="max"),
+        ints(0, 4, 3, 5),
     ),
     "embedding_bag_weighted": case(
         lambda i, w: torch.nn.functional.embedding_bag(
             i, torch.linspace(-1, 2, 12).view(4, 3), per_sample_weights=w, mode="sum"
         ),
-        ints(0, 4, 3, 5), floats(3, 5),
+        ints(0, 4, 3, 5),
+        floats(3, 5),
     ),
     "embedding_bag_padding": case(
         lambda i: torch.nn.functional.embedding_bag(i, torch.linspace(-1, 2, 12).view(4, 3), padding_idx=1),
@@ -45,27 +49,33 @@ CASES = {
     "topk_of_whole_numbers": case(lambda x: (x.topk(3)[0], x.topk(4, largest=False)[0]), WHOLE),
     "sort": case(lambda x: (*x.sort(1), *x.sort(-1, descending=True)), X),
     "sort_stable": case(
-        lambda x: (*x.sort(dim=1, stable=True), *x.sort(stable=True, descending=True), x.argsort(dim=1, stable=True)), TIED
+        lambda x: (*x.sort(dim=1, stable=True), *x.sort(stable=True, descending=True), x.argsort(dim=1, stable=True)),
+        TIED,
     ),
-    "sort_of_whole_numbers": case(lambda x: (*x.sort(dim=1, stable=True), *x.sort(dim=1, descending=True, stable=True)), WHOLE),
+    "sort_of_whole_numbers": case(
+        lambda x: (*x.sort(dim=1, stable=True), *x.sort(dim=1, descending=True, stable=True)), WHOLE
+    ),
     "msort": case(lambda x: torch.msort(x.T)[0], X[:, :, 0]),
     "argsort": case(lambda x: (x.argsort(1), x.argsort(2, descending=True)), X),
     "kthvalue": case(lambda x: tuple(x.kthvalue(2, 1)), X),
     "median": case(lambda x: (*x.median(1), *x.median(2, keepdim=True)), X),
     "quantile": case(lambda x: (x.quantile(0.3, 1), x.quantile(torch.tensor([0.2, 0.5]), 2)), X),
     "mode": case(lambda x: x.mode(1)[0], WHOLE),
-    "argmax": case(
-        lambda x: (x.argmax(1), x.argmin(2, keepdim=True), x.argmax(), x.argmin(), *x.max(1), *x.min(2)), X
-    ),
+    "argmax": case(lambda x: (x.argmax(1), x.argmin(2, keepdim=True), x.argmax(), x.argmin(), *x.max(1), *x.min(2)), X),
     "searchsorted": case(
         lambda x, v: (
-            torch.searchsorted(x.sort(1)[0], v), torch.searchsorted(x.sort(1)[0], v, right=True),
+            torch.searchsorted(x.sort(1)[0], v),
+            torch.searchsorted(x.sort(1)[0], v, right=True),
             torch.searchsorted(x.sort(1)[0], v, side="right", out_int32=True),
         ),
-        TIED, floats(3, 4) * 3 // 1,
+        TIED,
+        floats(3, 4) * 3 // 1,
     ),
     "bucketize": case(
-        lambda x: (torch.bucketize(x, torch.tensor([-1.0, 0, 0, 2])), torch.bucketize(x, torch.tensor([-1.0, 0, 2]), right=True)),
+        lambda x: (
+            torch.bucketize(x, torch.tensor([-1.0, 0, 0, 2])),
+            torch.bucketize(x, torch.tensor([-1.0, 0, 2]), right=True),
+        ),
         TIED,
     ),
     "one_hot": case(lambda i: torch.nn.functional.one_hot(i, 5), ints(0, 5, 3, 2)),
@@ -75,4 +85,4 @@ CASES = {
     "unique": case(lambda x: torch.unique(x), WHOLE),
     "histc": case(lambda x: torch.histc(x, 6, -2, 2), X),
     "bincount": case(lambda x: torch.bincount(x.flatten(), minlength=12), ints(0, 5, 3, 6)),
-}  # fmt: skip
+}

@@ -1,6 +1,7 @@
 """Tensors with parts written anew: scatter, index_put, slices, masks."""
 
 import torch
+
 from operator_cases.case import bools, case, floats, ints
 
 X = floats(3, 5, 4)
@@ -84,20 +85,14 @@ CASES = {
     "slice_scatter_to_the_end": case(lambda x, y: x.slice_scatter(y, 1, -2), X, ROWS),
     "select_scatter": case(lambda x, y: x.select_scatter(y, 2, -1), X, floats(3, 5)),
     "diagonal_scatter": case(lambda x, y: x.diagonal_scatter(y, 1, 1, 2), X, floats(3, 3)),
-    "masked_scatter": case(
-        lambda x, mask, y: x.masked_scatter(mask, y), X, MASK, floats(3, 5, 4, seed=3)
-    ),
+    "masked_scatter": case(lambda x, mask, y: x.masked_scatter(mask, y), X, MASK, floats(3, 5, 4, seed=3)),
     "assigned_slices": case(_slices, X, ROWS),
     "assigned_rows": case(_indices, X, ROWS),
     "assigned_mask": case(_mask, X, MASK),
     "assigned_by_row_of_the_batch": case(_rows_of_the_batch, X, ROWS),
     "accumulated_at_twice_the_same": case(_accumulated, X, ROWS, PLACES),
-    "index_put_of_two_axes": case(
-        _two_axes, X, floats(3, 3)
-    ),
-    "index_put_of_distant_axes": case(
-        _distant_axes, floats(2, 3, 2, 4), floats(2, 2, 2)
-    ),
+    "index_put_of_two_axes": case(_two_axes, X, floats(3, 3)),
+    "index_put_of_distant_axes": case(_distant_axes, floats(2, 3, 2, 4), floats(2, 2, 2)),
     "index_put_by_computed_places": case(
         lambda x, i: x.index_put((torch.arange(x.shape[0]), i[:, 0] - 5), i[:, 1] * 1.0), floats(3, 5), ints(0, 5, 3, 4)
     ),
@@ -108,4 +103,4 @@ CASES = {
     ),
     "copy_": case(lambda x, y: x.clone().copy_(y), X, floats(3, 1, 4)),
     "fill_": case(lambda x: x + torch.empty_like(x).fill_(3.0), X),
-}  # fmt: skip
+}

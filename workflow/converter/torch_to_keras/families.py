@@ -1,7 +1,6 @@
 """All families of operators: importing them registers their converters. Named one by one, for code_version.py to find."""
 
 from converter.torch_to_keras import (
-    compositions,
     activations,
     arithmetic,
     attention,
@@ -28,7 +27,6 @@ from converter.torch_to_keras import (
 )
 
 __all__ = [
-    "compositions",
     "activations",
     "arithmetic",
     "attention",

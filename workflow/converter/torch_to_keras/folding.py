@@ -12,7 +12,7 @@ from converter.torch_to_keras.values import Constant, Value, static
 if TYPE_CHECKING:
     from converter.torch_to_keras.build import Conversion
 
-__all__ = ["fold"]
+__all__ = ["CREATED", "fold"]
 
 aten = torch.ops.aten
 # Results that have one value everywhere if their tensor arguments do.
@@ -21,10 +21,10 @@ _KEEP_UNIFORM = {
     aten.squeeze.dim, aten.slice.Tensor, aten.select.int, aten.clone.default, aten.repeat.default, aten.alias.default,
     aten._to_copy.default, aten.split.Tensor, aten.split_with_sizes.default, aten.unbind.int,
 }  # fmt: skip
-_CREATE = {
+CREATED = {
     aten.full.default, aten.zeros.default, aten.ones.default, aten.full_like.default, aten.zeros_like.default,
     aten.ones_like.default, aten.new_zeros.default, aten.new_ones.default, aten.new_full.default,
-    aten.empty.memory_format, aten.empty_permuted.default,
+    aten.empty.memory_format, aten.empty_permuted.default, aten.empty_strided.default,
 }  # fmt: skip
 
 
@@ -35,7 +35,7 @@ def fold(conversion: Conversion, node: torch.fx.Node) -> Any | None:
     batch of any size, a class token expanded to it.
     """
     arguments = [conversion.values[argument] for argument in node.all_input_nodes]
-    if node.target in _CREATE:
+    if node.target in CREATED:
         return _created(conversion, node)
     tensors = [argument for argument in arguments if isinstance(argument, Constant)]
     if not isinstance(node.target, torch._ops.OpOverload) or any(

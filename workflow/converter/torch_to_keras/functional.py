@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from converter.torch_to_keras.compositions.table import is_composed
+from converter.torch.compositions.table import is_composed
 from converter.torch_to_keras.registry import converter_of, decompositions
 
 __all__ = ["functional_program"]

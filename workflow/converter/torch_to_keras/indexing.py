@@ -8,8 +8,8 @@ import keras
 import numpy as np
 from keras import layers
 
-from converter.torch_to_keras.call import Call
 from converter.torch_to_keras import lengths
+from converter.torch_to_keras.call import Call
 from converter.torch_to_keras.layout import permuted, torch_tensor, view
 from converter.torch_to_keras.lengths import counting
 from converter.torch_to_keras.materialize import materialize
@@ -68,7 +68,12 @@ def index(call: Call, value: Value | Constant, indices: list[Value | Constant | 
         return view(call, taken, (*value.shape[:axis], *array.shape, *value.shape[axis + 1 :]))
     sizes = [static(value.shape[axis]) for axis in used]
     neighbours = used == list(range(used[0], used[-1] + 1))
-    if not neighbours or None in sizes or not all(isinstance(p, Constant) for p in chosen) or isinstance(value, Constant):
+    if (
+        not neighbours
+        or None in sizes
+        or not all(isinstance(p, Constant) for p in chosen)
+        or isinstance(value, Constant)
+    ):
         return _at_tuples(call, value, used, chosen)
     flat = np.ravel_multi_index(
         np.broadcast_arrays(*(p.numpy % size for p, size in zip(chosen, sizes, strict=True))), sizes

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from converter.torch_to_keras.arithmetic import add
+from converter.torch_to_keras.arithmetic import total
 from converter.torch_to_keras.call import Call
 from converter.torch_to_keras.layout import axis_last, permuted, torch_tensor, view
 from converter.torch_to_keras.materialize import materialize
@@ -106,7 +106,7 @@ def _weighted(call: Call, bias: Value | Constant, a: Value | Constant, b: Value 
     bias = materialize(call, bias)
     if beta != 1:
         bias = bias.like(call.op(keras.ops.multiply, bias.tensor, beta))
-    return add(call, bias, result)
+    return total(call, bias, result)
 
 
 def _of_tensors(call: Call, value: Value, weight: Value | Constant, bias: Value | Constant | None) -> Value:
@@ -114,7 +114,7 @@ def _of_tensors(call: Call, value: Value, weight: Value | Constant, bias: Value 
     turned = permuted(materialize(call, weight), (1, 0))
     tensor = call.op(keras.ops.matmul, torch_tensor(call, value), torch_tensor(call, turned))
     result = call.value(tensor)
-    return result if bias is None else add(call, result, materialize(call, bias))
+    return result if bias is None else total(call, result, materialize(call, bias))
 
 
 def product(call: Call, a: Value, b: Value) -> Value:

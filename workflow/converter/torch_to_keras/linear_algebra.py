@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import operator
+
 import keras
+import torch
 
 from converter.torch_to_keras.call import Call
 from converter.torch_to_keras.positions import plain
@@ -20,9 +23,17 @@ def _turned(call: Call, tensor: KerasTensor) -> KerasTensor:
 def _alone(call: Call, first: KerasTensor, *names: str) -> tuple[Value | None, ...]:
     """The first result; raises UnsupportedError where one of the others, so called, is read."""
     for place, name in enumerate(names, 1):
-        if call.uses(place):
+        if _is_read(call, place):
             raise call.unsupported(f"Keras does not give its {name}")
     return (call.value(first), *(None for _ in names))
+
+
+def _is_read(call: Call, place: int) -> bool:
+    """Whether anything but a check that the operator succeeded reads this result."""
+    readers = [
+        u for user in call.node.users if user.target is operator.getitem and user.args[1] == place for u in user.users
+    ]
+    return any(reader.target is not torch.ops.higher_order.with_effects for reader in readers)
 
 
 @converts("linalg_inv_ex.default")
@@ -95,7 +106,9 @@ def eigenvalues(call: Call, value: _Tensor, *_: object) -> tuple[Value | None, .
 def singular_values(call: Call, value: _Tensor, *_: object) -> tuple[Value | None, ...]:
     """In descending order; the vectors have no sign that libraries agree on."""
     if call.uses(0) or call.uses(2):
-        raise call.unsupported("singular vectors are determined up to their sign only, and libraries choose it differently")
+        raise call.unsupported(
+            "singular vectors are determined up to their sign only, and libraries choose it differently"
+        )
     tensor = call.op(keras.ops.svd, plain(call, value), compute_uv=False)
     shape = tuple(call.result[1].shape)
     return None, Value(tensor, shape, tuple(range(len(shape)))), None

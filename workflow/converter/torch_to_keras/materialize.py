@@ -43,7 +43,9 @@ def materialize(call: Call, value: Value | Constant) -> Value:
 
 
 def _has_batch(call: Call, size: Dim) -> bool:
-    return any(source.order and source.order[0] == 0 and same(source.shape[0], size) for source in call.conversion.inputs)
+    return any(
+        source.order and source.order[0] == 0 and same(source.shape[0], size) for source in call.conversion.inputs
+    )
 
 
 def _selected(call: Call, value: Constant, unknown: Sequence[int]) -> Value:

@@ -54,7 +54,9 @@ def along_axis(call: Call, index: KerasTensor, axis: int) -> KerasTensor:
     return call.op(keras.ops.reshape, stacked, (-1, len(index.shape)))
 
 
-def cut_to(call: Call, tensor: KerasTensor, old: Sequence[Dim], index: KerasTensor, new: Sequence[Dim], axes: Sequence[int]) -> KerasTensor:
+def cut_to(
+    call: Call, tensor: KerasTensor, old: Sequence[Dim], index: KerasTensor, new: Sequence[Dim], axes: Sequence[int]
+) -> KerasTensor:
     """The tensor of shape `old` without what lies beyond the shape `new` of `index`, along `axes`."""
     for axis in axes:
         if same(old[axis], new[axis]):

@@ -173,7 +173,9 @@ def variance(call: Call, value: Value, dims: Sequence[int] | None, *_: object) -
     if correction == 0:
         return plain
     if None in sizes:
-        count = call.op(keras.ops.cast, size_of(call, math.prod(value.storage_shape[a] for a in _axes(value, dims))), call.dtype)
+        count = call.op(
+            keras.ops.cast, size_of(call, math.prod(value.storage_shape[a] for a in _axes(value, dims))), call.dtype
+        )
         factor = call.op(keras.ops.divide, count, call.op(keras.ops.subtract, count, float(correction)))
         return plain.like(call.op(keras.ops.multiply, plain.tensor, factor))
     count = math.prod(sizes)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from converter.torch_to_keras.compositions.table import COMPOSITIONS
+from converter.torch.compositions import COMPOSITIONS
 
 __all__ = ["converter_of", "converts", "decompositions", "takes_pending"]
 
@@ -45,7 +45,7 @@ def takes_pending(target: object) -> bool:
 
 
 def decompositions() -> object:
-    """torch's table of decompositions and ours, without what has a converter: a `linear` that stays whole becomes a Dense layer."""
+    """torch's table of decompositions and ours, without what has a converter: `linear` becomes a Dense layer."""
     table = torch.export.default_decompositions()
     for target in _CONVERTERS:
         table.pop(target, None)

@@ -65,7 +65,7 @@ def _written(
 
 
 def _along(call: Call, value: _Tensor, dim: int, index: _Tensor) -> tuple[KerasTensor, KerasTensor, KerasTensor, int]:
-    """(the array, the index, coordinates, the axis)"""
+    """The array, the index, the coordinates and the axis."""
     array = plain(call, value, call.dtype)
     dim %= max(len(value.shape), 1)
     places = plain(call, index, "int32")
@@ -120,11 +120,15 @@ def scatter_reduce(
     include_self = call.option("include_self", include_self)
     array, places, coordinates, dim = _along(call, value, dim, index)
     if kind in ("sum", "mean"):
-        return call.value(_summed(call, array, coordinates, _flat_updates(call, source, index, places), kind, include_self))
+        return call.value(
+            _summed(call, array, coordinates, _flat_updates(call, source, index, places), kind, include_self)
+        )
     size, count = static(value.shape[dim]), static(index.shape[dim])
     alike = all(same(a, b) for axis, (a, b) in enumerate(zip(value.shape, index.shape, strict=True)) if axis != dim)
     if alike and size is not None and count is not None and size * count <= _MOST_COMPARED:
-        updates = cut_to(call, plain(call, source, call.dtype), source.shape, places, index.shape, range(len(index.shape)))
+        updates = cut_to(
+            call, plain(call, source, call.dtype), source.shape, places, index.shape, range(len(index.shape))
+        )
         return call.value(_compared(call, array, places, updates, dim, kind, include_self))
     updates = _flat_updates(call, source, index, places)
     reduction, start = {"amax": ("max", _lowest), "amin": ("min", _highest), "prod": ("mul", lambda _: 1)}[kind]
@@ -198,7 +202,9 @@ def index_reduce(call: Call, value: _Tensor, dim: int, index: _Tensor, source: _
 
 
 @converts("index_put.default", "_unsafe_index_put.default")
-def index_put(call: Call, value: _Tensor, indices: list[_Tensor | None], values: _Tensor, accumulate: bool = False) -> Value:
+def index_put(
+    call: Call, value: _Tensor, indices: list[_Tensor | None], values: _Tensor, accumulate: bool = False
+) -> Value:
     """value[indices] = values, or += values; the last where one place is named twice."""
     used = [axis for axis, places in enumerate(indices) if places is not None]
     chosen = [indices[axis] for axis in used]
@@ -266,9 +272,7 @@ def _spread(call: Call, updates: KerasTensor, zeros: KerasTensor, array: KerasTe
     row = call.op(operator.getitem, array, (0,) * used) if others else None
     everywhere = call.op(keras.ops.equal, zeros, 0)
     if row is not None:
-        everywhere = call.op(
-            keras.ops.logical_and, everywhere, call.op(keras.ops.ones_like, row, dtype="bool")
-        )
+        everywhere = call.op(keras.ops.logical_and, everywhere, call.op(keras.ops.ones_like, row, dtype="bool"))
     return call.op(keras.ops.where, everywhere, updates, updates)
 
 
@@ -297,9 +301,22 @@ def _in_turn(call: Call, mask: KerasTensor, values: KerasTensor) -> KerasTensor:
     """For each element of the mask the next of the values if it holds, else any of them."""
     flat = call.op(keras.ops.cast, call.op(keras.ops.reshape, mask, (-1,)), "int32")
     places = call.op(keras.ops.subtract, call.op(keras.ops.cumsum, flat, axis=0), flat)  # of earlier ones that hold
-    total = call.op(keras.ops.maximum, call.op(keras.ops.subtract, call.op(keras.ops.sum, call.op(
-        keras.ops.ones_like, call.op(operator.getitem, values, (slice(None), *(0,) * (len(values.shape) - 1))), dtype="int32"
-    )), 1), 0)
+    total = call.op(
+        keras.ops.maximum,
+        call.op(
+            keras.ops.subtract,
+            call.op(
+                keras.ops.sum,
+                call.op(
+                    keras.ops.ones_like,
+                    call.op(operator.getitem, values, (slice(None), *(0,) * (len(values.shape) - 1))),
+                    dtype="int32",
+                ),
+            ),
+            1,
+        ),
+        0,
+    )
     taken = call.op(keras.ops.take, values, call.op(keras.ops.minimum, places, total), axis=0)
     if len(mask.shape) == 1:
         return taken

@@ -18,7 +18,13 @@ from converter.torch_to_keras.values import Constant, Value, same, static
 
 @converts("slice_scatter.default")
 def slice_scatter(
-    call: Call, value: Value | Constant, source: Value | Constant, dim: int, start: int | None, stop: int | None, step: int
+    call: Call,
+    value: Value | Constant,
+    source: Value | Constant,
+    dim: int,
+    start: int | None,
+    stop: int | None,
+    step: int,
 ) -> Value:
     """The tensor with a slice of it written anew: what lies before, the new values, and what lies behind."""
     value, source = materialize(call, value), materialize(call, source)

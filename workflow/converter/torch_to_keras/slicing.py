@@ -110,7 +110,8 @@ def split(call: Call, value: Value, size: int, dim: int) -> tuple[Value, ...]:
     if total is None:
         raise call.unsupported("it splits an axis of unknown size")
     return tuple(
-        slice_axis(call, value, dim, start, min(start + size, total)) for start in range(0, total, known_bound(call, size))
+        slice_axis(call, value, dim, start, min(start + size, total))
+        for start in range(0, total, known_bound(call, size))
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from converter.torch_to_keras.compositions.table import composes
+from converter.torch.compositions.table import composes
 
 aten = torch.ops.aten
 _LINEAR, _NEAREST, _CUBIC = 0, 1, 2
@@ -48,9 +48,7 @@ def _place(coordinate: torch.Tensor, size: int, corners: bool) -> torch.Tensor:
     return (coordinate + 1) / 2 * (size - 1) if corners else ((coordinate + 1) * size - 1) / 2
 
 
-def _taps(
-    place: torch.Tensor, size: int, mode: int, padding: int, corners: bool
-) -> tuple[torch.Tensor, torch.Tensor]:
+def _taps(place: torch.Tensor, size: int, mode: int, padding: int, corners: bool) -> tuple[torch.Tensor, torch.Tensor]:
     """(N, taps, P): the pixels along one axis that make a result, and their shares in it."""
     if mode == _CUBIC:
         low = torch.floor(place)
@@ -79,7 +77,11 @@ def _inside(place: torch.Tensor, size: int, padding: int, corners: bool) -> torc
             odd = turns - torch.floor(turns / 2) * 2
             place = torch.where(odd == 0, extra + low, low - extra + span)
     place = place.clamp(min=0)
-    return place.clamp(max=size - 1) if isinstance(size, int) else torch.minimum(place, torch.ones_like(place) * (size - 1))
+    return (
+        place.clamp(max=size - 1)
+        if isinstance(size, int)
+        else torch.minimum(place, torch.ones_like(place) * (size - 1))
+    )
 
 
 def _cubic_weights(t: torch.Tensor) -> list[torch.Tensor]:

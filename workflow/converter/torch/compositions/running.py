@@ -6,13 +6,15 @@ from collections.abc import Callable
 
 import torch
 
-from converter.torch_to_keras.compositions.table import composes
+from converter.torch.compositions.table import composes
 
 aten = torch.ops.aten
 _Tensors = tuple[torch.Tensor, ...]
 
 
-def _running(tensors: _Tensors, dim: int, starts: tuple[float, ...], join: Callable[[_Tensors, _Tensors], _Tensors]) -> _Tensors:
+def _running(
+    tensors: _Tensors, dim: int, starts: tuple[float, ...], join: Callable[[_Tensors, _Tensors], _Tensors]
+) -> _Tensors:
     """Each element joined with all before it. starts: for what lies before the first one."""
     size, step = tensors[0].shape[dim], 1
     while step < size:

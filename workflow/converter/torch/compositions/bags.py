@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from converter.torch_to_keras.compositions.table import composes
+from converter.torch.compositions.table import composes
 
 aten = torch.ops.aten
 _SUM, _MEAN, _MAX = 0, 1, 2
