@@ -105,13 +105,6 @@ def scatter_add(call: Call, value: _Tensor, dim: int, index: _Tensor, source: _T
     return scatter_reduce(call, value, dim, index, source, "sum")
 
 
-@converts("scatter.reduce")
-def scatter_with(call: Call, value: _Tensor, dim: int, index: _Tensor, source: _Tensor) -> Value:
-    """`source` added to, or multiplied with, what is there."""
-    kind = {"add": "sum", "multiply": "prod"}[call.node.kwargs["reduce"]]
-    return scatter_reduce(call, value, dim, index, source, kind)
-
-
 @converts("scatter_reduce.two")
 def scatter_reduce(
     call: Call, value: _Tensor, dim: int, index: _Tensor, source: _Tensor, kind: str, include_self: bool = True
@@ -185,17 +178,6 @@ def _compared(
     else:
         result = call.op(keras.ops.where, call.op(keras.ops.any, hits, axis=-1), result, array)
     return call.op(keras.ops.transpose, result, np.argsort(last).tolist())
-
-
-@converts("index_reduce.default")
-def index_reduce(call: Call, value: _Tensor, dim: int, index: _Tensor, source: _Tensor, kind: str) -> Value:
-    """As scatter_reduce, with one row of places for all."""
-    dim %= len(value.shape)
-    row = [-1 if axis == dim else 1 for axis in range(len(value.shape))]
-    places = call.op(keras.ops.reshape, plain(call, index, "int32"), row)
-    places = plus(call, call.op(keras.ops.zeros_like, plain(call, source), dtype="int32"), places)
-    spread = Value(places, source.shape, tuple(range(len(source.shape))))
-    return scatter_reduce(call, value, dim, spread, source, {"mean": "mean", "prod": "prod"}.get(kind, kind))
 
 
 # -- at tuples of places, or where a condition holds --------------------------------------------------------------------

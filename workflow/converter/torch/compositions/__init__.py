@@ -4,18 +4,33 @@ from converter.torch.compositions import (
     bags,
     counting,
     diagonals,
+    equations,
     layers,
     matrices,
     pooling,
     ranking,
     running,
     sampling,
+    scattering,
     special,
     windows,
 )
 from converter.torch.compositions.table import COMPOSITIONS, composed_program
 
 __all__ = [
-    "COMPOSITIONS", "composed_program", "bags", "counting", "diagonals", "layers", "matrices", "pooling", "ranking", "running",
-    "sampling", "special", "windows",
-]  # fmt: skip
+    "COMPOSITIONS",
+    "bags",
+    "composed_program",
+    "counting",
+    "diagonals",
+    "equations",
+    "layers",
+    "matrices",
+    "pooling",
+    "ranking",
+    "running",
+    "sampling",
+    "scattering",
+    "special",
+    "windows",
+]

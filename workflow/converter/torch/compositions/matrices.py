@@ -9,13 +9,13 @@ from converter.torch.compositions.table import composes
 aten = torch.ops.aten
 
 
-@composes(aten._cdist_forward.default)
-def cdist(a: torch.Tensor, b: torch.Tensor, p: float, compute_mode: int | None = None) -> torch.Tensor:
+@composes(aten._cdist_forward.default, aten.cdist.default)
+def cdist(a: torch.Tensor, b: torch.Tensor, p: float = 2.0, compute_mode: int | None = None) -> torch.Tensor:
     """Distances of all rows of one from all of the other, in the norm p."""
     return _norm(a.unsqueeze(-2) - b.unsqueeze(-3), p)
 
 
-@composes(aten._pdist_forward.default)
+@composes(aten._pdist_forward.default, aten.pdist.default)
 def pdist(x: torch.Tensor, p: float = 2.0) -> torch.Tensor:
     """Distances of all pairs of rows."""
     if not isinstance(x.shape[0], int):
@@ -34,22 +34,6 @@ def _norm(x: torch.Tensor, p: float) -> torch.Tensor:
     if p == 2:
         return torch.sqrt((x * x).sum(-1))
     return x.abs().pow(p).sum(-1).pow(1 / p)
-
-
-def _is_unusual(node: torch.fx.Node) -> bool:
-    """An equation with an ellipsis, without a result, or with a letter twice in one term."""
-    inputs, arrow, _ = node.args[0].replace(" ", "").partition("->")
-    terms = inputs.split(",")
-    return "..." in inputs or not arrow or any(len(set(term)) != len(term) for term in terms) or len(terms) > 2
-
-
-@composes(aten.einsum.default, when=_is_unusual)
-def einsum(equation: str, operands: list[torch.Tensor], *, path: list[int] | None = None) -> torch.Tensor:
-    """By torch's own products and sums where the equation is not one that TensorFlow takes."""
-    inputs, arrow, _ = equation.replace(" ", "").partition("->")
-    terms = inputs.split(",")
-    unusual = "..." in inputs or not arrow or any(len(set(t)) != len(t) for t in terms) or len(terms) > 2
-    return aten.einsum.default.decompose(equation, operands, path=path) if unusual else NotImplemented
 
 
 @composes(aten.cholesky_solve.default)

@@ -267,6 +267,8 @@ _SPECIAL: dict[object, Callable] = {
     _aten.unflatten.int: _unflatten,
     _aten.floor_divide.default: _floor_divide,
     _aten.scaled_dot_product_attention.default: _attention,
+    # Stable at once: ONNX's TopK prefers the first of equals.
+    _aten.sort.stable: lambda x, *, stable=None, dim=-1, descending=False: torch.sort(x, dim, descending),
     _aten._to_copy.default: _to,
     _aten.to.dtype_layout: _to,
     _aten.to.dtype: lambda x, dtype, *ignored, **also_ignored: x.to(dtype),
