@@ -58,6 +58,7 @@ for topic in (
         "checkpoint",
         "protobuf",
         "pytorch",
+        "huggingface",
         "onnx",
         "tflite",
     ),

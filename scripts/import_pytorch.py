@@ -1,4 +1,4 @@
-"""Read a PyTorch file (.pt, .pth, .pt2) into a hub: a torch.export program, or TorchScript where control flow needs it."""
+"""Read a file of PyTorch weights or models into a hub: a torch.export program, or TorchScript where control flow needs it."""
 
 from __future__ import annotations
 
@@ -23,11 +23,15 @@ def import_model(spec: ImportSpec, out: Path) -> Hub:
     from converter.torch.sources.hub_writer import write_hub
     from converter.torch.sources.inputs import find_inputs
     from converter.torch.sources.loading import load_source
+    from converter.torch.sources.precision import in_float32
 
     source = load_source(spec)
     first_calls = FirstCalls(source)  # before find_inputs, which calls the model to see which dtypes it takes
     with missing_operators(source.path):
-        return write_hub(source, find_inputs(source, spec), first_calls, spec, out)
+        source, inputs, first_calls = in_float32(source, find_inputs(source, spec), first_calls)
+        hub = write_hub(source, inputs, first_calls, spec, out)
+    hub.versions |= source.versions
+    return hub
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from converter.tf.onnx.subgraph import sharing_walks
 from converter.tf.sources.keras_filled import watched
 from converter.tf.sources.keras_parts import parts_only
 from converter.tf.sources.keras_repairs import no_initial_weights, repaired, uncopied_weights
+from converter.torch.sources.precision import no_autocast
 from converter.torch.sources.tracing import _unnoticed
 from converter.torch.trust.program_trust import inert_loading
 
@@ -48,6 +49,7 @@ PLACES |= {
     f"torch {key}": (patched, lambda: inert_loading("m.pt2")) for key, patched in of_torch.PROGRAM_LOADER.items()
 }
 PLACES |= {f"torch {patched.name}": (patched, _unnoticed) for patched in of_torch.EXPORTING}
+PLACES |= {f"torch {patched.name}": (patched, no_autocast) for patched in of_torch.AUTOCAST.values()}
 PLACES |= {
     f"optimizer {patched.name}": (patched, lambda: optimize(None, catch_errors=False))
     for patched in of_tf2onnx.OPTIMIZERS

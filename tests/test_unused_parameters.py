@@ -20,6 +20,7 @@ VALUES = {
     "network_name": "Net",
     "network_args": [1],
     "state_dict_key": "model",
+    "strict": False,
     "savedmodel_tag": "train",
     "savedmodel_signature": "call",
     "toolchain": "default",

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from converter.hub.hub import TensorSpec
+from converter.planning.network_args import read_arguments
 from converter.planning.parameters import InputShape, parse_input_shape
 from converter.verification.verify import Tolerance, Verification
 
@@ -14,18 +15,23 @@ __all__ = ["ExportJob", "ExportResult", "ImportSpec", "export_job", "import_spec
 
 @dataclass(frozen=True)
 class ImportSpec:
-    """What an import step is asked for, in canonical form (see planning/parameters.py)."""
+    """What an import step is asked for, in canonical form (see planning/parameters.py).
+
+    batch: the leading dimension that the inputs share: a size, 0 for any (the user asked for that), None where nobody said.
+    """
 
     source: Path
     format: str
     input_nodes: list[str] = field(default_factory=list)
     output_nodes: list[str] = field(default_factory=list)
     input_shape: list[InputShape] | None = None
+    batch: int | None = None
     constants: dict = field(default_factory=dict)
     network_script: Path | None = None
     network_name: str | None = None
     network_args: dict | list | None = None
     state_dict_key: str | None = None
+    strict: bool = True
     savedmodel_tag: list[str] = field(default_factory=lambda: ["serve"])
     savedmodel_signature: str = "serving_default"
     toolchain: str = "default"
@@ -72,13 +78,20 @@ class ExportResult:
 
 
 def import_spec(source: Path, format: str, parameters: dict) -> ImportSpec:
-    """The spec of canonical import parameters (see planning/parameters.py)."""
+    """The spec of canonical import parameters (see planning/parameters.py).
+
+    Raises ParameterError where the file that network_args names holds no arguments.
+    """
     verify = parameters.get("verify", {})
     values = {name: value for name, value in parameters.items() if name != "verify"}
     if "input_shape" in values:
         values["input_shape"] = parse_input_shape(values["input_shape"])
+    if "batch" in values:
+        values["batch"] = 0 if values["batch"] == "free" else int(values["batch"])
     if "network_script" in values:
         values["network_script"] = Path(values["network_script"])
+    if isinstance(values.get("network_args"), str):
+        values["network_args"] = read_arguments(Path(values["network_args"]))
     reference = verify.get("inputs")
     return ImportSpec(
         source,

@@ -34,6 +34,7 @@ _SOURCES = {
     "checkpoint": "converter.formats.source_formats.checkpoint:CHECKPOINT",
     "protobuf": "converter.formats.source_formats.protobuf:PROTOBUF",
     "pytorch": "converter.formats.source_formats.pytorch:PYTORCH",
+    "huggingface": "converter.formats.source_formats.huggingface:HUGGINGFACE",
 }
 _TARGETS = {
     "onnx": "converter.formats.target_formats.onnx:ONNX",

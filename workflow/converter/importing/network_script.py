@@ -12,10 +12,14 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from converter.errors import ParameterError, nearest
 from converter.importing.numpy_aliases import lend_old_names
 from converter.importing.user_code import is_users, load_file
+
+if TYPE_CHECKING:
+    from converter.importing.installed import InstalledNetwork
 
 __all__ = ["NetworkScript", "build", "load_script"]
 
@@ -96,7 +100,7 @@ def _is_beside(module: ModuleType, directory: Path) -> bool:
     return not {"site-packages", "dist-packages"} & set(Path(file).resolve().parts)
 
 
-def build(script: NetworkScript, name: str, arguments: Mapping | Sequence | None) -> object:
+def build(script: NetworkScript | InstalledNetwork, name: str, arguments: Mapping | Sequence | None) -> object:
     """Call the class or factory `name` with `network_args`. Raises ParameterError for arguments that do not fit."""
     target = script.attribute(name)
     if not callable(target):
@@ -119,7 +123,9 @@ def _split(arguments: Mapping | Sequence | None) -> tuple[list, dict]:
     return list(arguments), {}
 
 
-def _check_arguments(script: NetworkScript, name: str, target: Callable, args: list, kwargs: dict) -> None:
+def _check_arguments(
+    script: NetworkScript | InstalledNetwork, name: str, target: Callable, args: list, kwargs: dict
+) -> None:
     """Name the argument that is missing or unknown, before the call: its TypeError could come from anywhere within."""
     try:
         signature = inspect.signature(target)
@@ -140,8 +146,9 @@ def _call_text(args: list, kwargs: dict) -> str:
     return text if len(text) <= 200 else text[:197] + "..."
 
 
-def _where(error: BaseException, path: Path) -> str:
+def _where(error: BaseException, path: Path | str) -> str:
     """ "ValueError: ... (line 12)": the innermost line of the script itself."""
+    path = Path(path)
     lines = [
         frame.lineno for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == path.absolute()
     ]

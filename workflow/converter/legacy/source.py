@@ -93,7 +93,8 @@ def import_pytorch(spec: ImportSpec, out: Path, import_model: Callable[[ImportSp
     """The hub of a PyTorch file that `spec.toolchain` reads; `import_model` makes hubs of TorchScript files."""
     from converter.torch.sources.archives import checked_kind, refuse_unread
 
-    checked_kind(spec.source, spec.trusted)
+    if checked_kind(spec.source, spec.trusted) == "safetensors":
+        raise ParameterError(f"toolchain: {spec.toolchain} cannot read {spec.source}: leave toolchain out")
     if not spec.trusted:
         refuse_unread(spec.source)
     with tempfile.TemporaryDirectory(prefix="converter-legacy-") as folder:
@@ -130,6 +131,8 @@ def _versions(spec: ImportSpec, answer: dict) -> dict[str, str]:
 def source_request(spec: ImportSpec) -> dict:
     """What scripts/legacy_import.py needs to load the source."""
     script = spec.network_script
+    if spec.format == "pytorch" and any(shape.name for shape in spec.input_shape or []):
+        raise ParameterError("input_shape: toolchain takes shapes in the order of forward's arguments, without names")
     shapes = None if spec.input_shape is None else [[list(shape.dims), shape.dtype] for shape in spec.input_shape]
     return {
         "source": os.path.abspath(spec.source),

@@ -6,7 +6,7 @@ from types import ModuleType
 
 from converter.library_patches.replacing import Patched
 
-__all__ = ["EXPORTING", "GENERATED_CODE", "PROGRAM_LOADER"]
+__all__ = ["AUTOCAST", "EXPORTING", "GENERATED_CODE", "PROGRAM_LOADER"]
 
 
 def _torch(owner: str, name: str, parameters: tuple[str, ...] | None = None, kind: type = object) -> Patched:
@@ -33,6 +33,12 @@ PROGRAM_LOADER = {
 }
 # What models may ask to know whether they are being exported.
 EXPORTING = (_torch("torch.compiler", "is_exporting", ()), _torch("torch.compiler", "is_compiling", ()))
+# The two ends of `with torch.autocast(...)`.
+_AUTOCAST = "torch.amp.autocast_mode:autocast"
+AUTOCAST = {
+    "enter": _torch(_AUTOCAST, "__enter__", ("self",)),
+    "exit": _torch(_AUTOCAST, "__exit__", ("self", "exc_type", "exc_val", "exc_tb")),
+}
 
 _OPTIONS = ("verbose", "include_stride", "include_device", "colored", "expanded_def", "record_func", "additional_meta")
 # Where torch puts names of a graph into Python source.

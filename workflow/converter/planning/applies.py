@@ -9,7 +9,7 @@ from converter import formats
 __all__ = ["applies", "import_parameters_of", "where_applies"]
 
 # Import parameters that mean something for every format.
-_GENERAL = frozenset({"input_shape", "verify", "toolchain", "trusted"})
+_GENERAL = frozenset({"input_shape", "batch", "verify", "toolchain", "trusted"})
 
 
 def import_parameters_of(format: str) -> frozenset[str]:

@@ -10,7 +10,7 @@ import json
 import math
 import re
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,7 @@ __all__ = [
     "normalize",
     "normalize_all",
     "parse_input_shape",
+    "shapes_by_name",
 ]
 
 _DTYPES = (
@@ -37,26 +38,38 @@ _DTYPES = (
 _MAX_ELEMENTS = 2**31
 # Of ONNX files where nobody sets one; raised where a model needs a higher one.
 DEFAULT_OPSET = 10
+_INPUT_NAME = r"""[^\s=,;"'{}]+"""
 # What Snakemake (9.27) takes for wildcards, or warns of; it ends at a wildcard that it does not know.
 RESERVED = re.compile(r"[{}\n\r]")
 
 
 @dataclass(frozen=True)
 class InputShape:
-    """The shape of one input as a user gave it: None for an unknown dimension; dtype None for the model's own."""
+    """The shape of one input as a user gave it: None for an unknown dimension; dtype None for the model's own.
+
+    name: of the input, None where the entries stand in the order of the model's inputs. "images.0" is an item of a list,
+    "batch.ids" an entry of a mapping, that is given as one argument (PyTorch).
+    """
 
     dims: tuple[int | None, ...]
     dtype: str | None = None
+    name: str | None = None
 
 
 def parse_input_shape(text: str) -> list[InputShape]:
-    """Parse "1,224,224,3", "int64:1,16;-1,8" or "bool:" (a scalar): one entry per input, separated by ";".
+    """Parse "1,224,224,3", "int64:1,16;-1,8", "bool:" (a scalar) or "ids=int64:-1,-1;mask=-1,-1": an entry per input.
 
     Raises ParameterError for anything else.
     """
     shapes: list[InputShape] = []
     for part in text.split(";"):
-        dtype, colon, dims = part.rpartition(":")
+        name, equals, rest = part.rpartition("=")
+        name = name.strip()
+        if equals and not re.fullmatch(_INPUT_NAME, name):
+            raise ParameterError(
+                f'input_shape: {name!r} is not the name of an input; write entries such as "input_ids=int64:-1,-1"'
+            )
+        dtype, colon, dims = rest.rpartition(":")
         dtype = dtype.strip()
         if colon and dtype not in _DTYPES:
             close = nearest(dtype, _DTYPES, 1)
@@ -78,13 +91,34 @@ def parse_input_shape(text: str) -> list[InputShape]:
             raise ParameterError(
                 f"input_shape: {part.strip()!r} has more than 2^31 elements; write the model's real sizes"
             )
-        shapes.append(InputShape(tuple(sizes), dtype or None))
+        shapes.append(InputShape(tuple(sizes), dtype or None, name or None))
+    named = [shape.name for shape in shapes if shape.name is not None]
+    if named and len(named) < len(shapes):
+        raise ParameterError(f"input_shape: {text!r} names some inputs only; name each that it gives a shape, or none")
+    if len(set(named)) < len(named):
+        raise ParameterError(f"input_shape: {text!r} gives one input two shapes; write one for each")
     return shapes
+
+
+def shapes_by_name(shapes: Sequence[InputShape], names: Sequence[str]) -> list[InputShape | None]:
+    """The shape given to each of the inputs `names`, None for those that are not named in `shapes`.
+
+    Raises ParameterError for a name that is none of theirs.
+    """
+    given = {shape.name: shape for shape in shapes}
+    for name in given:
+        if name not in names:
+            close = nearest(name or "", names)
+            hint = f"did you mean {' or '.join(close)}?" if close else f"it has {', '.join(names)}"
+            raise ParameterError(f"input_shape: the model has no input {name!r}; {hint}")
+    return [given.get(name) for name in names]
 
 
 def _format_input_shape(shapes: list[InputShape]) -> str:
     return ";".join(
-        (f"{shape.dtype}:" if shape.dtype else "") + ",".join("-1" if d is None else str(d) for d in shape.dims)
+        (f"{shape.name}=" if shape.name else "")
+        + (f"{shape.dtype}:" if shape.dtype else "")
+        + ",".join("-1" if d is None else str(d) for d in shape.dims)
         for shape in shapes
     )
 
@@ -162,6 +196,15 @@ def _shape(name: str, value: object) -> str:
     return _format_input_shape(parse_input_shape(value))
 
 
+def _batch(name: str, value: object) -> str:
+    text = str(value).strip().lower() if isinstance(value, str) or type(value) is int else ""
+    if text == "free":
+        return text
+    if not re.fullmatch(r"[1-9]\d{0,5}", text):
+        raise _error(name, value, "a number of samples from 1 on, or free")
+    return text
+
+
 def _mapping(name: str, value: object) -> dict[str, Any]:
     if isinstance(value, str):
         value = _json(name, value, "a mapping")
@@ -188,9 +231,14 @@ def _constants(name: str, value: object) -> dict[str, bool | int | float]:
     return constants
 
 
-def _arguments(name: str, value: object) -> dict[str, Any] | list[Any]:
+def _arguments(name: str, value: object) -> dict[str, Any] | list[Any] | str:
+    """The arguments themselves, or the path of a file that holds them (planning/network_args.py)."""
+    if isinstance(value, str) and value.strip().endswith((".yaml", ".yml", ".json")):
+        return _path(name, value).strip()
     if isinstance(value, str):
-        value = _json(name, value, "a mapping or a list of the constructor's arguments")
+        value = _json(
+            name, value, "a mapping or a list of the constructor's arguments, or the path of a .yaml or .json file"
+        )
     if (is_mapping(value) or is_list(value)) and (text := _as_json(value)) is not None:
         return json.loads(text)
     raise _error(name, value, "a mapping or a list of the constructor's arguments, which JSON can express")
@@ -282,12 +330,20 @@ PARAMETERS: dict[str, Parameter] = {
     "skip": Parameter("job", _boolean, "true: do not make this file"),
     "input_nodes": Parameter("import", _names, "input tensors, separated by commas"),
     "output_nodes": Parameter("import", _names, "output tensors, separated by commas"),
-    "input_shape": Parameter("import", _shape, 'sizes such as "1,224,224,3", -1 unknown, ";" between inputs'),
+    "input_shape": Parameter(
+        "import", _shape, 'sizes such as "1,224,224,3", -1 unknown, ";" between inputs, "name=" before them'
+    ),
+    "batch": Parameter("import", _batch, "the number of samples in each call, or free: any number"),
     "constants": Parameter("import", _constants, "values of placeholders that are not inputs, as a mapping"),
     "network_script": Parameter("import", _path, "Python file that defines the network or custom layers"),
-    "network_name": Parameter("import", _text, "class or function in network_script that builds the network"),
-    "network_args": Parameter("import", _arguments, "its arguments, a mapping or a list"),
+    "network_name": Parameter(
+        "import", _text, "class or function in network_script, or in an installed package, that builds the network"
+    ),
+    "network_args": Parameter(
+        "import", _arguments, "its arguments, a mapping or a list, or the path of a YAML or JSON file"
+    ),
     "state_dict_key": Parameter("import", _text, "entry of a checkpoint dictionary that holds the weights"),
+    "strict": Parameter("import", _boolean, "false: entries of a state dict may be missing"),
     "savedmodel_tag": Parameter("import", _tags, "tags of a SavedModel, separated by commas (default serve)"),
     "savedmodel_signature": Parameter("import", _text, "signature of a SavedModel (default serving_default)"),
     "toolchain": Parameter("import", _choice("default", "tf2.3", "tf1.15"), "environment that reads the source"),

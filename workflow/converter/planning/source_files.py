@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 from converter.errors import SourceError, UntrustedError
+from converter.planning.model_directories import files_of_directory
 from converter.wording import TRUST
 
 __all__ = [
@@ -27,12 +28,16 @@ _PATTERN = "*?[\\"
 
 
 def source_files(source: Path) -> list[Path]:
-    """The files of a source, sorted: a checkpoint's .meta with its .index and .data files, all files of a directory, or one file.
+    """The files of a source, sorted: a checkpoint's .meta with its .index and .data files, those of a directory, or one file.
+
+    Of a Hugging Face directory these are its configurations and the weights that are read, and not whatever else lies there.
 
     Raises SourceError when the source does not exist, is neither a file nor a directory, or is one that may not be read.
     """
     source = Path(source)
     if source.is_dir():
+        if (chosen := files_of_directory(source)) is not None:
+            return chosen
         files = sorted(Path(folder, name) for folder, _, names in os.walk(source, onerror=_refuse) for name in names)
         return [file for file in files if file.is_file() and file.name != ".snakemake_timestamp"]
     if not source.exists():
@@ -81,6 +86,8 @@ def refuse_patterns(source: Path) -> None:
 
     It (2.21) takes the name for a pattern: it finds nothing, or the values of another checkpoint.
     """
+    if files_of_directory(source) is not None:
+        return  # not TensorFlow's
     if (source.is_dir() or source.suffix == ".meta") and set(str(source)) & set(_PATTERN):
         raise SourceError(
             f"{source}: TensorFlow takes {' '.join(_PATTERN)} in its name for a pattern: rename it or its folder"

@@ -37,6 +37,8 @@ def export_access(hub: Hub, job: ExportJob, folders: Sequence[Path], blocks: Seq
     readable = [hub.path, *loads, *([job.reference_inputs] if job.reference_inputs else [])]
     if job.backend != "default":  # the original tool's libraries read the source itself
         readable += source_files(Path(hub.source["path"]))
+        arguments = hub.parameters.get("network_args")
+        readable += [Path(arguments)] if isinstance(arguments, str) else []
     script = any(load.suffix != ".npz" for load in loads)
     return Access(readable=readable, writable=folders, user_code=script or _runs_trusted_source(hub, job))
 

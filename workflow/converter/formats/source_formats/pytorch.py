@@ -8,7 +8,7 @@ PYTORCH = SourceFormat(
     name="pytorch",
     title="PyTorch",
     framework="pytorch",
-    extensions=(".pt", ".pth", ".pt2"),
-    parameters=frozenset({"network_script", "network_name", "network_args", "state_dict_key", "constants"}),
+    extensions=(".pt", ".pth", ".pt2", ".safetensors", ".bin"),
+    parameters=frozenset({"network_script", "network_name", "network_args", "state_dict_key", "strict", "constants"}),
     packages=("torch", "numpy"),
 )

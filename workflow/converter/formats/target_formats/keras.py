@@ -17,6 +17,6 @@ KERAS = TargetFormat(
     },
     backends={"pytorch2keras": Backend("converter.legacy.backends:export_pytorch2keras", ("pytorch",), ("h5", "hdf5"))},
     parameters=frozenset({"input_layout", "backend"}),
-    only_from={"input_layout": ("pytorch",)},
+    only_from={"input_layout": ("pytorch", "huggingface")},
     script="export_keras",
 )

@@ -42,6 +42,6 @@ TFLITE = TargetFormat(
     variants="converter.quantization.export:export_variant",
     timer="converter.profiling.latency:litert_timer",
     refusal=_refusal,
-    only_from={"input_layout": ("pytorch",)},
+    only_from={"input_layout": ("pytorch", "huggingface")},
     script="export_tflite",
 )

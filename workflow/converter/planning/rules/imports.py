@@ -12,6 +12,7 @@ from typing import Any
 
 from converter import formats
 from converter.errors import ConverterError
+from converter.importing.installed import distribution_of, is_dotted
 from converter.planning.code_version import code_version
 from converter.planning.library_versions import versions_of
 from converter.planning.parameters import RESERVED, flags
@@ -77,8 +78,17 @@ class ImportInputs(ZooInputs, StorageInputs):
         if plan.toolchain != "default":
             digest.update(toolchain_version(plan.toolchain).encode())
         script = plan.parameters.get("network_script")
-        for path in (script, plan.parameters.get("verify", {}).get("inputs")):
+        arguments = plan.parameters.get("network_args")
+        named = [
+            script,
+            arguments if isinstance(arguments, str) else None,
+            plan.parameters.get("verify", {}).get("inputs"),
+        ]
+        for path in named:
             digest.update(hash_if_file(path).encode())
+        name = plan.parameters.get("network_name", "")
+        if script is None and is_dotted(name) and (builder := distribution_of(name)) is not None:
+            digest.update(f"{builder.name} {builder.version}".encode())
         return self._code.key(digest.hexdigest()[:32], script, hub.get("user_code", {}))
 
     @staticmethod

@@ -13,6 +13,7 @@ import tensorflow as tf
 from converter.contracts import ImportSpec
 from converter.errors import ParameterError, nearest
 from converter.hub.hub import TensorSpec
+from converter.importing.batch import with_batch
 from converter.tf.graph.graph import unique_name
 from converter.tf.sources.build_hub import override_shapes
 from converter.tf.sources.freeze import dtype_name
@@ -211,10 +212,16 @@ def _subclassed(spec: ImportSpec, model: Any, tree: Any) -> KerasCall:
         shapes = [(tuple(shape.dims), shape.dtype or "float32") for shape in spec.input_shape]
     else:
         shapes = [(shape, "float32") for shape in _built_shapes(model, spec)]
+    if spec.input_shape and spec.input_shape[0].name is not None:
+        raise ParameterError(
+            f"input_shape: {spec.source} is a subclass of Model, whose inputs have no names of their own: "
+            "write the shapes in their order, without names"
+        )
     by_argument = len(shapes) > 1 and len([name for name in arguments if _required(model, name)]) == len(shapes)
     first = arguments[0] if arguments else "inputs"
     names = arguments[: len(shapes)] if by_argument else [f"{first}_{i}" if i else first for i in range(len(shapes))]
     inputs = [TensorSpec(name, shape, dtype) for name, (shape, dtype) in zip(names, shapes, strict=True)]
+    inputs = with_batch(inputs, spec.batch)
 
     def call(arrays: Sequence[tf.Tensor]) -> object:
         if by_argument:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from converter.torch.exact import adaptive_pooling, copies, division, integer_shifts, masked_attention, stable_functions
+from converter.torch.exact.quantized_program import by_arithmetic
 from converter.torch.exact.rewriting import rewrite
 
 __all__ = ["exact_program"]
@@ -18,5 +19,5 @@ def exact_program(program: torch.export.ExportedProgram, *, onnx: bool = False) 
     if onnx:
         rewrite(program, division.BY_FMOD | stable_functions.RULES | adaptive_pooling.RULES)
     else:
-        rewrite(program, division.BY_REMAINDER | copies.RULES)
+        rewrite(program, by_arithmetic() | division.BY_REMAINDER | copies.RULES)
     return program

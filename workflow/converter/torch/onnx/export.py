@@ -208,7 +208,7 @@ class _Exporter:
     def _by_dynamo(self, opset: int) -> onnx.ModelProto:
         program = self._program
         if value_read(program) is not None:  # exported once, such a program cannot be again (torch 2.13)
-            program = torch.export.load(str(self._hub.path / "program.pt2"))
+            program = exact_program(read_program(self._hub), onnx=True)
         try:
             with quiet():
                 exported = torch.onnx.export(

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch.utils import _pytree as pytree
 
-__all__ = ["Call", "Slot", "flat_outputs", "key_text", "numpy_name", "to_arrays", "to_tensors"]
+__all__ = ["Call", "Slot", "flat_outputs", "is_flat_result", "key_text", "numpy_name", "to_arrays", "to_tensors"]
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,18 @@ def flat_outputs(result: object, input_names: Sequence[str] = ()) -> tuple[list[
         taken.add(name)
         unique.append(name)
     return unique, tensors
+
+
+def is_flat_result(result: object) -> bool:
+    """Whether it is a tensor, or tensors in plain lists, tuples and dictionaries.
+
+    What a program returns otherwise it can be read again only where that kind of container is registered with torch.
+    """
+    if isinstance(result, torch.Tensor):
+        return True
+    if type(result) in (list, tuple):
+        return all(map(is_flat_result, result))  # type: ignore[arg-type]
+    return type(result) is dict and all(map(is_flat_result, result.values()))
 
 
 def _plain(result: object) -> object:

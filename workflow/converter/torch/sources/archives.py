@@ -17,12 +17,18 @@ import torch
 
 from converter.errors import ConverterError, SourceError, UntrustedError
 from converter.safety.containers import refuse_archive
+from converter.torch.exact.quantized_program import (
+    define_quantized_operators,
+    has_quantized_operators,
+    rewrite_quantized,
+)
 from converter.torch.sources.unwritten import refuse_unwritten, write_program, write_script
 from converter.torch.trust.names import check_parts
 from converter.torch.trust.numpy_pickles import check_dtypes
 from converter.torch.trust.pickles import globals_in_file, is_zip, pickle_streams, unsafe_globals
 from converter.torch.trust.program_trust import check_expression, inert_loading
 from converter.torch.trust.records import Archive, check_sums, check_tensors
+from converter.torch.trust.safetensors import is_safetensors
 from converter.torch.trust.script_trust import (
     named_file_operator,
     named_unbounded_operator,
@@ -35,7 +41,9 @@ __all__ = ["checked_kind", "load_program", "load_torchscript", "refuse_unread"]
 
 
 def checked_kind(path: Path, trusted: bool) -> str:
-    """ "torchscript", "program" or "pickle", once the archive that it may be is whole and leads nowhere.
+    """ "torchscript", "program", "safetensors" or "pickle", once the archive that it may be is whole and leads nowhere.
+
+    By the file's content: a pytorch_model.bin, say, may be any of them.
 
     Raises SourceError for a file that is damaged or none of PyTorch's, and UntrustedError (containers.refuse_archive).
     """
@@ -53,12 +61,16 @@ def _kind(path: Path) -> str:
     if not is_zip(path):
         with open(path, "rb") as stream:
             start = stream.read(1024)
+        if start and is_safetensors(path):
+            return "safetensors"
         if start[:1] == b"\x80":
             return "pickle"
         if tarfile.is_tarfile(path):
             raise SourceError(f"{path} is of the tar format of PyTorch before 0.2: load it there and save it again")
         kind = "an empty file" if not start else "HDF5" if start[:4] == b"\x89HDF" else "no file of PyTorch's"
-        raise SourceError(f"{path} is {kind}: expected what torch.save, torch.jit.save or torch.export.save wrote")
+        raise SourceError(
+            f"{path} is {kind}: expected what torch.save, torch.jit.save, torch.export.save or safetensors wrote"
+        )
     try:
         with Archive(path) as archive:
             names = archive.namelist()
@@ -132,12 +144,18 @@ def load_program(path: Path, trusted: bool) -> tuple[torch.export.ExportedProgra
     if not trusted:
         with _sound(path), Archive(path) as archive:
             _check_program(path, archive)
+    with _sound(path), Archive(path) as archive:
+        if any(b"quantized_decomposed" in archive.read(name) for name in archive.namelist() if name.endswith(".json")):
+            define_quantized_operators()
     try:
         with nullcontext() if trusted else inert_loading(path):
             program = torch.export.load(str(path))
         program._guards_code = []  # Python as text: no part of the model (torch 2.13)
         write_program(program)
-        return program, program.module(check_guards=False)
+        module = program.module(check_guards=False)
+        if has_quantized_operators(program):  # the module stays as it is: what the program becomes is compared with it
+            rewrite_quantized(path, program)
+        return program, module
     except ConverterError:
         raise
     except Exception as error:  # the deserializer raises whatever its parts raise

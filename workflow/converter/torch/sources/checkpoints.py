@@ -6,22 +6,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from converter.errors import ParameterError, SourceError, nearest
-from converter.torch.sources.norm_names import with_names_of
+from converter.torch.sources.fitting import Fit, fits, listed, transposed_weights
+from converter.torch.sources.norm_forms import without_norms
 
-__all__ = ["choose_module", "choose_state", "find_weights", "is_state_dict", "load_state"]
+__all__ = ["choose_module", "choose_state", "find_weights", "hyper_parameters", "is_state_dict"]
 
 # Where training scripts put the weights, the most telling names first: the one whose misfit is told where none fits.
 _USUAL_KEYS = (
     *("model_state_dict", "state_dict", "model_state", "model", "net", "network", "module", "weights", "params"),
     *("generator", "encoder", "backbone"),
 )
-# What wrappers put in front of every key: DataParallel, torch.compile, Lightning modules named model or net.
-_WRAPPER_PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.", "backbone.", "encoder.")
 
 
 def is_state_dict(value: object) -> bool:
@@ -30,6 +28,15 @@ def is_state_dict(value: object) -> bool:
         return False
     tensors = [isinstance(item, torch.Tensor) for item in value.values()]
     return all(isinstance(key, str) for key in value) and any(tensors) and all(tensors)
+
+
+def hyper_parameters(content: object) -> str:
+    """What PyTorch Lightning keeps beside the weights: the arguments that the network was made with; "" where none are."""
+    found = content.get("hyper_parameters") if isinstance(content, Mapping) else None
+    if not isinstance(found, Mapping) or not found:
+        return ""
+    pairs = ", ".join(f"{name}: {value!r}" for name, value in found.items())
+    return f"; its hyper_parameters are {pairs if len(pairs) <= 300 else pairs[:297] + '...'}"
 
 
 def find_weights(path: Path, content: object, key: str | None) -> dict[str, object]:
@@ -108,32 +115,63 @@ def choose_module(path: Path, found: Mapping[str, object], wanted: type | None) 
 
 
 def choose_state(
-    path: Path, found: Mapping[str, Mapping[str, torch.Tensor]], module: torch.nn.Module, name: str
+    path: Path, found: Mapping[str, Mapping[str, torch.Tensor]], module: torch.nn.Module, name: str, strict: bool = True
 ) -> tuple[str, list[str], list[str]]:
     """Load the one set of weights that fits the module. Its name, notes and decisions.
 
-    Raises ParameterError where several of other values fit, SourceError that says what is missing where none does.
+    strict: none of the module's entries may be missing. Entries that it has not are left out, and said. Raises ParameterError
+    where several of other values fit, SourceError that says what is missing where none does.
     """
-    own = module.state_dict()
-    fitting = [key for key, state in found.items() if not _problems(own, _strip(state, own)[0], name)]
-    others = [key for key in fitting[1:] if not _equal(_strip(found[fitting[0]], own)[0], _strip(found[key], own)[0])]
+    plain = without_norms(module, [key for state in found.values() for key in state])
+    own, transposed = module.state_dict(), transposed_weights(module)
+    candidates: dict[str, Fit] = {}
+    for key, state in found.items():
+        several = fits(own, state, name, transposed)
+        for fit in several:
+            if not fit.state and key.startswith("callbacks."):  # what Lightning's keep of their own
+                continue
+            below = ".".join(filter(None, [key, fit.prefix.removesuffix(".")]))
+            candidates[below if len(several) > 1 else key] = fit
+    fitting = {key: fit for key, fit in candidates.items() if fit.is_loadable(strict)}
+    if not fitting:
+        raise _no_fit(path, found, next(iter(candidates.values())), name)
+    key, fit = next(iter(fitting.items()))
+    others = [other for other, rival in fitting.items() if not fit.equals(rival)]
     if others:
-        raise ParameterError(_several(path, f"sets of weights that fit {name}", [fitting[0], *others]))
-    key = fitting[0] if fitting else next(iter(found))
-    try:
-        notes = load_state(path, module, found[key], name)
-    except SourceError as error:
-        if len(found) == 1:
-            raise
-        raise SourceError(
-            f"{error}; or name another of its sets of weights as state_dict_key: {', '.join(found)}"
-        ) from None
-    if len(found) == 1:
-        return key, notes, []
-    rest = ", ".join(other for other in found if other != key)
-    equal = "; those of the same values fit too" if len(fitting) > 1 else "; no other fits"
-    notes.append(f"the weights are those of {key}, while the file also holds {rest}{equal} (state_dict_key chooses)")
-    return key, notes, [f"weights: {key} of {', '.join(found)}"]
+        raise ParameterError(_several(path, f"sets of weights that fit {name}", [key, *others]))
+    module.load_state_dict(fit.state, strict=False)
+    notes, decisions = list(fit.notes), []
+    if plain:
+        notes.append(f"weight_norm and the like were taken off {plain} weights, which the file holds without them")
+    if len(candidates) > 1:
+        rest = ", ".join(other for other in candidates if other != key)
+        equal = "; those of the same values fit too" if len(fitting) > 1 else "; no other fits"
+        notes.append(
+            f"the weights are those of {key}, while the file also holds {rest}{equal} (state_dict_key chooses)"
+        )
+        decisions.append(f"weights: {key} of {', '.join(candidates)}")
+    if fit.missing:
+        notes.append(
+            f"the file lacks {', '.join(fit.missing)}: their values are those that {name} is made with (strict)"
+        )
+        decisions.append(f"not in the file: {listed(fit.missing)}")
+    if fit.unused:
+        notes.append(f"{name} has no use for these entries of the file: {', '.join(fit.unused)}")
+        decisions.append(f"entries of the file without use: {listed(fit.unused)}")
+    return key, notes, decisions
+
+
+def _no_fit(path: Path, found: Mapping[str, object], fit: Fit, name: str) -> SourceError:
+    problems = fit.problems(name)
+    # Nothing else is wrong than that some are not there.
+    lenient = (
+        ", or write strict: false, which leaves them as the network is made" if fit.state and not fit.wrong else ""
+    )
+    others = f"; or name another of its sets of weights as state_dict_key: {', '.join(found)}" if len(found) > 1 else ""
+    return SourceError(
+        f"the weights in {path} are not those of {name}: {'; '.join(problems)}; check network_name and "
+        f"network_args{lenient}{others}"
+    )
 
 
 def _several(path: Path, what: str, names: list[str]) -> str:
@@ -148,12 +186,23 @@ def _equal(first: Mapping[str, torch.Tensor], second: Mapping[str, torch.Tensor]
 
 def _fits_otherwise(own: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]) -> bool:
     """Whether a state dict would fit a module too, with other values."""
-    stripped = _strip(state, own)[0]
-    return not _problems(own, stripped, "") and not _equal({key: own[key] for key in stripped if key in own}, stripped)
+    return any(
+        fit.is_loadable(strict=True) and not _equal({key: own[key] for key in fit.state}, fit.state)
+        for fit in fits(own, state, "")
+    )
+
+
+def _below(state: object, prefix: str) -> dict[str, torch.Tensor]:
+    if not is_state_dict(state):
+        return {}
+    return {key.removeprefix(f"{prefix}."): value for key, value in state.items() if key.startswith(f"{prefix}.")}
 
 
 def _named(path: Path, content: object, key: str) -> object:
-    """`content[key]`; dots lead into nested mappings where no entry has the dotted name itself."""
+    """`content[key]`; dots lead into nested mappings where no entry has the dotted name itself.
+
+    Within a state dict the key is a prefix of names: what lies below it, without it.
+    """
     current, rest = content, key
     while rest:
         if not isinstance(current, Mapping):
@@ -163,6 +212,9 @@ def _named(path: Path, content: object, key: str) -> object:
         if rest in current:
             current, rest = current[rest], ""
             continue
+        below = _below(current, rest)
+        if below:
+            return below
         head, _, tail = rest.partition(".")
         if not tail or head not in current:
             names = [str(name) for name in current]
@@ -174,71 +226,3 @@ def _named(path: Path, content: object, key: str) -> object:
     if not isinstance(current, torch.nn.Module) and not is_state_dict(current):
         raise ParameterError(f"state_dict_key: entry {key!r} of {path} is a {type(current).__name__}, not a state dict")
     return current
-
-
-def load_state(path: Path, module: torch.nn.Module, state: Mapping[str, torch.Tensor], name: str) -> list[str]:
-    """Copy the state into the module. Returns notes; raises SourceError that lists missing and unexpected keys and shapes."""
-    own = module.state_dict()
-    adapted, notes = _strip(state, own)
-    problems = _problems(own, adapted, name)
-    if problems:
-        raise SourceError(
-            f"the weights in {path} are not those of {name}: {'; '.join(problems)}; check network_name and network_args"
-        )
-    module.load_state_dict(dict(adapted), strict=False)
-    return notes
-
-
-def _problems(own: Mapping[str, Any], adapted: Mapping[str, torch.Tensor], name: str) -> list[str]:
-    """Clauses that say what keeps a state dict from being that of the module `name`, whose own is `own`."""
-    # Counters of BatchNorm came with torch 0.4.1 and play no part in inference.
-    missing = [key for key in own if key not in adapted and not key.endswith("num_batches_tracked")]
-    unexpected = [key for key in adapted if key not in own]
-    wrong = [
-        f"{key} is {list(adapted[key].shape)} in the file and {list(own[key].shape)} in {name}"
-        for key in own
-        if key in adapted and isinstance(own[key], torch.Tensor) and not _fits(own[key], adapted[key])
-    ]
-    problems = []
-    if missing:
-        problems.append(f"the file lacks {_list(missing)}")
-    if unexpected:
-        problems.append(f"{name} has no {_list(unexpected)}")
-    if wrong:
-        problems.append("; ".join(wrong[:5]) + (f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""))
-    return problems
-
-
-def _fits(own: torch.Tensor, value: torch.Tensor) -> bool:
-    # A tensor of a lazy module has no shape yet; 0-d and 1-element tensors are interchangeable, as in load_state_dict.
-    if torch.nn.parameter.is_lazy(own):
-        return True
-    return own.shape == value.shape or (own.dim() == 0 and value.shape == (1,))
-
-
-def _strip(state: Mapping[str, torch.Tensor], own: Mapping[str, object]) -> tuple[dict[str, torch.Tensor], list[str]]:
-    """Take off wrappers' prefixes as long as that brings more keys into agreement; names of normalised weights as `own` has."""
-    current, notes = dict(state), []
-    improved = True
-    while improved:
-        improved = False
-        matching = sum(key in own for key in current)
-        for prefix in _WRAPPER_PREFIXES:
-            with_prefix = [key for key in current if key.startswith(prefix)]
-            if not with_prefix:
-                continue
-            stripped = {key.removeprefix(prefix): value for key, value in current.items() if key.startswith(prefix)}
-            # Keys outside the prefix (a loss, a metric of a Lightning module) stay, and are reported as unexpected.
-            stripped |= {
-                key: value for key, value in current.items() if not key.startswith(prefix) and key not in stripped
-            }
-            if sum(key in own for key in stripped) > matching:
-                current, improved = stripped, True
-                notes.append(f"the prefix {prefix!r} of the weights' names was taken off")
-                break
-    current, renamed = with_names_of(own, current)
-    return current, notes + renamed
-
-
-def _list(keys: list[str]) -> str:
-    return ", ".join(keys[:6]) + (f" and {len(keys) - 6} more" if len(keys) > 6 else "")

@@ -86,6 +86,8 @@ def vocabulary(source: Source, inputs: Inputs) -> dict[str, int]:
     ]
     if not integers:
         return {}
+    if all(inputs.specs[i].name in inputs.bounds for i in integers):
+        return dict(inputs.bounds)
     bounds = _watched_bounds(source, inputs)
     smallest = min([*_table_sizes(source), *bounds.values()], default=None)
     found = {}
@@ -95,7 +97,7 @@ def vocabulary(source: Source, inputs: Inputs) -> dict[str, int]:
             bound = int(inputs.example[index].max()) + 1
         if bound is not None:
             found[inputs.specs[index].name] = bound
-    return found
+    return found | inputs.bounds
 
 
 def table_bounds(source: Source, inputs: Inputs) -> dict[int, int]:

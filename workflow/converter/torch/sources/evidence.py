@@ -16,6 +16,7 @@ from converter.hub.hub import Run
 from converter.hub.informative import typical
 from converter.hub.npz import read_arrays_file
 from converter.hub.reference import make_reference
+from converter.torch.exact.quantized_program import output_scales
 from converter.torch.program.flat import flat_outputs, to_arrays, to_tensors
 from converter.torch.sources.dtypes import table_bounds, vocabulary
 from converter.torch.sources.inputs import Inputs
@@ -32,6 +33,7 @@ __all__ = [
     "attention_notes",
     "check_steady",
     "check_still",
+    "copied",
     "fresh_runs",
     "make_runs",
     "run_source",
@@ -109,6 +111,7 @@ def make_runs(source: Source, inputs: Inputs, batch_dynamic: bool, spec: ImportS
     if spec.reference_inputs is not None:
         user_inputs = read_arrays_file(spec.reference_inputs, "verify.inputs")
     quantized = source.kind == "torchscript" and is_quantized(source.module)
+    quantized |= source.program is not None and any(output_scales(source.program))
     bounds = vocabulary(source, inputs)
     origin = "verify.inputs" if user_inputs is not None else "seeded"
     example = to_arrays(inputs.example) if inputs.example is not None and user_inputs is None else None
@@ -228,11 +231,14 @@ _MORE_CALLS = 16
 
 
 class FirstCalls:
-    """What a module was before it was called: whether its first call is like any other, and forward leaves its weights."""
+    """What a module was before it was called: whether its first call is like any other, and forward leaves its weights.
+
+    untouched: a copy that has the same parameters, and has not been called; None where there can be none.
+    """
 
     def __init__(self, source: Source) -> None:
         self._source = source
-        self._copy = _copy(source.module) if source.kind == "module" else None
+        self.untouched = copied(source.module) if source.kind == "module" else None
         self._sums = _sums(source.module)
 
     def check(self, inputs: Inputs, runs: Sequence[Run]) -> None:
@@ -243,7 +249,7 @@ class FirstCalls:
         # A sample that the module has not seen: what its first call left behind is of another one.
         run = (fresh_runs(self._source, inputs, runs) or typical(runs))[-1]
         path, name = self._source.path, self._source.name
-        module, self._copy = self._copy, None
+        module, self.untouched = self.untouched, None
         after = _sums(self._source.module)
         changed = [key for key, before in self._sums.items() if after.get(key, before) != before]
         if changed:
@@ -277,9 +283,14 @@ def _counters(module: torch.nn.Module) -> list[object]:
     return numbers + [buffer.item() for buffer in module.buffers() if buffer.numel() == 1]
 
 
-def _copy(module: torch.nn.Module) -> torch.nn.Module | None:
-    """Another module with the same parameters and buffers of its own; None where it holds what cannot be copied."""
-    memo: dict[int, object] = {id(parameter): parameter for parameter in module.parameters()}
+def copied(module: torch.nn.Module | None, shared: bool = True) -> torch.nn.Module | None:
+    """Another module with buffers of its own, and with the same parameters if they are to be shared.
+
+    None where it holds what cannot be copied, and of None.
+    """
+    if module is None:
+        return None
+    memo: dict[int, object] = {id(parameter): parameter for parameter in module.parameters() if shared}
     for part in module.modules():
         # A plain attribute computed from parameters (the weight of an old weight_norm) is refused by torch's own copy.
         memo |= {

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from torch.utils._pytree import tree_leaves
 
 from converter.errors import ConverterError, ParameterError, SourceError, UnsupportedError
 from converter.evidence.coverage import assess
 from converter.evidence.torch_gradients import TorchProbe
 from converter.hub.hub import Hub, TensorSpec
 from converter.hub.informative import write_evidence
-from converter.torch.program.flat import flat_outputs, to_arrays
+from converter.torch.exact.quantized_program import output_scales
+from converter.torch.program.flat import flat_outputs, is_flat_result, to_arrays
 from converter.torch.program.kept_state import kept_state
 from converter.torch.program.narrow import computes_in
 from converter.torch.sources.dtypes import vocabulary
@@ -73,9 +73,8 @@ def write_hub(source: Source, inputs: Inputs, first_calls: FirstCalls, spec: Imp
                 folded = source.kind == "module" and fold_parametrizations(source.module)
                 if folded:
                     source.notes.append("weight normalisation was folded into the weights")
-            only_tensors = all(isinstance(leaf, torch.Tensor) for leaf in tree_leaves(reference.result))
             fresh = partial(fresh_runs, source, attempt, reference.runs)
-            program = export_program(source, attempt, outputs, reference.runs, fresh, only_tensors)
+            program = export_program(source, attempt, outputs, reference.runs, fresh, is_flat_result(reference.result))
         except TraceError as error:
             check_still(source, attempt, reference.runs)
             first_failure = first_failure or str(error)
@@ -144,6 +143,7 @@ def _outputs(source: Source, inputs: Inputs, reference: Reference) -> list[Tenso
     runs = reference.runs
     varies = any(dim is None for spec in inputs.specs for dim in spec.shape)
     steps = output_steps(source.module) if source.kind == "torchscript" else []
+    steps = output_scales(source.program) if source.program is not None else steps
     # Results of another structure than the graph's returns (nested tuples) have no steps, and the usual tolerance.
     steps = steps if len(steps) == len(names) else [0.0] * len(names)
     specs = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +13,7 @@ from torch.utils import _pytree as pytree
 
 from converter.errors import ParameterError, nearest
 from converter.hub.hub import TensorSpec
+from converter.importing.batch import with_batch
 from converter.torch.program.flat import Call, Slot, key_text, numpy_name
 from converter.torch.sources.dtypes import with_dtypes
 from converter.torch.sources.loading import Source
@@ -29,12 +30,14 @@ class Inputs:
     """specs: one per tensor, None for dimensions that may vary. `batch_asked`: the user asked for an unknown batch.
 
     left_out: kinds of special values that the reference has no run of, with the reason (reference.make_reference).
+    bounds: what integer inputs stay below, by name, where more is known than a call shows (dtypes.vocabulary).
     """
 
     call: Call
     specs: list[TensorSpec]
     batch_asked: bool = False
     example: list[torch.Tensor] | None = None
+    bounds: dict[str, int] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
 
 
@@ -44,14 +47,37 @@ def find_inputs(source: Source, spec: ImportSpec) -> Inputs:
     A leading 1 that all shapes share counts as a batch that may vary, and so does -1; whether the model
     allows it is found out later.
     """
-    if source.kind == "program":
-        return _program_inputs(source, spec)
+    found = _program_inputs(source, spec) if source.kind == "program" else _module_inputs(source, spec)
+    return asked_batch(source, found, spec)
+
+
+def asked_batch(source: Source, inputs: Inputs, spec: ImportSpec) -> Inputs:
+    """The inputs with parameter `batch`. Raises ParameterError where there is no batch to fix or to free."""
+    if spec.batch is None:
+        return inputs
+    own = inputs.specs[0].shape[0] if inputs.specs and inputs.specs[0].shape else None
+    if source.kind == "program" and own is not None and own != spec.batch:
+        raise ParameterError(
+            f"batch is {spec.batch or 'free'}, but {source.path} was exported for a batch of {own}: leave batch out, or "
+            "export the program again with dynamic_shapes"
+        )
+    if spec.batch and inputs.example is not None and any(x.shape[:1] != (spec.batch,) for x in inputs.example):
+        raise ParameterError(
+            f"batch is {spec.batch}, but example_inputs of network_script has {inputs.example[0].shape[0]} samples: "
+            "give an example of that size, or input_shape"
+        )
+    return replace(inputs, specs=with_batch(inputs.specs, spec.batch), batch_asked=spec.batch == 0)
+
+
+def _module_inputs(source: Source, spec: ImportSpec) -> Inputs:
     constants = dict(spec.constants)
     parameters = _parameters(source)
     unknown = [name for name in constants if name not in {parameter.name for parameter in parameters}]
     if unknown:
         known = ", ".join(parameter.name for parameter in parameters)
         raise ParameterError(f"constants: forward of {source.name} has no argument {unknown[0]!r}; it has {known}")
+    if spec.input_shape is not None and spec.input_shape[0].name is not None:
+        return _named_inputs(source, parameters, spec.input_shape, constants)
     if spec.input_shape is not None:
         return _inputs_of_shapes(source, parameters, spec.input_shape, constants)
     example = source.script.module.__dict__.get("example_inputs") if source.script is not None else None
@@ -113,6 +139,61 @@ def _inputs_of_shapes(
     ]
     asked = all(shape.dims and shape.dims[0] is None for shape in shapes)
     return Inputs(call, with_dtypes(source, call, specs, shapes), asked)
+
+
+def _named_inputs(
+    source: Source, parameters: list[inspect.Parameter], shapes: Sequence[InputShape], constants: dict
+) -> Inputs:
+    """Inputs that the user names: arguments of forward, or with a dot items of lists and entries of mappings among them."""
+    named = [p for p in parameters if p.kind not in _VARIADIC]
+    known = {p.name: p for p in named}
+    takes_any = any(p.kind == inspect.Parameter.VAR_KEYWORD for p in parameters)
+    nested: dict = {}
+    for position, shape in enumerate(shapes):
+        root, *keys = (shape.name or "").split(".")
+        if root not in known and not takes_any:
+            close = nearest(root, known) or list(known)
+            raise ParameterError(
+                f"input_shape: forward of {source.name} has no argument {root!r}; it has {', '.join(close)}"
+            )
+        branch = nested
+        for key, following in zip([root, *keys], [*keys, None], strict=True):
+            if not isinstance(branch, dict) or (following is None and key in branch):
+                raise ParameterError(f"input_shape: {shape.name} is both a tensor and a container; name its items only")
+            branch = branch.setdefault(key, Slot(position) if following is None else {})
+    missing = [
+        p.name
+        for p in named
+        if p.default is inspect.Parameter.empty and p.name not in nested and p.name not in constants
+    ]
+    if missing:
+        raise ParameterError(
+            f"input_shape: forward of {source.name} needs {', '.join(missing)} too: give the shape of each, such as "
+            f'"{missing[0]}=1,3,224,224", or a value in constants'
+        )
+    trees = {name: _containers(tree, name, known.get(name)) for name, tree in nested.items()}
+    call = _bind(named, [], {**{k: v for k, v in trees.items() if k in known}, **constants})
+    call.kwargs.update({name: tree for name, tree in trees.items() if name not in known})
+    specs = [
+        TensorSpec((shape.name or "").replace(".", "_"), _unknown_batch(shape.dims, shapes), shape.dtype or "")
+        for shape in shapes
+    ]
+    asked = all(shape.dims and shape.dims[0] is None for shape in shapes)
+    return Inputs(call, with_dtypes(source, call, specs, shapes), asked)
+
+
+def _containers(tree: object, name: str, parameter: inspect.Parameter | None) -> object:
+    """Lists in the place of mappings whose keys are 0, 1, ...; a tuple where forward's annotation says so."""
+    if not isinstance(tree, dict):
+        return tree
+    items = {key: _containers(value, f"{name}.{key}", None) for key, value in tree.items()}
+    if not all(key.isdigit() for key in items):
+        return items
+    if sorted(items, key=int) != [str(index) for index in range(len(items))]:
+        raise ParameterError(f"input_shape: the items of {name} are {', '.join(sorted(items))}; number them from 0 on")
+    values = [items[str(index)] for index in range(len(items))]
+    annotation = "" if parameter is None else str(parameter.annotation).lower()
+    return tuple(values) if "tuple[" in annotation else values
 
 
 def _unknown_batch(dims: tuple[int | None, ...], shapes: Sequence[InputShape]) -> tuple[int | None, ...]:

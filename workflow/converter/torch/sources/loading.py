@@ -8,17 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from torch.nn.utils.spectral_norm import SpectralNorm
-from torch.nn.utils.weight_norm import WeightNorm
 
 from converter.errors import ParameterError, SourceError, UntrustedError
+from converter.importing.installed import InstalledNetwork, is_dotted, load_installed
 from converter.importing.network_script import NetworkScript, build, load_script
 from converter.torch.extensions.vision import importable_torchvision
 from converter.torch.sources.archives import checked_kind, load_program, load_torchscript
-from converter.torch.sources.checkpoints import choose_module, choose_state, find_weights
+from converter.torch.sources.checkpoints import choose_module, choose_state, find_weights, hyper_parameters
+from converter.torch.sources.norm_forms import fold_parametrizations
 from converter.torch.sources.quantized_script import refuse_unwritable
 from converter.torch.trust.names import check_module
 from converter.torch.trust.pickles import load_pickled
+from converter.torch.trust.safetensors import load_safetensors
 from converter.wording import TRUST
 
 if TYPE_CHECKING:
@@ -29,7 +30,10 @@ __all__ = ["Source", "check_is_model", "complete_old_modules", "fold_parametriza
 
 @dataclass
 class Source:
-    """A loaded model. `kind`: "module", "torchscript" or "program" (then `program` is set, and `module` made from it)."""
+    """A loaded model. `kind`: "module", "torchscript" or "program" (then `program` is set, and `module` made from it).
+
+    versions: of the installed package that builds the network, where network_name names one.
+    """
 
     path: Path
     kind: str
@@ -38,6 +42,7 @@ class Source:
     script: NetworkScript | None = None
     notes: list[str] = field(default_factory=list)
     decisions: list[str] = field(default_factory=list)
+    versions: dict[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -48,10 +53,7 @@ class Source:
 def load_source(spec: ImportSpec) -> Source:
     """Load `spec.source`, and put it into eval mode. Raises ConverterError for whatever the user can mend."""
     path = spec.source
-    with importable_torchvision():
-        script = load_script(spec.network_script) if spec.network_script is not None else None
-    if script is None and spec.network_name is not None:
-        raise ParameterError(f"network_name is {spec.network_name!r}, but no network_script says where it is defined")
+    script, installed, name = _network(spec)
     kind = checked_kind(path, spec.trusted)
     if kind == "program":
         program, module = load_program(path, spec.trusted)
@@ -60,15 +62,22 @@ def load_source(spec: ImportSpec) -> Source:
         module = load_torchscript(path, spec.trusted).eval()
         refuse_unwritable(path, module)
         return Source(path, kind, module, None, script)
-    found = find_weights(path, load_pickled(path, script, spec.trusted), spec.state_dict_key)
+    content = load_safetensors(path) if kind == "safetensors" else load_pickled(path, script, spec.trusted)
+    found = find_weights(path, content, spec.state_dict_key)
     for value in found.values():
         if isinstance(value, torch.nn.Module):
             _check_is_whole(path, value, spec.trusted)
-    named = script.attribute(spec.network_name) if script is not None and spec.network_name is not None else None
+    network = script or installed
+    named = network.attribute(name) if network is not None and name is not None else None
     try:
         chosen = choose_module(path, found, named if inspect.isclass(named) else None)
         if chosen is None:
-            return _from_state(path, found, script, spec)
+            if network is None:
+                raise _without_network(path, found)
+            try:
+                return _from_state(path, found, network, name, spec)
+            except (ParameterError, SourceError) as error:
+                raise type(error)(f"{error}{hyper_parameters(content)}") from error
         source = _from_module(path, chosen[1], script)
     except RecursionError:
         raise SourceError(f"{path} holds a module that contains itself, or modules nested without end") from None
@@ -79,6 +88,22 @@ def load_source(spec: ImportSpec) -> Source:
         )
         source.decisions.append(f"model: {chosen[0]} of {', '.join(found)}")
     return source
+
+
+def _network(spec: ImportSpec) -> tuple[NetworkScript | None, InstalledNetwork | None, str | None]:
+    """The user's script, or the installed package without one, and the network's name in it."""
+    name = spec.network_name
+    with importable_torchvision():
+        if spec.network_script is not None:
+            return load_script(spec.network_script), None, name
+        if name is None:
+            return None, None, None
+        if not is_dotted(name):
+            raise ParameterError(
+                f"network_name is {name!r}, but no network_script says where it is defined: write one, or a name in an "
+                "installed package, as timm.create_model"
+            )
+        return None, *load_installed(name)
 
 
 def _from_module(path: Path, module: torch.nn.Module, script: NetworkScript | None) -> Source:
@@ -133,26 +158,50 @@ def _check_is_whole(path: Path, module: torch.nn.Module, trusted: bool) -> None:
         pending += [child for child in part._modules.values() if child is not None]
 
 
-def _from_state(path: Path, found: dict[str, dict], script: NetworkScript | None, spec: ImportSpec) -> Source:
-    if script is None:
-        state = next(iter(found.values()))
-        first = ", ".join(list(state)[:3])
-        sets = f" in {next(iter(found))}; others in {', '.join(list(found)[1:])}" if len(found) > 1 else ""
-        raise ParameterError(
-            f"{path} holds weights only ({len(state)} tensors: {first}, ...{sets}): "
-            "write network_script and network_name, the Python file and the class or function in it that builds the network"
-        )
-    name = spec.network_name or _only_network(script)
-    module = build(script, name, spec.network_args)
+def _without_network(path: Path, found: dict[str, dict]) -> ParameterError:
+    state = next(iter(found.values()))
+    first = ", ".join(list(state)[:3])
+    sets = f" in {next(iter(found))}; others in {', '.join(list(found)[1:])}" if len(found) > 1 else ""
+    return ParameterError(
+        f"{path} holds weights only ({len(state)} tensors: {first}, ...{sets}): "
+        "write network_script and network_name, the Python file and the class or function in it that builds the network, "
+        "or network_name alone for an installed package's, as timm.create_model"
+    )
+
+
+def _from_state(
+    path: Path, found: dict[str, dict], network: NetworkScript | InstalledNetwork, name: str | None, spec: ImportSpec
+) -> Source:
+    script = network if isinstance(network, NetworkScript) else None
+    name = name or _only_network(network)
+    # What the file does not set, or the network draws itself, comes out the same each time.
+    torch.manual_seed(0)
+    with importable_torchvision():
+        module = build(network, name, spec.network_args)
     if not isinstance(module, torch.nn.Module):
         raise ParameterError(
-            f"network_name: {name} of {script.path} gives a {type(module).__name__}, not a torch.nn.Module"
+            f"network_name: {name} of {network.path} gives a {type(module).__name__}, not a torch.nn.Module"
         )
-    _, notes, decisions = choose_state(path, found, module, name)
-    return Source(path, "module", module.eval(), None, script, notes, decisions)
+    module = _unwrapped(module).eval()  # in training mode spectral_norm moves its vectors as it is taken off
+    _, notes, decisions = choose_state(path, found, module, name, spec.strict)
+    source = Source(path, "module", module, None, script, notes, decisions)
+    if isinstance(network, InstalledNetwork):
+        source.notes.append(
+            f"the network is built by {network.module.__name__}.{name} of {network.distribution} {network.version}"
+        )
+        source.versions[network.distribution] = network.version
+    return source
 
 
-def _only_network(script: NetworkScript) -> str:
+def _unwrapped(module: torch.nn.Module) -> torch.nn.Module:
+    """Without what a factory put around its network: torch.compile, and the wrappers for several GPUs."""
+    parallel = torch.nn.DataParallel | torch.nn.parallel.DistributedDataParallel
+    while isinstance(module, parallel) or isinstance(module._modules.get("_orig_mod"), torch.nn.Module):
+        module = module.module if isinstance(module, parallel) else module._modules["_orig_mod"]
+    return module
+
+
+def _only_network(script: NetworkScript | InstalledNetwork) -> str:
     """The script's one module class that no other module class of it uses as a base, when network_name is not given."""
     own = {
         name: value
@@ -184,24 +233,6 @@ def complete_old_modules(module: torch.nn.Module) -> None:
             known = parameter.default is inspect.Parameter.empty or parameter.name in ("device", "dtype", "bias")
             if not known and not hasattr(part, parameter.name):
                 setattr(part, parameter.name, parameter.default)
-
-
-def fold_parametrizations(module: torch.nn.Module) -> bool:
-    """Replace weight_norm, spectral_norm and parametrizations by the weights they compute. True if there were any."""
-    found = False
-    for part in module.modules():
-        if torch.nn.utils.parametrize.is_parametrized(part):
-            for name in list(part.parametrizations):
-                torch.nn.utils.parametrize.remove_parametrizations(part, name, leave_parametrized=True)
-                found = True
-        for hook in list(part._forward_pre_hooks.values()):
-            if isinstance(hook, WeightNorm):
-                torch.nn.utils.remove_weight_norm(part, hook.name)
-                found = True
-            elif isinstance(hook, SpectralNorm):
-                torch.nn.utils.remove_spectral_norm(part, hook.name)
-                found = True
-    return found
 
 
 def check_is_model(path: Path, module: torch.nn.Module) -> None:

@@ -26,6 +26,7 @@ from converter.library_patches.replacing import replaced
 from converter.library_patches.torch import EXPORTING
 from converter.torch.program.eager_program import misdescribed
 from converter.torch.program.flat import Call, flat_outputs, to_arrays, to_tensors
+from converter.torch.program.inlining import inline_wrapped
 from converter.torch.program.kept_state import all_nodes, changed_attribute
 from converter.torch.program.script_graph import ScriptGraphModule, script_constants
 from converter.torch.sources.inputs import Inputs
@@ -63,20 +64,20 @@ def export_program(
     outputs: Sequence[TensorSpec],
     runs: Sequence[Run],
     fresh: Callable[[], list[Run]],
-    only_tensors: bool,
+    flat_result: bool,
 ) -> torch.export.ExportedProgram:
     """The source as a program that takes the flat inputs by position and computes what `runs` hold.
 
-    `fresh`: runs the source on samples that are new, once the program is there. `only_tensors`: the model's result has no
-    other leaves. Unknown dimensions of `inputs.specs` stay unknown. Raises
+    `fresh`: runs the source on samples that are new, once the program is there. `flat_result`: the model's result is one
+    that a program may return as it is (flat.is_flat_result). Unknown dimensions of `inputs.specs` stay unknown. Raises
     TraceError where that cannot be.
     """
     try:
         module = ScriptGraphModule(source.module) if source.kind == "torchscript" else source.module
     except Exception as error:  # parts with the names of torch.nn.Module's own, and what forward changes
         raise TraceError(reason(error)) from error
-    is_flat = inputs.call.plain and only_tensors
-    if source.kind == "program" and is_flat:
+    is_flat = inputs.call.plain and flat_result and not _is_variadic(module)
+    if source.kind == "program" and is_flat and not _fixes_more(source.program, inputs.specs):
         wrong = misdescribed(source.program, to_tensors(typical(runs)[-1].inputs))
         if wrong is not None:
             raise SourceError(
@@ -88,13 +89,13 @@ def export_program(
     example = _example(inputs.specs, runs)
     dims = [{axis: torch.export.Dim.AUTO for axis, dim in enumerate(s.shape) if dim is None} for s in inputs.specs]
     # The wrapper's forward(*tensors) is one argument to torch.export; a plain forward may leave others at their default.
-    shapes: object = (tuple(dims),) if _is_variadic(target) else tuple(dims)
+    shapes: object = tuple(dims) if target is module else (tuple(dims),)
     # Code that asks whether it is being exported may compute something else then: the second time the answer is no.
     problem: str | None = None
     for told in (True, False):
         try:
             with quiet(), refusals_raised(), contextlib.nullcontext() if told else _unnoticed():
-                program = torch.export.export(target, example, dynamic_shapes=shapes, strict=False)
+                program = inline_wrapped(torch.export.export(target, example, dynamic_shapes=shapes, strict=False))
         except UntrustedError:
             raise
         except Exception as error:  # torch.export raises whatever stands in its way
@@ -116,8 +117,24 @@ def _unnoticed() -> contextlib.AbstractContextManager[None]:
     return replaced(*((question, lambda: False) for question in EXPORTING))
 
 
+def _fixes_more(program: torch.export.ExportedProgram, specs: Sequence[TensorSpec]) -> bool:
+    """Whether a dimension is fixed in `specs` that the program leaves open."""
+    values = {node.name: node.meta.get("val") for node in program.graph.nodes if node.op == "placeholder"}
+    tensors = [
+        value for name in program.graph_signature.user_inputs if isinstance(value := values.get(name), torch.Tensor)
+    ]
+    return any(
+        dim is not None and not isinstance(size, int)
+        for spec, value in zip(specs, tensors, strict=True)
+        for dim, size in zip(spec.shape or (), value.shape, strict=True)
+    )
+
+
 def _is_variadic(module: torch.nn.Module) -> bool:
-    return any(p.kind == p.VAR_POSITIONAL for p in inspect.signature(module.forward).parameters.values())
+    """Whether forward takes *args or **kwargs: torch.export wants the shapes of what is given, in containers of its own."""
+    return any(
+        p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in inspect.signature(module.forward).parameters.values()
+    )
 
 
 def _example(specs: Sequence[TensorSpec], runs: Sequence[Run]) -> tuple[torch.Tensor, ...]:

@@ -1,0 +1,41 @@
+"""What of a directory of Hugging Face or timm is its model: configurations, and one form of its weights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+__all__ = ["WEIGHTS", "files_of_directory", "shards"]
+
+CONFIG = "config.json"
+# In the order in which transformers and timm themselves look for them.
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+# An index names each tensor of a model once.
+_MAX_INDEX = 64 * 1024 * 1024
+
+
+def files_of_directory(folder: Path) -> list[Path] | None:
+    """The files that are read, sorted; None for a directory of another kind. A shard that is missing is left out."""
+    if not (folder / CONFIG).is_file() or any((folder / f"saved_model.{kind}").exists() for kind in ("pb", "pbtxt")):
+        return None
+    found = [path for name in (CONFIG, "preprocessor_config.json") if (path := folder / name).is_file()]
+    found += sorted(folder.glob("*.py"))  # what auto_map may name
+    weights = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
+    if weights is not None:
+        found.append(weights)
+        if weights.suffix == ".json":
+            found += [path for name in shards(weights) or [] if (path := folder / name).is_file()]
+    return sorted(found)
+
+
+def shards(index: Path) -> list[str] | None:
+    """Names of the files beside it that an index distributes the weights over, sorted; None where it is no such index."""
+    try:
+        if index.stat().st_size > _MAX_INDEX:
+            return None
+        mapping = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        names = sorted(set(mapping.values()))
+        fit = all(Path(name).name == name and name.endswith((".safetensors", ".bin")) for name in names)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+    return names if fit and names else None

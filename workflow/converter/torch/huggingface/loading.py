@@ -1,0 +1,157 @@
+"""A directory of Hugging Face or timm as a module in eval mode, with the inputs that models of its kind take."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Iterable
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from converter.errors import ParameterError, SourceError, UnsupportedError
+from converter.hub.hub import TensorSpec
+from converter.torch.extensions.vision import importable_torchvision
+from converter.torch.huggingface.config import configuration, model_class, offline, read_config
+from converter.torch.huggingface.inputs import known_bounds, usual_inputs
+from converter.torch.huggingface.weights import read_state
+from converter.torch.program.flat import Call, Slot
+from converter.torch.sources.inputs import Inputs, asked_batch, find_inputs
+from converter.torch.sources.loading import Source
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from converter.contracts import ImportSpec
+
+__all__ = ["load_directory"]
+
+Loaded = tuple[Source, Callable[[], Inputs]]
+
+
+def load_directory(spec: ImportSpec) -> Loaded:
+    """The model of `spec.source`, computed in float32, and a function that finds its inputs, which calls the model.
+
+    Raises ConverterError for what the user can mend.
+    """
+    offline()
+    folder = spec.source
+    config = read_config(folder, spec.trusted)
+    state = read_state(folder, spec.trusted)
+    with importable_torchvision(), _silent():
+        load = _timm if isinstance(config.get("architecture"), str) else _transformers
+        source, usual = load(spec, config, state)
+    narrow = {t.dtype for t in state.values()} & {torch.float16, torch.bfloat16}
+    if narrow:
+        kinds = " and ".join(sorted(str(dtype).removeprefix("torch.") for dtype in narrow))
+        source.notes.append(f"its weights of {kinds} are computed with in float32")
+        source.decisions.append("computed in float32")
+
+    def find() -> Inputs:
+        with _silent():
+            if spec.input_shape is None:
+                return asked_batch(source, usual(), spec)
+            inputs = find_inputs(source, spec)
+        if hasattr(source.module, "config"):
+            inputs.bounds |= known_bounds(source.module, folder, [tensor.name for tensor in inputs.specs])
+        return inputs
+
+    return source, find
+
+
+def _transformers(spec: ImportSpec, config: dict[str, Any], state: dict[str, torch.Tensor]) -> Loaded:
+    folder = spec.source
+    found = model_class(folder, config, spec.network_name)
+    settings = configuration(folder, config, found.config_class if "auto_map" in config else None)
+    if getattr(found, "config_class", None) is not None and not isinstance(settings, found.config_class):
+        raise ParameterError(
+            f"{folder}: {found.__name__} is not of models of type {config['model_type']}: "
+            "write another class in network_name, or leave it out"
+        )
+    try:
+        model, said = found.from_pretrained(
+            None,
+            config=settings,
+            state_dict=state,
+            dtype=torch.float32,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are reported below
+            experts_implementation="batched_mm",  # the others are loops over data, or an operator of transformers' own
+        )
+    except ImportError as error:
+        raise UnsupportedError(
+            f"{folder}: {found.__name__} needs a library that is not installed: {_first(error)}"
+        ) from error
+    except (RuntimeError, ValueError, TypeError, KeyError, AttributeError, AssertionError) as error:
+        raise SourceError(f"{folder}: {found.__name__} cannot be built of its config.json: {_first(error)}") from error
+    missing = sorted(_names(said.get("missing_keys", ())))
+    wrong = sorted(_names(said.get("mismatched_keys", ())))
+    if missing or wrong:
+        raise SourceError(
+            f"{folder}: {len(missing) + len(wrong)} weights of {found.__name__} are not in its files, or of another size "
+            f"({', '.join([*missing, *wrong][:3])}), so that they would be random: give the directory of a trained "
+            f"{found.__name__}, or name the class that its weights are of in network_name"
+        )
+    source = Source(folder, "module", model.eval())
+    unused = sorted(_names(said.get("unexpected_keys", ())))
+    if unused:
+        source.notes.append(f"{len(unused)} weights of the files are not {found.__name__}'s ({', '.join(unused[:3])})")
+        source.decisions.append(f"{len(unused)} weights of the files not used")
+    if spec.network_name is not None:
+        source.decisions.append(f"model class {found.__name__}")
+    return source, lambda: usual_inputs(source.module, folder)
+
+
+def _names(entries: Iterable[Any]) -> list[str]:
+    return [entry if isinstance(entry, str) else str(entry[0]) for entry in entries]
+
+
+def _timm(spec: ImportSpec, config: dict[str, Any], state: dict[str, torch.Tensor]) -> Loaded:
+    import timm
+
+    folder, name = spec.source, config["architecture"]
+    if not timm.is_model(name):
+        raise SourceError(f"{folder}/config.json: timm {timm.__version__} has no architecture {name[:80]!r}")
+    options = config.get("model_args") if isinstance(config.get("model_args"), dict) else {}
+    options = {
+        **(options or {}),
+        **{key: config[key] for key in ("num_classes", "global_pool") if config.get(key) is not None},
+    }
+    try:
+        model = timm.create_model(name, pretrained=False, **options)
+        missing, unused = model.load_state_dict(state, strict=False)
+    except (RuntimeError, TypeError, ValueError, AssertionError) as error:
+        raise SourceError(f"{folder}: {name} of timm cannot be built of its config.json: {_first(error)}") from error
+    if missing or unused:
+        raise SourceError(
+            f"{folder}: its weights are not those of {name} ({', '.join([*missing, *unused][:3])}): "
+            "give the directory that timm or save_pretrained wrote"
+        )
+    model.eval()
+
+    def usual() -> Inputs:
+        trained = config.get("pretrained_cfg") if isinstance(config.get("pretrained_cfg"), dict) else {}
+        size = (trained or {}).get("input_size") or getattr(model, "default_cfg", {}).get("input_size") or (3, 224, 224)
+        return Inputs(Call((Slot(0),), {}), [TensorSpec("x", (None, *map(int, size)), "float32")])
+
+    return Source(folder, "module", model), usual
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """transformers prints tables of what it loads."""
+    logger = logging.getLogger("transformers")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(before)
+
+
+def _first(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[0] if lines else type(error).__name__)[:300]

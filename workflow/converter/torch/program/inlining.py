@@ -1,0 +1,71 @@
+"""Parts of a program that torch.export keeps apart without need: what runs under torch.no_grad or torch.autocast.
+
+They become operators that run a graph of their own (wrap_with_set_grad_enabled, wrap_with_autocast, torch 2.13). A converted
+file has no gradients; and an autocast that is switched off, or asks for float32, changes nothing in a float32 program.
+"""
+
+from __future__ import annotations
+
+import operator
+
+import torch
+
+__all__ = ["inline_wrapped"]
+
+
+def inline_wrapped(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
+    """Put the graphs of such operators in their places, in the program itself, and return it."""
+    module = program.graph_module
+    while (node := next((n for n in module.graph.nodes if _is_inlined(n)), None)) is not None:
+        _inline(module, node)
+    module.graph.eliminate_dead_code()
+    module.graph.lint()
+    module.recompile()
+    return program
+
+
+def _is_inlined(node: torch.fx.Node) -> bool:
+    if node.op != "call_function" or not isinstance(node.target, torch._ops.HigherOrderOperator):
+        return False
+    if node.target.name() == "wrap_with_set_grad_enabled":
+        return True
+    # (device, dtype, enabled, cache_enabled, graph, *inputs)
+    return node.target.name() == "wrap_with_autocast" and (node.args[2] is False or node.args[1] == torch.float32)
+
+
+def _inline(module: torch.fx.GraphModule, node: torch.fx.Node) -> None:
+    position = next(i for i, a in enumerate(node.args) if isinstance(a, torch.fx.Node) and a.op == "get_attr")
+    part, inputs = node.args[position], node.args[position + 1 :]
+    inner = getattr(module, str(part.target))  # type: ignore[union-attr]
+    placed: dict[torch.fx.Node, object] = {}
+    given = iter(inputs)
+    results: object = ()
+    with module.graph.inserting_before(node):
+        for own in inner.graph.nodes:
+            if own.op == "placeholder":
+                placed[own] = next(given)
+            elif own.op == "output":
+                results = torch.fx.map_arg(own.args[0], lambda n: placed[n])
+            elif own.op == "get_attr":
+                name = _free_name(module, str(own.target))
+                setattr(module, name, getattr(inner, str(own.target)))
+                placed[own] = module.graph.get_attr(name)
+                placed[own].meta = dict(own.meta)  # type: ignore[attr-defined]
+            else:
+                placed[own] = module.graph.node_copy(own, lambda n: placed[n])  # type: ignore[arg-type, return-value]
+    items = list(results) if isinstance(results, list | tuple) else [results]
+    for user in list(node.users):
+        if user.op == "call_function" and user.target is operator.getitem and isinstance(user.args[1], int):
+            user.replace_all_uses_with(items[user.args[1]])
+            module.graph.erase_node(user)
+    if node.users:
+        node.replace_all_uses_with(items[0])
+    module.graph.erase_node(node)
+    if not part.users:  # type: ignore[union-attr]
+        module.graph.erase_node(part)  # type: ignore[arg-type]
+
+
+def _free_name(module: torch.fx.GraphModule, name: str) -> str:
+    while hasattr(module, name):
+        name += "_"
+    return name
