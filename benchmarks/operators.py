@@ -38,8 +38,10 @@ Results = dict[str, dict]
 def core_operators() -> list[torch._ops.OpOverload]:
     """torch's own list: operators of namespace aten that bear the tag `core`, by name."""
     found = []
-    for name in sorted(dir(torch.ops.aten)):
-        packet = getattr(torch.ops.aten, name)
+    # Not dir(torch.ops.aten), which lists what the process has asked for so far.
+    schemas = torch._C._jit_get_all_schemas()
+    for name in sorted({s.name.removeprefix("aten::") for s in schemas if s.name.startswith("aten::")}):
+        packet = getattr(torch.ops.aten, name, None)
         if isinstance(packet, torch._ops.OpOverloadPacket):
             overloads = [getattr(packet, overload) for overload in packet.overloads()]
             found += [operator for operator in overloads if torch.Tag.core in operator.tags]

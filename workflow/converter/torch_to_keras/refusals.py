@@ -43,6 +43,7 @@ REFUSALS: dict[object, str] = {
     aten.linalg_matrix_exp.default: "Keras has no exponential of matrices: compute it beforehand",
     aten.linalg_qr.default: "its factors are determined up to signs only, and libraries choose these differently",
     aten.atan2.out: "it writes into a given tensor, which no exported program does: atan2 is what it becomes",
+    aten.resize_.default: "it changes the size of memory in place: use view, or a new tensor",
     aten.sym_storage_offset.default: "a place in memory means nothing in a file",
     aten.sym_stride.int: "a step in memory means nothing in a file",
 }
