@@ -11,13 +11,15 @@ import torch
 from converter.contracts import ExportJob, ExportResult
 from converter.hub.hub import Hub, Run, TensorSpec
 
-__all__ = ["export_to", "function_hub", "program_hub"]
+__all__ = ["Function", "export_to", "function_hub", "program_hub"]
 
 Samples = Mapping[str, list[np.ndarray]]
 """The inputs of each kind of samples; the first axis of every array is the batch."""
 
 
-class _Function(torch.nn.Module):
+class Function(torch.nn.Module):
+    """A module around a function of tensors."""
+
     def __init__(self, function: Callable) -> None:
         super().__init__()
         self.function = function
@@ -26,11 +28,14 @@ class _Function(torch.nn.Module):
         return self.function(*tensors)
 
 
-def program_hub(folder: Path, module: Callable, samples: Samples) -> Hub:
-    """The hub of a PyTorch module, or of a function of tensors, that gives a tensor or a tuple of them."""
+def program_hub(folder: Path, module: Callable, samples: Samples, *, shared_batch: bool = False) -> Hub:
+    """The hub of a PyTorch module, or of a function of tensors, that gives a tensor or a tuple of them.
+
+    shared_batch: the first axes of all inputs are one batch, as imports declare it, and not each of a size of its own.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     is_function = not isinstance(module, torch.nn.Module)
-    module = (_Function(module) if is_function else module).eval()
+    module = (Function(module) if is_function else module).eval()
 
     def call(arrays: list[np.ndarray]) -> list[np.ndarray]:
         with torch.no_grad():
@@ -39,7 +44,8 @@ def program_hub(folder: Path, module: Callable, samples: Samples) -> Hub:
 
     runs = [Run(list(arrays), call(arrays), kind) for kind, arrays in samples.items()]
     example = tuple(torch.from_numpy(array.copy()) for array in runs[0].inputs)
-    shapes = tuple({0: torch.export.Dim.AUTO} for _ in example)
+    batch = torch.export.Dim("batch") if shared_batch else torch.export.Dim.AUTO
+    shapes = tuple({0: batch} for _ in example)
     program = torch.export.export(module, example, dynamic_shapes=(shapes,) if is_function else shapes)
     torch.export.save(program, folder / "program.pt2")
     inputs, outputs = (

@@ -16,6 +16,8 @@ from converter.torch_to_keras.parameter_layers import affine
 from converter.torch_to_keras.registry import converts
 from converter.torch_to_keras.values import Constant, KerasTensor, Value, same_shape
 
+__all__ = ["total"]
+
 _Operand = Value | Constant | int | float
 
 
@@ -86,7 +88,8 @@ def _cast(call: Call, operand: _Operand) -> _Operand:
     return operand
 
 
-def _add(call: Call, a: _Operand, b: _Operand) -> Value:
+def total(call: Call, a: _Operand, b: _Operand) -> Value:
+    """`a + b`, whatever options the operator has."""
     a, b = (a, b) if isinstance(a, Value) else (b, a)
     number = _number(b)
     if _by_layers(call, a) and not isinstance(b, Value) and _keeps_shape(call, a):
@@ -115,7 +118,7 @@ def _multiply(call: Call, a: _Operand, b: _Operand) -> Value:
 @converts("add.Tensor", "add.Scalar")
 def add(call: Call, a: _Operand, b: _Operand, alpha: float = 1) -> Value:
     """`a + alpha * b`."""
-    return _add(call, a, _scaled(call, b, call.option("alpha", alpha)))
+    return total(call, a, _scaled(call, b, call.option("alpha", alpha)))
 
 
 @converts("sub.Tensor", "sub.Scalar")
@@ -126,7 +129,7 @@ def subtract(call: Call, a: _Operand, b: _Operand, alpha: float = 1) -> Value:
         return _merge(call, layers.Subtract, keras.ops.subtract, a, b)
     if not call.is_float:
         return _merge(call, None, keras.ops.subtract, a, b)
-    return _add(call, a, _scaled(call, b, -1))
+    return total(call, a, _scaled(call, b, -1))
 
 
 @converts("rsub.Scalar", "rsub.Tensor")

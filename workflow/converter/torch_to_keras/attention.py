@@ -6,11 +6,13 @@ import math
 from typing import Any
 
 import keras
+import numpy as np
 import torch
 from keras import layers
 
 from converter.torch_to_keras.activations import rescale
 from converter.torch_to_keras.call import Call
+from converter.torch_to_keras.indexing import take_axis
 from converter.torch_to_keras.layout import ordered, view
 from converter.torch_to_keras.parameter_layers import affine
 from converter.torch_to_keras.registry import converts
@@ -32,7 +34,7 @@ def attention(
 ) -> Value:
     """query (N, heads, T, size), key and value (N, heads, S, size)."""
     if call.option("enable_gqa", False):
-        raise call.unsupported("grouped queries")
+        key, value = (_for_each_query(call, query, x) for x in (key, value))
     scale = call.option("scale")
     scale = 1 / math.sqrt(static(query.shape[-1])) if scale is None else scale
     rank = len(query.shape)
@@ -48,6 +50,14 @@ def attention(
         tensor = call.op(keras.ops.dot_product_attention, *tensors, **options)
         result = Value(tensor, (*query.shape[:3], value.shape[3]), _STORED)
     return view(call, result, call.shape)
+
+
+def _for_each_query(call: Call, query: Value, value: Value) -> Value:
+    """Keys or values, of which there are fewer heads than of queries, once for each of these."""
+    heads, own = static(query.shape[-3]), static(value.shape[-3])
+    if heads is None or own is None:
+        raise call.unsupported("grouped queries with an unknown number of heads")
+    return take_axis(call, value, -3, np.repeat(np.arange(own), heads // own))
 
 
 def _mask_option(call: Call, mask: Value | Constant | None, rank: int) -> dict[str, Any]:

@@ -17,15 +17,23 @@ from converter.torch_to_keras.call import Call
 from converter.torch_to_keras.folding import fold
 from converter.torch_to_keras.functional import functional_program
 from converter.torch_to_keras.layout import ordered
+from converter.torch_to_keras.lengths import number
 from converter.torch_to_keras.materialize import materialize
 from converter.torch_to_keras.naming import Names, innermost_module, source_line
 from converter.torch_to_keras.pending import Pending, carried_out
+from converter.torch_to_keras.refusals import REFUSALS
 from converter.torch_to_keras.registry import converter_of, takes_pending
 from converter.torch_to_keras.values import Constant, Value, channels_last, keras_shape
 
 __all__ = ["Conversion", "KerasConversion", "build_keras_model"]
 
-_IGNORED = ("_assert", "sym_", "assert_")  # checks of sizes and types, which held when the program was exported
+_READS = (torch.ops.aten.item.default, torch.ops.aten._local_scalar_dense.default)
+_IGNORED = (
+    "_assert",
+    "_linalg_check_errors",
+    "sym_",
+    "assert_",
+)  # checks of sizes and types, which held when the program was exported
 
 
 @dataclass(frozen=True)
@@ -60,6 +68,7 @@ class Conversion:
     reshaped: dict[int, tuple] = field(default_factory=dict)  # by id of the tensor: (it, what it is made of, its shape)
     carried_out: dict[Pending, Value] = field(default_factory=dict)
     batch_zeros: dict[str, Any] = field(default_factory=dict)  # by batch size
+    ones: dict[Any, Any] = field(default_factory=dict)  # vectors of ones by their length, a sympy expression
     inputs: list[Value] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -126,7 +135,9 @@ def _make_inputs(conversion: Conversion, names: Sequence[str], last: bool) -> di
     permutations = {}
     remaining = list(names)
     for spec, node in zip(program.graph_signature.input_specs, nodes, strict=True):
-        if spec.kind != InputKind.USER_INPUT:
+        if spec.kind == InputKind.TOKEN:
+            conversion.values[node] = None
+        elif spec.kind != InputKind.USER_INPUT:
             tensor = program.state_dict.get(spec.target, program.constants.get(spec.target))
             conversion.values[node] = Constant(
                 tensor, tuple(tensor.shape), spec.target, spec.kind == InputKind.PARAMETER
@@ -148,10 +159,15 @@ def _make_inputs(conversion: Conversion, names: Sequence[str], last: bool) -> di
 
 def _convert(conversion: Conversion, node: torch.fx.Node) -> Any:
     if node.target is operator.getitem:
-        return conversion.resolve(node.args[0])[node.args[1]]
+        results = conversion.resolve(node.args[0])
+        return results if results is None else results[node.args[1]]
+    if node.target in _READS and isinstance(conversion.values[node.args[0]], Constant):
+        return conversion.values[node.args[0]].array.item()  # of weights alone
     if isinstance(node.meta.get("val"), int | float | bool | torch.SymInt | torch.SymFloat | torch.SymBool):
         return node.meta["val"]
-    name = getattr(node.target, "__name__", str(node.target))
+    effect = node.target is torch.ops.higher_order.with_effects  # of a check, in an order that a token keeps
+    target = node.args[1] if effect else node.target
+    name = getattr(target, "__name__", str(target))
     if name.startswith(_IGNORED):
         return None
     folded = fold(conversion, node)
@@ -159,9 +175,12 @@ def _convert(conversion: Conversion, node: torch.fx.Node) -> Any:
         return folded
     convert = converter_of(node.target)
     if convert is None:
-        raise UnsupportedError(f"{node.target} {source_line(node)} has no Keras counterpart here")
+        reason = REFUSALS.get(node.target, "")
+        raise UnsupportedError(
+            f"{node.target} {source_line(node)} has no Keras counterpart{f': {reason}' if reason else ' here'}"
+        )
     call = Call(conversion, node)
-    arguments = _arguments(conversion, node)
+    arguments = _arguments(call)
     if not takes_pending(node.target):
         arguments = [_without_pending(call, argument) for argument in arguments]
     return convert(call, *arguments)
@@ -173,8 +192,12 @@ def _without_pending(call: Call, argument: Any) -> Any:
     return carried_out(call, argument)
 
 
-def _arguments(conversion: Conversion, node: torch.fx.Node) -> list[Any]:
-    """The positional arguments in the order of the operator's schema, defaults filled in."""
+def _arguments(call: Call) -> list[Any]:
+    """The positional arguments in the order of the operator's schema, defaults filled in.
+
+    A size that is not known yet is a tensor without axes where the operator takes a tensor.
+    """
+    conversion, node = call.conversion, call.node
     arguments = []
     for position, argument in enumerate(node.target._schema.arguments):
         if argument.kwarg_only:
@@ -183,7 +206,11 @@ def _arguments(conversion: Conversion, node: torch.fx.Node) -> list[Any]:
             value = node.args[position]
         else:
             value = node.kwargs.get(argument.name, argument.default_value)
-        arguments.append(conversion.resolve(value))
+        value = conversion.resolve(value)
+        if isinstance(value, torch.SymInt | torch.SymFloat) and isinstance(argument.type, torch.TensorType):
+            result = number(call, value)
+            value = result if isinstance(result, int | float) else Value(result, (), ())
+        arguments.append(value)
     return arguments
 
 
@@ -196,6 +223,8 @@ def _make_outputs(
     tensors, permutations = [], {}
     remaining = list(names)
     for spec, result in zip(program.graph_signature.output_specs, node.args[0], strict=True):
+        if spec.kind == OutputKind.TOKEN:
+            continue
         if spec.kind != OutputKind.USER_OUTPUT:
             conversion.notes.append(f"the model's update of its buffer {spec.target} is left out")
             continue

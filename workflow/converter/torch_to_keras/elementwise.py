@@ -19,7 +19,7 @@ _UNARY = {
     "atan": "arctan", "sinh": "sinh", "cosh": "cosh", "asinh": "arcsinh", "acosh": "arccosh", "atanh": "arctanh",
     "erf": "erf", "floor": "floor", "ceil": "ceil", "round": "round", "trunc": "trunc", "sign": "sign",
     "reciprocal": "reciprocal", "logical_not": "logical_not", "isnan": "isnan", "isinf": "isinf",
-    "exp2": "exp2",
+    "exp2": "exp2", "erfinv": "erfinv", "erfc": "erfc", "special_i0": "i0",
 }  # fmt: skip
 _NONNEGATIVE = {"sqrt", "rsqrt", "cosh", "exp2"}
 _COMPARISONS = {

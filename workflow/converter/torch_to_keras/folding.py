@@ -12,7 +12,7 @@ from converter.torch_to_keras.values import Constant, Value, static
 if TYPE_CHECKING:
     from converter.torch_to_keras.build import Conversion
 
-__all__ = ["fold"]
+__all__ = ["CREATED", "fold"]
 
 aten = torch.ops.aten
 # Results that have one value everywhere if their tensor arguments do.
@@ -21,10 +21,10 @@ _KEEP_UNIFORM = {
     aten.squeeze.dim, aten.slice.Tensor, aten.select.int, aten.clone.default, aten.repeat.default, aten.alias.default,
     aten._to_copy.default, aten.split.Tensor, aten.split_with_sizes.default, aten.unbind.int,
 }  # fmt: skip
-_CREATE = {
+CREATED = {
     aten.full.default, aten.zeros.default, aten.ones.default, aten.full_like.default, aten.zeros_like.default,
     aten.ones_like.default, aten.new_zeros.default, aten.new_ones.default, aten.new_full.default,
-    aten.empty.memory_format,
+    aten.empty.memory_format, aten.empty_permuted.default, aten.empty_strided.default,
 }  # fmt: skip
 
 
@@ -35,7 +35,7 @@ def fold(conversion: Conversion, node: torch.fx.Node) -> Any | None:
     batch of any size, a class token expanded to it.
     """
     arguments = [conversion.values[argument] for argument in node.all_input_nodes]
-    if node.target in _CREATE:
+    if node.target in CREATED:
         return _created(conversion, node)
     tensors = [argument for argument in arguments if isinstance(argument, Constant)]
     if not isinstance(node.target, torch._ops.OpOverload) or any(
@@ -47,21 +47,25 @@ def fold(conversion: Conversion, node: torch.fx.Node) -> Any | None:
     trainable = any(tensor.trainable for tensor in tensors)
     names = {tensor.name for tensor in tensors} - {None}
     name = names.pop() if len(names) == 1 else None  # a transposed or sliced parameter still bears its name
-    symbolic = any(isinstance(argument, torch.SymInt) for argument in arguments)
+    symbolic = any(isinstance(argument, torch.SymInt | torch.SymFloat) for argument in arguments)
     if all(tensor.is_whole for tensor in tensors) and not symbolic:
         return _evaluated(conversion, node, name, trainable)
     if node.target in _KEEP_UNIFORM and tensors[0].uniform is not None:
         return _like_result(node, tensors[0].array.reshape(-1)[0], name, trainable)
+    if torch.Tag.pointwise in node.target.tags and not symbolic and all(t.uniform is not None for t in tensors):
+        return _of_one_value(conversion, node, name, trainable)
     if node.target is aten.expand.default:
         return _like_result(node, tensors[0].array, name, trainable)
     return None
 
 
-def _created(conversion: Conversion, node: torch.fx.Node) -> Constant:
+def _created(conversion: Conversion, node: torch.fx.Node) -> Constant | None:
     name = node.target.__name__.split(".")[0]
     if "full" in name:
         value = conversion.resolve(node.args[-1])
         value = value.array.item() if isinstance(value, Constant) else value
+        if not isinstance(value, int | float | bool):
+            return None  # a number that is computed of sizes
     else:
         value = 1 if "ones" in name else 0
     return _like_result(node, torch.tensor(value).to(node.meta["val"].dtype), None, False)
@@ -77,6 +81,18 @@ def _like_result(
     if all(static(dim) is not None for dim in shape) and array.numel() == 1:
         array = array.reshape(()).expand([static(dim) for dim in shape])
     return Constant(array, shape, name, trainable)
+
+
+def _of_one_value(conversion: Conversion, node: torch.fx.Node, name: str | None, trainable: bool) -> Any:
+    """A function of each element where all elements are alike, however many these will be."""
+
+    def one(argument: Any) -> Any:
+        value = conversion.values[argument] if isinstance(argument, torch.fx.Node) else argument
+        return value.array.reshape(-1)[:1] if isinstance(value, Constant) else value
+
+    with torch.no_grad():
+        result = node.target(*map(one, node.args), **{key: one(value) for key, value in node.kwargs.items()})
+    return _like_result(node, result.reshape(()), name, trainable)
 
 
 def _evaluated(conversion: Conversion, node: torch.fx.Node, name: str | None, trainable: bool) -> Any:

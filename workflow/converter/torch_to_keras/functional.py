@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from converter.torch.compositions.table import is_composed
 from converter.torch_to_keras.registry import converter_of, decompositions
 
 __all__ = ["functional_program"]
@@ -60,6 +61,8 @@ def _replacement(node: torch.fx.Node) -> Any:
         symbolic = isinstance(node.meta.get("val"), torch.SymInt | torch.SymFloat | torch.SymBool | int | float)
         return target if target is operator.getitem or symbolic else None
     if not target._schema.is_mutable:
+        if is_composed(node):
+            return None
         known = converter_of(target) is not None or target.__name__.startswith(("sym_", "_assert"))
         return target if known else None
     name, _, overload = target.__name__.partition(".")

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import math
+
 import keras
 import numpy as np
 from keras import layers
 
+from converter.torch_to_keras import lengths
 from converter.torch_to_keras.call import Call
-from converter.torch_to_keras.layout import torch_tensor, view
+from converter.torch_to_keras.layout import permuted, torch_tensor, view
+from converter.torch_to_keras.lengths import counting
+from converter.torch_to_keras.materialize import materialize
+from converter.torch_to_keras.positions import cut_to, linear, plain, within
 from converter.torch_to_keras.registry import converts
 from converter.torch_to_keras.slicing import slice_axis
 from converter.torch_to_keras.values import Constant, Value, static
@@ -52,7 +58,7 @@ def index(call: Call, value: Value | Constant, indices: list[Value | Constant | 
     used = [axis for axis, positions in enumerate(indices) if positions is not None]
     chosen = [indices[axis] for axis in used]
     if any((p.tensor.dtype if isinstance(p, Value) else str(p.array.dtype)).endswith("bool") for p in chosen):
-        raise call.unsupported("a boolean index makes a result whose size depends on the data")
+        return _selected(call, value, used, chosen)
     if len(used) == 1:
         axis, positions = used[0], chosen[0]
         if isinstance(positions, Value) or isinstance(value, Constant):
@@ -62,8 +68,13 @@ def index(call: Call, value: Value | Constant, indices: list[Value | Constant | 
         return view(call, taken, (*value.shape[:axis], *array.shape, *value.shape[axis + 1 :]))
     sizes = [static(value.shape[axis]) for axis in used]
     neighbours = used == list(range(used[0], used[-1] + 1))
-    if not neighbours or None in sizes or not all(isinstance(p, Constant) for p in chosen):
-        raise call.unsupported("it indexes several axes by tensors that are not fixed, or axes that are not neighbours")
+    if (
+        not neighbours
+        or None in sizes
+        or not all(isinstance(p, Constant) for p in chosen)
+        or isinstance(value, Constant)
+    ):
+        return _at_tuples(call, value, used, chosen)
     flat = np.ravel_multi_index(
         np.broadcast_arrays(*(p.numpy % size for p, size in zip(chosen, sizes, strict=True))), sizes
     )
@@ -72,10 +83,44 @@ def index(call: Call, value: Value | Constant, indices: list[Value | Constant | 
     return view(call, take_axis(call, merged, used[0], flat.reshape(-1)), (*before, *flat.shape, *after))
 
 
+def _at_tuples(call: Call, value: Value | Constant, used: list[int], chosen: list[Value | Constant]) -> Value:
+    """Elements at tuples of places: the axes that they name become one, whose places are counted off theirs."""
+    value = materialize(call, value)
+    sizes = [value.shape[axis] for axis in used]
+    places = [within(call, positions, size) for positions, size in zip(chosen, sizes, strict=True)]
+    flat = linear(call, places, sizes)
+    rest = [axis for axis in range(len(value.shape)) if axis not in used]
+    moved = permuted(value, [*used, *rest])
+    merged = view(call, moved, (math.prod(sizes), *moved.shape[len(used) :]))
+    taken = call.op(keras.ops.take, torch_tensor(call, merged), flat, axis=0)
+    rank, first = len(flat.shape), used[0]
+    order = list(range(len(taken.shape)))
+    if used == list(range(first, used[-1] + 1)):  # places of neighbours stay where these were
+        order = [*range(rank, rank + first), *range(rank), *range(rank + first, len(order))]
+    return call.value(taken, [order.index(axis) for axis in range(len(order))])
+
+
+def _selected(call: Call, value: Value | Constant, used: list[int], chosen: list[Value | Constant]) -> Value:
+    """Elements where a condition holds, as many as there are: the condition lies along the first axes."""
+    mask = materialize(call, chosen[0])
+    value = materialize(call, value)
+    rank = len(mask.shape)
+    if used != [0]:
+        raise call.unsupported("it selects by a condition that does not lie along the first axes, or by two")
+    flat = view(call, value, (math.prod(mask.shape), *value.shape[rank:]))
+    held = view(call, mask, (math.prod(mask.shape),))
+    (places,) = call.op(keras.ops.nonzero, held.tensor)
+    taken = call.op(keras.ops.take, torch_tensor(call, flat), places, axis=0)
+    return call.value(taken)
+
+
 @converts("gather.default")
-def gather(call: Call, value: Value, dim: int, positions: Value | Constant) -> Value:
-    places = torch_tensor(call, positions) if isinstance(positions, Value) else positions.numpy
-    array = torch_tensor(call, value) if isinstance(value, Value) else value.numpy
+def gather(call: Call, value: Value | Constant, dim: int, positions: Value | Constant) -> Value:
+    """Elements at the places that a tensor names along an axis; along the others it may be shorter."""
+    dim %= max(len(value.shape), 1)
+    places, array = plain(call, positions), plain(call, value)
+    others = [axis for axis in range(len(value.shape)) if axis != dim]
+    array = cut_to(call, array, value.shape, places, positions.shape, others)
     return call.value(call.op(keras.ops.take_along_axis, array, places, axis=dim))
 
 
@@ -93,17 +138,29 @@ def flip(call: Call, value: Value, dims: list[int]) -> Value:
 @converts("roll.default")
 def roll(call: Call, value: Value, shifts: list[int], dims: list[int]) -> Value:
     if not dims:
-        size = static(call.shape[0]) if len(call.shape) == 1 else None
-        if size is None:
-            raise call.unsupported("it rolls over all axes at once")
-        return take_axis(call, value, 0, np.roll(np.arange(size), shifts[0]))
+        flat = view(call, value, (math.prod(value.shape),))
+        return view(call, roll(call, flat, shifts, [0]), call.shape)
     for shift, dim in zip(shifts, dims, strict=True):
         size = static(value.shape[dim])
-        if call.layers_only and size is not None:
-            value = take_axis(call, value, dim, np.roll(np.arange(size), shift))
+        if size is not None:
+            value = _rolled(call, value, dim, shift % size if size else 0)
         else:
-            value = value.like(call.op(keras.ops.roll, value.tensor, shift=shift, axis=value.axis(dim)))
+            # Python's remainder, and so this one, is never below zero.
+            places = call.op(keras.ops.subtract, counting(call, value.shape[dim]), shift)
+            places = call.op(keras.ops.mod, places, lengths.size(call, value.shape[dim]))
+            value = value.like(call.op(keras.ops.take, value.tensor, places, axis=value.axis(dim)))
     return value
+
+
+def _rolled(call: Call, value: Value, dim: int, shift: int) -> Value:
+    """The last `shift` elements, then those before: TensorFlow Lite has no operator that rolls."""
+    size, place = static(value.shape[dim]), value.axis(dim)
+    if shift == 0:
+        return value
+    parts = [slice_axis(call, value, dim, *ends).tensor for ends in ((size - shift, size), (0, size - shift))]
+    if place == 0:
+        return value.like(call.op(keras.ops.concatenate, parts, axis=0))
+    return value.like(call.layer(layers.Concatenate, parts, axis=place))
 
 
 @converts("topk.default")
@@ -119,6 +176,12 @@ def topk(call: Call, value: Value, k: int, dim: int, largest: bool, ordered: boo
     if not largest:
         values = call.op(keras.ops.negative, values)
     return call.value(values, moved), call.value(positions, moved)
+
+
+@converts("sort.stable")
+def stable_sort(call: Call, value: Value) -> tuple[Value, Value]:
+    """Equal values in the order in which they were: so sorts TensorFlow too, whose top_k prefers the first of equals."""
+    return sort(call, value, call.option("dim", -1), call.option("descending", False))
 
 
 @converts("sort.default")

@@ -12,10 +12,11 @@ from keras import layers
 
 from converter.torch_to_keras.call import Call
 from converter.torch_to_keras.layout import ordered, view
+from converter.torch_to_keras.lengths import counting, size
 from converter.torch_to_keras.materialize import materialize
 from converter.torch_to_keras.pending import Pending
 from converter.torch_to_keras.registry import converts
-from converter.torch_to_keras.values import Constant, Value, magnitude, same, same_shape, static
+from converter.torch_to_keras.values import Constant, Dim, KerasTensor, Value, magnitude, same, same_shape, static
 
 _BROADCASTING = [
     "add",
@@ -42,8 +43,9 @@ def concatenate(call: Call, values: Sequence[Value | Constant], dim: int = 0) ->
     """One after the other along an axis, laid out as the largest of them."""
     # PyTorch skips tensors of shape (0,) whatever the others' rank.
     values = [value for value in values if not (len(value.shape) == 1 and static(value.shape[0]) == 0)]
-    values = [materialize(call, value) for value in values]
     dim %= len(call.shape)
+    values = [value for value in values if static(value.shape[dim]) != 0] or values[:1]
+    values = [materialize(call, value) for value in values]
     largest = max(values, key=lambda value: math.prod(map(magnitude, value.shape)))
     order = largest.order
     tensors = [ordered(call, value, order) for value in values]
@@ -102,17 +104,30 @@ def _repeated(call: Call, value: Value, counts: Sequence[Any]) -> Value:
     for axis, count in enumerate(counts):
         if count is None or static(count) == 1:
             continue
+        place = value.axis(axis)
         if static(count) is None:
-            raise call.unsupported(f"it repeats a tensor {count} times, a number not known before the model runs")
-        count, place = static(count), value.axis(axis)
+            tensor = _taken_again(call, value, axis, count)
+            value = Value(tensor, _resized(value, axis, count), value.order, value.nonnegative)
+            continue
+        count = static(count)
         if place != 0 and (count <= _MOST_COPIES or call.layers_only):
             tensor = call.layer(layers.Concatenate, [value.tensor] * count, axis=place)
         else:
             repeats = [count if i == place else 1 for i in range(len(value.shape))]
             tensor = call.op(keras.ops.tile, value.tensor, repeats)
-        size = value.shape[axis] * count
-        value = Value(tensor, (*value.shape[:axis], size, *value.shape[axis + 1 :]), value.order, value.nonnegative)
+        value = Value(tensor, _resized(value, axis, count), value.order, value.nonnegative)
     return value
+
+
+def _resized(value: Value, axis: int, count: Dim) -> tuple[Dim, ...]:
+    return (*value.shape[:axis], value.shape[axis] * count, *value.shape[axis + 1 :])
+
+
+def _taken_again(call: Call, value: Value, axis: int, count: Dim) -> KerasTensor:
+    """Repeated a number of times that is known only when the model runs: places counted again from the start."""
+    places = counting(call, value.shape[axis] * count)
+    places = call.op(keras.ops.mod, places, size(call, value.shape[axis]))
+    return call.op(keras.ops.take, value.tensor, places, axis=value.axis(axis))
 
 
 @converts("repeat.default")

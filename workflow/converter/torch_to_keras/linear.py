@@ -6,9 +6,10 @@ import keras
 import numpy as np
 from keras import layers
 
-from converter.torch_to_keras.arithmetic import add
+from converter.torch_to_keras.arithmetic import total
 from converter.torch_to_keras.call import Call
-from converter.torch_to_keras.layout import axis_last, torch_tensor, view
+from converter.torch_to_keras.layout import axis_last, permuted, torch_tensor, view
+from converter.torch_to_keras.materialize import materialize
 from converter.torch_to_keras.pending import Pending, carried_out, lazily_viewed, on_last_axis
 from converter.torch_to_keras.registry import converts
 from converter.torch_to_keras.values import Constant, Value, same, same_shape
@@ -37,8 +38,10 @@ def dense(call: Call, value: Value, kernel: np.ndarray, bias: Constant | None, n
 def linear(
     call: Call, value: Value | Pending, weight: Value | Constant, bias: Value | Constant | None
 ) -> Value | Pending:
-    if not isinstance(weight, Constant) or isinstance(value, Constant) or not isinstance(bias, Constant | None):
-        raise call.unsupported("its weights depend on the inputs")
+    if isinstance(value, Constant):
+        value = materialize(call, value)
+    if not isinstance(weight, Constant) or not isinstance(bias, Constant | None):
+        return _of_tensors(call, carried_out(call, value), weight, bias)
 
     def along_last_axis(tensor: Value) -> Value:
         return dense(call, tensor, weight.numpy.T, bias, weight.name, -1)
@@ -69,8 +72,9 @@ def _is_taken_apart(call: Call, result: Pending) -> bool:
 def addmm(call: Call, bias: Constant, value: Value, weight: Constant) -> Value:
     """What Linear is in a program that was decomposed before."""
     scales = {call.option("alpha", 1), call.option("beta", 1)}
-    if scales != {1} or not isinstance(weight, Constant) or not isinstance(bias, Constant) or bias.array.dim() != 1:
-        raise call.unsupported("only a product with parameters has a Dense layer")
+    layer = isinstance(weight, Constant) and isinstance(bias, Constant) and isinstance(value, Value)
+    if scales != {1} or not layer or bias.array.dim() != 1:
+        return _weighted(call, bias, value, weight)
     return dense(call, value, weight.numpy, bias, bias.name, -1)
 
 
@@ -88,9 +92,29 @@ def matmul(call: Call, a: Value | Constant, b: Value | Constant) -> Value:
 
 @converts("baddbmm.default")
 def baddbmm(call: Call, bias: Value | Constant, a: Value, b: Value) -> Value:
-    if (call.option("alpha", 1), call.option("beta", 1)) != (1, 1):
-        raise call.unsupported("its alpha and beta are not 1")
-    return add(call, bias, product(call, a, b))
+    return _weighted(call, bias, a, b)
+
+
+def _weighted(call: Call, bias: Value | Constant, a: Value | Constant, b: Value | Constant) -> Value:
+    """beta * bias + alpha * (a @ b); where beta is 0, whatever bias holds."""
+    alpha, beta = call.option("alpha", 1), call.option("beta", 1)
+    result = product(call, materialize(call, a), materialize(call, b))
+    if alpha != 1:
+        result = result.like(call.op(keras.ops.multiply, result.tensor, alpha))
+    if beta == 0:
+        return result
+    bias = materialize(call, bias)
+    if beta != 1:
+        bias = bias.like(call.op(keras.ops.multiply, bias.tensor, beta))
+    return total(call, bias, result)
+
+
+def _of_tensors(call: Call, value: Value, weight: Value | Constant, bias: Value | Constant | None) -> Value:
+    """What Linear does with weights that depend on the inputs."""
+    turned = permuted(materialize(call, weight), (1, 0))
+    tensor = call.op(keras.ops.matmul, torch_tensor(call, value), torch_tensor(call, turned))
+    result = call.value(tensor)
+    return result if bias is None else total(call, result, materialize(call, bias))
 
 
 def product(call: Call, a: Value, b: Value) -> Value:
@@ -115,8 +139,6 @@ def product(call: Call, a: Value, b: Value) -> Value:
 @converts("einsum.default")
 def einsum(call: Call, equation: str, operands: list[Value | Constant], path: object = None) -> Value:
     inputs, _, output = equation.replace(" ", "").partition("->")
-    if "..." in equation or not output and "->" not in equation:
-        raise call.unsupported(f"the equation {equation!r} is implicit; write every axis and the result")
     terms, tensors = [], []
     for term, operand in zip(inputs.split(","), operands, strict=True):
         order = operand.order if isinstance(operand, Value) else range(operand.array.dim())

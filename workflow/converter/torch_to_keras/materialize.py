@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import keras
 import numpy as np
 
 from converter.torch_to_keras.call import Call
 from converter.torch_to_keras.layout import reshape_tensor
+from converter.torch_to_keras.lengths import ones, ones_along
 from converter.torch_to_keras.values import Constant, Dim, KerasTensor, Value, same, static
 
 __all__ = ["materialize"]
@@ -22,14 +24,14 @@ def materialize(call: Call, value: Value | Constant) -> Value:
     if isinstance(value, Value):
         return value
     unknown = [axis for axis, dim in enumerate(value.shape) if static(dim) is None]
-    if not value.shape or len(unknown) > 1:
-        raise call.unsupported(f"a constant of shape {list(value.shape)} would have to be a tensor of its own")
+    if not value.shape or len(unknown) > 1 or 0 in value.array.shape:
+        return _selected(call, value, unknown)
     batch = unknown[0] if unknown else 0
     order = (batch, *(axis for axis in range(len(value.shape)) if axis != batch))
     array = value.numpy
     array = array.reshape((1,) * (len(value.shape) - array.ndim) + array.shape).transpose(order)
-    if array.shape[0] != 1:
-        raise call.unsupported(f"a constant of shape {list(value.shape)} varies along the batch")
+    if array.shape[0] != 1 or not _has_batch(call, value.shape[batch]):
+        return _selected(call, value, unknown)
     size, *sizes = (value.shape[axis] for axis in order)
     row = np.ascontiguousarray(np.broadcast_to(array, (1, *map(static, sizes)))).reshape(-1)
     zeros = _zeros(call, size)
@@ -38,6 +40,28 @@ def materialize(call: Call, value: Value | Constant) -> Value:
         tensor = call.op(keras.ops.add, call.op(keras.ops.cast, zeros, str(array.dtype)), row[None])
     tensor = reshape_tensor(call, tensor, (size, math.prod(sizes)), (size, *sizes))
     return Value(tensor, value.shape, order)
+
+
+def _has_batch(call: Call, size: Dim) -> bool:
+    return any(
+        source.order and source.order[0] == 0 and same(source.shape[0], size) for source in call.conversion.inputs
+    )
+
+
+def _selected(call: Call, value: Constant, unknown: Sequence[int]) -> Value:
+    """A tensor that no layer holds: the array, chosen by a condition of the input's size that always holds."""
+    array = value.numpy.reshape((1,) * (len(value.shape) - value.array.dim()) + tuple(value.array.shape))
+    array = np.broadcast_to(array, [1 if axis in unknown else static(dim) for axis, dim in enumerate(value.shape)])
+    tensor = call.conversion.inputs[0].tensor
+    row = ones_along(call, tensor, 0) if tensor.shape else call.op(keras.ops.ones_like, tensor, dtype="int32")
+    none = call.op(keras.ops.multiply, row, 0)
+    condition = call.op(keras.ops.equal, call.op(keras.ops.sum, none), 0)
+    for axis in unknown:
+        along = call.op(keras.ops.greater, ones(call, value.shape[axis]), 0)
+        along = call.op(keras.ops.reshape, along, (-1, *(1,) * (len(value.shape) - axis - 1)))
+        condition = call.op(keras.ops.logical_and, condition, along)
+    tensor = call.op(keras.ops.where, condition, np.ascontiguousarray(array), np.ascontiguousarray(array))
+    return Value(tensor, value.shape, tuple(range(len(value.shape))))
 
 
 def _dense(call: Call, zeros: KerasTensor, row: np.ndarray, value: Constant) -> KerasTensor:

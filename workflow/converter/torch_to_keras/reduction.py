@@ -11,7 +11,8 @@ from keras import layers
 
 from converter.torch_to_keras.activations import rescale
 from converter.torch_to_keras.call import Call
-from converter.torch_to_keras.layout import reshape_tensor
+from converter.torch_to_keras.layout import reshape_tensor, view
+from converter.torch_to_keras.lengths import size as size_of
 from converter.torch_to_keras.registry import converts
 from converter.torch_to_keras.values import Value, static
 
@@ -144,7 +145,9 @@ def argmin(call: Call, value: Value, dim: int | None, keepdim: bool) -> Value:
 
 def _argument(call: Call, value: Value, dim: int | None, keepdim: bool, function: Callable) -> Value:
     if dim is None:
-        raise call.unsupported("give it the axis to search: without one it searches the whole batch")
+        flat = view(call, value, (math.prod(value.shape),))
+        found = _position(call, flat, 0, True, function)
+        return view(call, Value(found.tensor, (1,), (0,)), call.shape)
     return _position(call, value, dim, keepdim, function)
 
 
@@ -170,7 +173,11 @@ def variance(call: Call, value: Value, dims: Sequence[int] | None, *_: object) -
     if correction == 0:
         return plain
     if None in sizes:
-        raise call.unsupported("the unbiased variance over an axis of unknown size")
+        count = call.op(
+            keras.ops.cast, size_of(call, math.prod(value.storage_shape[a] for a in _axes(value, dims))), call.dtype
+        )
+        factor = call.op(keras.ops.divide, count, call.op(keras.ops.subtract, count, float(correction)))
+        return plain.like(call.op(keras.ops.multiply, plain.tensor, factor))
     count = math.prod(sizes)
     return rescale(call, plain, count / (count - correction))
 
@@ -194,6 +201,9 @@ def norm(call: Call, value: Value, order: float = 2, dims: Sequence[int] | None 
         return _reduce(call, absolute, dims, keepdim, keras.ops.sum)
     if order in (math.inf, -math.inf):
         return _reduce(call, absolute, dims, keepdim, keras.ops.max if order > 0 else keras.ops.min)
+    if order == 0:
+        nonzero = value.like(call.op(keras.ops.cast, call.op(keras.ops.not_equal, value.tensor, 0), call.dtype))
+        return _reduce(call, nonzero, dims, keepdim, keras.ops.sum)
     powers = value.like(call.op(keras.ops.power, absolute.tensor, order))
     summed = _reduce(call, powers, dims, keepdim, keras.ops.sum)
     return summed.like(call.op(keras.ops.power, summed.tensor, 1 / order), nonnegative=True)
@@ -203,6 +213,13 @@ def norm(call: Call, value: Value, order: float = 2, dims: Sequence[int] | None 
 def logsumexp(call: Call, value: Value, dims: Sequence[int], keepdim: bool) -> Value:
     """`log(sum(exp(x)))` over axes."""
     return _reduce(call, value, dims, keepdim, keras.ops.logsumexp)
+
+
+@converts("cumprod.default")
+def cumprod(call: Call, value: Value, dim: int) -> Value:
+    """Products of all values up to each along an axis of unknown size; of others they are put together of products."""
+    tensor = value.tensor if value.tensor.dtype == call.dtype else call.op(keras.ops.cast, value.tensor, call.dtype)
+    return value.like(call.op(keras.ops.cumprod, tensor, axis=value.axis(dim)))
 
 
 @converts("cumsum.default")

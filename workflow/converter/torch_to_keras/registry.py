@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 
+from converter.torch.compositions import COMPOSITIONS
 from converter.torch.extensions.deformable_convolution import deform_conv2d
 from converter.torch.extensions.vision_operators import are_defined
 
@@ -46,10 +47,12 @@ def takes_pending(target: object) -> bool:
 
 
 def decompositions() -> object:
-    """torch's table of decompositions without what has a converter: a `linear` that stays whole becomes a Dense layer."""
+    """torch's table of decompositions and ours, without what has a converter: `linear` becomes a Dense layer."""
     table = torch.export.default_decompositions()
     if are_defined():
         table[torch.ops.torchvision.deform_conv2d.default] = deform_conv2d
     for target in _CONVERTERS:
         table.pop(target, None)
+    for target, function in COMPOSITIONS.items():
+        table[target] = function
     return table

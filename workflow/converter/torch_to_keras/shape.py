@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
+
 import keras
+import numpy as np
 from keras import layers
 
 from converter.torch_to_keras.call import Call
 from converter.torch_to_keras.flatten import flatten_for_linear
-from converter.torch_to_keras.layout import channels_last_tensor
+from converter.torch_to_keras.indexing import take_axis
+from converter.torch_to_keras.layout import channels_last_tensor, view
 from converter.torch_to_keras.naming import innermost_module
 from converter.torch_to_keras.pending import Pending, carried_out, lazily_permuted, lazily_viewed
 from converter.torch_to_keras.registry import converts
-from converter.torch_to_keras.values import Value, channels_last
+from converter.torch_to_keras.values import Value, channels_last, static
 
 
 @converts("view.default", "_unsafe_view.default", "reshape.default", "unflatten.int", "flatten.using_ints", lazy=True)
@@ -91,3 +95,16 @@ def to_dtype(call: Call, value: Value, *_: object) -> Value:
     if call.dtype == "bool":
         return value.like(call.op(keras.ops.not_equal, value.tensor, 0))
     return value.like(call.op(keras.ops.cast, value.tensor, call.dtype), nonnegative=value.nonnegative)
+
+
+@converts("as_strided.default")
+def as_strided(call: Call, value: Value, size: list[int], stride: list[int], offset: int | None) -> Value:
+    """Elements of a tensor as they lie in memory, at fixed steps."""
+    source = call.node.args[0].meta["val"]
+    if not source.is_contiguous() or any(static(dim) is None for dim in (*source.shape, *size, *stride, offset or 0)):
+        raise call.unsupported("it reads memory that is laid out in another way than the tensor, or of unknown size")
+    places = np.full((), static(offset or 0))
+    for count, step in zip(size, stride, strict=True):
+        places = np.add.outer(places, np.arange(static(count)) * static(step))
+    flat = view(call, value, (math.prod(value.shape),))
+    return view(call, take_axis(call, flat, 0, places.reshape(-1)), call.shape)

@@ -12,7 +12,7 @@ from converter.torch_to_keras.layout import reshape_tensor, view
 from converter.torch_to_keras.registry import converts
 from converter.torch_to_keras.values import Dim, KerasTensor, Value, same, static
 
-__all__ = ["select_axis", "slice_axis"]
+__all__ = ["known_bound", "select_axis", "slice_axis"]
 
 
 def slice_axis(call: Call, value: Value, axis: int, start: int, stop: int, step: int = 1) -> Value:
@@ -77,7 +77,7 @@ def slice_tensor(call: Call, value: Value, dim: int, start: int | None, stop: in
     start = 0 if start is None else start
     if known is None:
         return _open_slice(call, value, dim, start, stop, step)
-    start, stop, step = slice(_number(call, start), _number(call, stop), step).indices(known)
+    start, stop, step = slice(known_bound(call, start), known_bound(call, stop), step).indices(known)
     if value.parts is not None and dim == 0:
         parts = value.parts[start:stop:step]
         return Value(slice_axis(call, value, 0, start, stop, step).tensor, call.shape, value.order, parts=parts)
@@ -86,13 +86,14 @@ def slice_tensor(call: Call, value: Value, dim: int, start: int | None, stop: in
 
 def _open_slice(call: Call, value: Value, dim: int, start: int, stop: int | None, step: int) -> Value:
     """A slice of an axis of unknown size: its ends are taken as Python takes them."""
-    start, stop = _number(call, start), _number(call, stop)
+    start, stop = known_bound(call, start), known_bound(call, stop)
     stop = None if stop is not None and stop >= 2**62 else stop
     index = (*(slice(None),) * value.axis(dim), slice(start, stop, step))
     return Value(call.op(operator.getitem, value.tensor, index), call.shape, value.order, value.nonnegative)
 
 
-def _number(call: Call, bound: Dim | None) -> int | None:
+def known_bound(call: Call, bound: Dim | None) -> int | None:
+    """An end of a slice as a number; raises UnsupportedError where it is a size that is not known yet."""
     if bound is not None and static(bound) is None:
         raise call.unsupported(f"it slices up to {bound}, a size that is not known before the model runs")
     return None if bound is None else static(bound)
@@ -100,7 +101,7 @@ def _number(call: Call, bound: Dim | None) -> int | None:
 
 @converts("select.int")
 def select(call: Call, value: Value, dim: int, index: int) -> Value:
-    return select_axis(call, value, dim, _number(call, index))
+    return select_axis(call, value, dim, known_bound(call, index))
 
 
 @converts("split.Tensor")
@@ -109,7 +110,8 @@ def split(call: Call, value: Value, size: int, dim: int) -> tuple[Value, ...]:
     if total is None:
         raise call.unsupported("it splits an axis of unknown size")
     return tuple(
-        slice_axis(call, value, dim, start, min(start + size, total)) for start in range(0, total, _number(call, size))
+        slice_axis(call, value, dim, start, min(start + size, total))
+        for start in range(0, total, known_bound(call, size))
     )
 
 
@@ -125,8 +127,8 @@ def chunk(call: Call, value: Value, count: int, dim: int) -> tuple[Value, ...]:
 def split_with_sizes(call: Call, value: Value, sizes: list[int], dim: int) -> tuple[Value, ...]:
     parts, start = [], 0
     for size in sizes:
-        parts.append(slice_axis(call, value, dim, start, start + _number(call, size)))
-        start += _number(call, size)
+        parts.append(slice_axis(call, value, dim, start, start + known_bound(call, size)))
+        start += known_bound(call, size)
     return tuple(parts)
 
 

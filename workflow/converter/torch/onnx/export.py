@@ -21,6 +21,7 @@ from converter.hub.hub import Hub, Run, TensorSpec
 from converter.hub.informative import typical
 from converter.planning.library_versions import export_packages, versions_of
 from converter.planning.parameters import DEFAULT_OPSET
+from converter.torch.compositions import composed_program
 from converter.torch.exact.exact_program import exact_program
 from converter.torch.onnx.model import dynamic_axes, finish_model, model_opset, save
 from converter.torch.onnx.quantized_weights import store_quantized_weights
@@ -87,6 +88,26 @@ class _Exporter:
         register_vision(_TORCHSCRIPT_OPSETS)
 
     def run(self) -> ExportResult:
+        """The first file that is right; of operators that torch has no ONNX for, or a wrong one, after writing them as others."""
+        try:
+            result = self._written()
+        except UnsupportedError:
+            if not self._composed():
+                raise
+            return self._written()
+        return result if result.verification.passed or not self._composed() else self._written()
+
+    def _composed(self) -> bool:
+        """Write operators as others, where the program has such; whether it had."""
+        if self._program is None or value_read(self._program) is not None:
+            return False
+        with quiet():
+            composed = composed_program(self._program)
+        if composed is not None:
+            self._program, self._eager = composed, None
+        return composed is not None
+
+    def _written(self) -> ExportResult:
         asked = self._job.onnx_opset
         wrong: _Made | None = None
         failures: list[tuple[int, str]] = []

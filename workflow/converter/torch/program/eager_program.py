@@ -153,7 +153,7 @@ def _constant_values(graph_module: torch.fx.GraphModule, literals: set[str]) -> 
         is_call = node.op == "call_function"
         if node.op == "get_attr" and node.target in literals:
             constant.add(node)
-        if is_call and (node.target in _NEW or all(source in constant for source in node.all_input_nodes)):
+        if is_call and all(source in constant for source in _value_sources(node)):
             if not _has_unknown_size(node):
                 constant.add(node)
         elif (
@@ -167,7 +167,10 @@ def _constant_values(graph_module: torch.fx.GraphModule, literals: set[str]) -> 
         for node in graph_module.graph.nodes:
             if node in constant and node.target in _NEW:
                 size = node.meta["val"]
-                fill = _NEW[node.target] if _NEW[node.target] is not None else node.args[2]
+                fill = _NEW[node.target]
+                if fill is None:  # a number, or what came of constants alone
+                    fill = _filling(node)
+                    fill = values[fill] if isinstance(fill, torch.fx.Node) else fill
                 values[node] = torch.full(tuple(size.shape), fill, dtype=size.dtype)
             elif node in constant:
                 values[node] = interpreter.run_node(node)
@@ -181,6 +184,19 @@ _NEW: dict[object, int | None] = {
     _aten.new_empty.default: 0,
     _aten.new_full.default: None,
 }
+
+
+def _filling(node: torch.fx.Node) -> object:
+    """What new_full fills with: a number, or the node of one."""
+    return node.args[2] if len(node.args) > 2 else node.kwargs["fill_value"]
+
+
+def _value_sources(node: torch.fx.Node) -> list[torch.fx.Node]:
+    """The nodes that the values of this one depend on, its sizes aside."""
+    if node.target not in _NEW:
+        return node.all_input_nodes
+    fill = _filling(node) if _NEW[node.target] is None else None
+    return [fill] if isinstance(fill, torch.fx.Node) else []
 
 
 def _has_unknown_size(node: torch.fx.Node) -> bool:
@@ -269,6 +285,8 @@ _SPECIAL: dict[object, Callable] = {
     _aten.unflatten.int: _unflatten,
     _aten.floor_divide.default: _floor_divide,
     _aten.scaled_dot_product_attention.default: _attention,
+    # Stable at once: ONNX's TopK prefers the first of equals.
+    _aten.sort.stable: lambda x, *, stable=None, dim=-1, descending=False: torch.sort(x, dim, descending),
     _aten._to_copy.default: _to,
     _aten.to.dtype_layout: _to,
     _aten.to.dtype: lambda x, dtype, *ignored, **also_ignored: x.to(dtype),
