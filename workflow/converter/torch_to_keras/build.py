@@ -161,8 +161,8 @@ def _convert(conversion: Conversion, node: torch.fx.Node) -> Any:
     if node.target is operator.getitem:
         results = conversion.resolve(node.args[0])
         return results if results is None else results[node.args[1]]
-    if node.target in _READS and isinstance(conversion.values[node.args[0]], Constant):
-        return conversion.values[node.args[0]].array.item()  # of weights alone
+    if node.target in _READS and isinstance(read := conversion.values[node.all_input_nodes[0]], Constant):
+        return read.array.item()  # of weights alone
     if isinstance(node.meta.get("val"), int | float | bool | torch.SymInt | torch.SymFloat | torch.SymBool):
         return node.meta["val"]
     effect = node.target is torch.ops.higher_order.with_effects  # of a check, in an order that a token keeps

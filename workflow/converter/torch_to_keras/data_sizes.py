@@ -66,5 +66,5 @@ def _count(call: Call, held: KerasTensor, axis: int) -> KerasTensor:
 
 def _shaped(call: Call, place: int, tensor: KerasTensor) -> Value:
     """A flat tensor in the shape of one of the results."""
-    shape = tuple(call.result[place].shape)
+    shape = tuple(call.result[place].shape)  # type: ignore[index]
     return view(call, Value(tensor, (math.prod(shape),), (0,)), shape)

@@ -91,7 +91,8 @@ def _of_one_value(conversion: Conversion, node: torch.fx.Node, name: str | None,
         return value.array.reshape(-1)[:1] if isinstance(value, Constant) else value
 
     with torch.no_grad():
-        result = node.target(*map(one, node.args), **{key: one(value) for key, value in node.kwargs.items()})
+        function: Any = node.target
+        result = function(*map(one, node.args), **{key: one(value) for key, value in node.kwargs.items()})
     return _like_result(node, result.reshape(()), name, trainable)
 
 

@@ -16,7 +16,7 @@ from converter.torch_to_keras.materialize import materialize
 from converter.torch_to_keras.positions import cut_to, linear, plain, within
 from converter.torch_to_keras.registry import converts
 from converter.torch_to_keras.slicing import slice_axis
-from converter.torch_to_keras.values import Constant, Value, static
+from converter.torch_to_keras.values import Constant, Value, known_size, static
 
 __all__ = ["take_axis"]
 
@@ -56,7 +56,7 @@ def _take(call: Call, value: Value | Constant, dim: int, index: Value) -> Value:
 def index(call: Call, value: Value | Constant, indices: list[Value | Constant | None]) -> Value:
     """value[..., positions, ...]: one index, or several fixed ones on neighbouring axes."""
     used = [axis for axis, positions in enumerate(indices) if positions is not None]
-    chosen = [indices[axis] for axis in used]
+    chosen = [positions for positions in indices if positions is not None]
     if any((p.tensor.dtype if isinstance(p, Value) else str(p.array.dtype)).endswith("bool") for p in chosen):
         return _selected(call, value, used, chosen)
     if len(used) == 1:
@@ -154,7 +154,7 @@ def roll(call: Call, value: Value, shifts: list[int], dims: list[int]) -> Value:
 
 def _rolled(call: Call, value: Value, dim: int, shift: int) -> Value:
     """The last `shift` elements, then those before: TensorFlow Lite has no operator that rolls."""
-    size, place = static(value.shape[dim]), value.axis(dim)
+    size, place = known_size(value.shape[dim]), value.axis(dim)
     if shift == 0:
         return value
     parts = [slice_axis(call, value, dim, *ends).tensor for ends in ((size - shift, size), (0, size - shift))]

@@ -16,7 +16,17 @@ from converter.torch_to_keras.lengths import counting, size
 from converter.torch_to_keras.materialize import materialize
 from converter.torch_to_keras.pending import Pending
 from converter.torch_to_keras.registry import converts
-from converter.torch_to_keras.values import Constant, Dim, KerasTensor, Value, magnitude, same, same_shape, static
+from converter.torch_to_keras.values import (
+    Constant,
+    Dim,
+    KerasTensor,
+    Value,
+    known_size,
+    magnitude,
+    same,
+    same_shape,
+    static,
+)
 
 _BROADCASTING = [
     "add",
@@ -109,7 +119,7 @@ def _repeated(call: Call, value: Value, counts: Sequence[Any]) -> Value:
             tensor = _taken_again(call, value, axis, count)
             value = Value(tensor, _resized(value, axis, count), value.order, value.nonnegative)
             continue
-        count = static(count)
+        count = known_size(count)
         if place != 0 and (count <= _MOST_COPIES or call.layers_only):
             tensor = call.layer(layers.Concatenate, [value.tensor] * count, axis=place)
         else:

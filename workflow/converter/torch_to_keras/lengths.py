@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import torch
 
-from converter.torch_to_keras.values import Dim, KerasTensor, static
+from converter.torch_to_keras.values import Dim, KerasTensor, expression_of, static
 
 if TYPE_CHECKING:
     from converter.torch_to_keras.call import Call
@@ -26,13 +26,13 @@ def size(call: Call, dim: Dim) -> int | KerasTensor:
     known = static(dim)
     if known is not None:
         return known
-    return call.op(keras.ops.sum, _ones(call, dim.node.expr))
+    return call.op(keras.ops.sum, _ones(call, expression_of(dim)))
 
 
 def ones(call: Call, dim: Dim) -> np.ndarray | KerasTensor:
     """As many ones as the size, int32: an array where the size is known."""
     known = static(dim)
-    return np.ones(known, "int32") if known is not None else _ones(call, dim.node.expr)
+    return np.ones(known, "int32") if known is not None else _ones(call, expression_of(dim))
 
 
 def counting(call: Call, dim: Dim) -> np.ndarray | KerasTensor:
@@ -40,7 +40,7 @@ def counting(call: Call, dim: Dim) -> np.ndarray | KerasTensor:
     known = static(dim)
     if known is not None:
         return np.arange(known, dtype="int32")
-    return call.op(keras.ops.subtract, call.op(keras.ops.cumsum, _ones(call, dim.node.expr), axis=0), 1)
+    return call.op(keras.ops.subtract, call.op(keras.ops.cumsum, _ones(call, expression_of(dim)), axis=0), 1)
 
 
 def ones_along(call: Call, tensor: KerasTensor, axis: int) -> KerasTensor:
@@ -62,7 +62,7 @@ def _made(call: Call, expression: Any) -> KerasTensor:
 
     for source in call.conversion.inputs:
         for axis, dim in enumerate(source.shape):
-            if static(dim) is None and sympy.simplify(dim.node.expr - expression) == 0:
+            if static(dim) is None and sympy.simplify(expression_of(dim) - expression) == 0:
                 return ones_along(call, source.tensor, source.order.index(axis))
     if expression.is_Symbol:
         return _of_multiple(call, expression)
@@ -103,7 +103,7 @@ def _of_multiple(call: Call, symbol: Any) -> KerasTensor:
         for axis, dim in enumerate(source.shape):
             if static(dim) is not None:
                 continue
-            factor = sympy.simplify(dim.node.expr / symbol)
+            factor = sympy.simplify(expression_of(dim) / symbol)
             if factor.is_Integer and factor > 1:
                 ones = ones_along(call, source.tensor, source.order.index(axis))
                 return call.op(operator.getitem, ones, (slice(int(factor) - 1, None, int(factor)),))

@@ -110,5 +110,5 @@ def singular_values(call: Call, value: _Tensor, *_: object) -> tuple[Value | Non
             "singular vectors are determined up to their sign only, and libraries choose it differently"
         )
     tensor = call.op(keras.ops.svd, plain(call, value), compute_uv=False)
-    shape = tuple(call.result[1].shape)
+    shape = tuple(call.result[1].shape)  # type: ignore[index]
     return None, Value(tensor, shape, tuple(range(len(shape)))), None

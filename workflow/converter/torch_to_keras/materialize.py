@@ -11,7 +11,7 @@ import numpy as np
 from converter.torch_to_keras.call import Call
 from converter.torch_to_keras.layout import reshape_tensor
 from converter.torch_to_keras.lengths import ones, ones_along
-from converter.torch_to_keras.values import Constant, Dim, KerasTensor, Value, same, static
+from converter.torch_to_keras.values import Constant, Dim, KerasTensor, Value, known_size, same, static
 
 __all__ = ["materialize"]
 
@@ -51,7 +51,7 @@ def _has_batch(call: Call, size: Dim) -> bool:
 def _selected(call: Call, value: Constant, unknown: Sequence[int]) -> Value:
     """A tensor that no layer holds: the array, chosen by a condition of the input's size that always holds."""
     array = value.numpy.reshape((1,) * (len(value.shape) - value.array.dim()) + tuple(value.array.shape))
-    array = np.broadcast_to(array, [1 if axis in unknown else static(dim) for axis, dim in enumerate(value.shape)])
+    array = np.broadcast_to(array, [1 if axis in unknown else known_size(dim) for axis, dim in enumerate(value.shape)])
     tensor = call.conversion.inputs[0].tensor
     row = ones_along(call, tensor, 0) if tensor.shape else call.op(keras.ops.ones_like, tensor, dtype="int32")
     none = call.op(keras.ops.multiply, row, 0)

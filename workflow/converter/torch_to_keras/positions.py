@@ -12,7 +12,7 @@ from converter.torch_to_keras.call import Call
 from converter.torch_to_keras.layout import torch_tensor
 from converter.torch_to_keras.lengths import ones_along, size
 from converter.torch_to_keras.materialize import materialize
-from converter.torch_to_keras.values import Constant, Dim, KerasTensor, Value, same, static
+from converter.torch_to_keras.values import Constant, Dim, KerasTensor, Value, known_size, same, static
 
 __all__ = ["along_axis", "cut_to", "linear", "plain", "plus", "unique", "within"]
 
@@ -26,7 +26,7 @@ def plain(call: Call, value: Value | Constant, dtype: str | None = None) -> Kera
 def within(call: Call, places: Value | Constant, dim: Dim) -> KerasTensor:
     """Places along an axis of that size, int32, negative ones counted from its end."""
     if isinstance(places, Constant) and static(dim) is not None:
-        places = Constant(places.array % static(dim), places.shape)
+        places = Constant(places.array % known_size(dim), places.shape)
         return plain(call, places, "int32")
     tensor = plain(call, places, "int32")
     from_end = plus(call, tensor, size(call, dim))
@@ -85,8 +85,10 @@ def unique(indices: Sequence[Value | Constant], sizes: Sequence[Dim]) -> bool:
         return True
     if not all(isinstance(index, Constant) and index.is_whole for index in indices) or None in map(static, sizes):
         return False
-    arrays = np.broadcast_arrays(*(i.numpy % static(dim) for i, dim in zip(indices, sizes, strict=True)))
-    places = np.ravel_multi_index(arrays, [static(dim) for dim in sizes])
+    known = [known_size(dim) for dim in sizes]
+    fixed = [index.numpy for index in indices if isinstance(index, Constant)]
+    arrays = np.broadcast_arrays(*(index % size for index, size in zip(fixed, known, strict=True)))
+    places = np.ravel_multi_index(arrays, known)
     return len(np.unique(places)) == places.size
 
 

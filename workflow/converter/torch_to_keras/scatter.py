@@ -189,7 +189,7 @@ def index_put(
 ) -> Value:
     """value[indices] = values, or += values; the last where one place is named twice."""
     used = [axis for axis, places in enumerate(indices) if places is not None]
-    chosen = [indices[axis] for axis in used]
+    chosen = [places for places in indices if places is not None]
     if any(_is_bool(places) for places in chosen):
         if len(used) > 1:
             raise call.unsupported("it writes by a condition and by places at once")
@@ -331,4 +331,5 @@ def fill(call: Call, value: _Tensor, number: float) -> Constant:
     """A number in the place of every element."""
     array = torch.tensor(number).to(getattr(torch, call.dtype))
     known = [static(dim) for dim in call.shape]
-    return Constant(array if None in known else array.expand(known), call.shape)
+    sizes = [size for size in known if size is not None]
+    return Constant(array.expand(sizes) if len(sizes) == len(known) else array, call.shape)

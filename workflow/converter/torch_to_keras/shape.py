@@ -15,7 +15,7 @@ from converter.torch_to_keras.layout import channels_last_tensor, view
 from converter.torch_to_keras.naming import innermost_module
 from converter.torch_to_keras.pending import Pending, carried_out, lazily_permuted, lazily_viewed
 from converter.torch_to_keras.registry import converts
-from converter.torch_to_keras.values import Value, channels_last, static
+from converter.torch_to_keras.values import Value, channels_last, known_size, static
 
 
 @converts("view.default", "_unsafe_view.default", "reshape.default", "unflatten.int", "flatten.using_ints", lazy=True)
@@ -100,11 +100,11 @@ def to_dtype(call: Call, value: Value, *_: object) -> Value:
 @converts("as_strided.default")
 def as_strided(call: Call, value: Value, size: list[int], stride: list[int], offset: int | None) -> Value:
     """Elements of a tensor as they lie in memory, at fixed steps."""
-    source = call.node.args[0].meta["val"]
+    source = call.node.all_input_nodes[0].meta["val"]
     if not source.is_contiguous() or any(static(dim) is None for dim in (*source.shape, *size, *stride, offset or 0)):
         raise call.unsupported("it reads memory that is laid out in another way than the tensor, or of unknown size")
     places = np.full((), static(offset or 0))
     for count, step in zip(size, stride, strict=True):
-        places = np.add.outer(places, np.arange(static(count)) * static(step))
+        places = np.add.outer(places, np.arange(known_size(count)) * known_size(step))
     flat = view(call, value, (math.prod(value.shape),))
     return view(call, take_axis(call, flat, 0, places.reshape(-1)), call.shape)

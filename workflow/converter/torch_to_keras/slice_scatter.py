@@ -12,7 +12,7 @@ from converter.torch_to_keras.indexing import take_axis
 from converter.torch_to_keras.layout import ordered, view
 from converter.torch_to_keras.materialize import materialize
 from converter.torch_to_keras.registry import converts
-from converter.torch_to_keras.slicing import known_bound
+from converter.torch_to_keras.slicing import known_bound, known_place
 from converter.torch_to_keras.values import Constant, Value, same, static
 
 
@@ -43,7 +43,7 @@ def slice_scatter(
         joined = call.op(keras.ops.concatenate, parts, axis=place)
         both = Value(joined, (*value.shape[:dim], size + len(span), *value.shape[dim + 1 :]), order)
         return take_axis(call, both, dim, written)
-    to_the_end = stop is None or (static(stop) is not None and static(stop) >= 2**62)
+    to_the_end = stop is None or (static(stop) or 0) >= 2**62
     if step != 1 or not (to_the_end or start in (None, 0)):
         raise call.unsupported("it writes a slice in the midst of an axis of unknown size")
     kept = slice(None, known_bound(call, start)) if to_the_end else slice(known_bound(call, stop), None)
@@ -58,5 +58,5 @@ def select_scatter(call: Call, value: Value | Constant, source: Value | Constant
     dim %= len(value.shape)
     source = materialize(call, source)
     row = view(call, source, (*value.shape[:dim], 1, *value.shape[dim + 1 :]))
-    index = known_bound(call, index)
-    return slice_scatter(call, value, row, dim, index, None if index == -1 else index + 1, 1)
+    place = known_place(call, index)
+    return slice_scatter(call, value, row, dim, place, None if place == -1 else place + 1, 1)

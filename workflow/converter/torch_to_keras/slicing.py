@@ -86,9 +86,9 @@ def slice_tensor(call: Call, value: Value, dim: int, start: int | None, stop: in
 
 def _open_slice(call: Call, value: Value, dim: int, start: int, stop: int | None, step: int) -> Value:
     """A slice of an axis of unknown size: its ends are taken as Python takes them."""
-    start, stop = known_bound(call, start), known_bound(call, stop)
-    stop = None if stop is not None and stop >= 2**62 else stop
-    index = (*(slice(None),) * value.axis(dim), slice(start, stop, step))
+    first, last = known_bound(call, start), known_bound(call, stop)
+    last = None if last is not None and last >= 2**62 else last
+    index = (*(slice(None),) * value.axis(dim), slice(first, last, step))
     return Value(call.op(operator.getitem, value.tensor, index), call.shape, value.order, value.nonnegative)
 
 
@@ -99,9 +99,16 @@ def known_bound(call: Call, bound: Dim | None) -> int | None:
     return None if bound is None else static(bound)
 
 
+def known_place(call: Call, place: Dim) -> int:
+    """As known_bound, of what is always given: a place, or a size."""
+    found = known_bound(call, place)
+    assert found is not None
+    return found
+
+
 @converts("select.int")
 def select(call: Call, value: Value, dim: int, index: int) -> Value:
-    return select_axis(call, value, dim, known_bound(call, index))
+    return select_axis(call, value, dim, known_place(call, index))
 
 
 @converts("split.Tensor")
@@ -111,7 +118,7 @@ def split(call: Call, value: Value, size: int, dim: int) -> tuple[Value, ...]:
         raise call.unsupported("it splits an axis of unknown size")
     return tuple(
         slice_axis(call, value, dim, start, min(start + size, total))
-        for start in range(0, total, known_bound(call, size))
+        for start in range(0, total, known_place(call, size))
     )
 
 
@@ -127,8 +134,8 @@ def chunk(call: Call, value: Value, count: int, dim: int) -> tuple[Value, ...]:
 def split_with_sizes(call: Call, value: Value, sizes: list[int], dim: int) -> tuple[Value, ...]:
     parts, start = [], 0
     for size in sizes:
-        parts.append(slice_axis(call, value, dim, start, start + known_bound(call, size)))
-        start += known_bound(call, size)
+        parts.append(slice_axis(call, value, dim, start, start + known_place(call, size)))
+        start += known_place(call, size)
     return tuple(parts)
 
 

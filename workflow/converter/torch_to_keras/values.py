@@ -11,6 +11,8 @@ import numpy as np
 import torch
 
 __all__ = [
+    "expression_of",
+    "known_size",
     "Constant",
     "Dim",
     "KerasTensor",
@@ -112,13 +114,21 @@ def static(dim: Dim) -> int | None:
     return int(expression) if expression.is_number else None
 
 
-def _expression(dim: Dim) -> Any:
+def known_size(dim: Dim) -> int:
+    """The size as a number, where it is known to be one."""
+    found = static(dim)
+    assert found is not None, dim
+    return found
+
+
+def expression_of(dim: Dim) -> Any:
+    """The size as a number or an expression of sympy."""
     return dim if isinstance(dim, int) else dim.node.expr
 
 
 def same(a: Dim, b: Dim) -> bool:
     """Whether two sizes are equal for every value of the symbols; `==` on a SymInt would specialise it."""
-    a, b = _expression(a), _expression(b)
+    a, b = expression_of(a), expression_of(b)
     if a == b:
         return True
     if isinstance(a, int) and isinstance(b, int):
@@ -137,7 +147,7 @@ def quotient(a: Dim, b: Dim) -> int | None:
     """a / b where that is a whole number for every value of the symbols, else None."""
     import sympy
 
-    ratio = sympy.simplify(sympy.sympify(_expression(a)) / _expression(b))
+    ratio = sympy.simplify(sympy.sympify(expression_of(a)) / expression_of(b))
     return int(ratio) if ratio.is_Integer else None
 
 

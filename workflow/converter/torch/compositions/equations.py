@@ -19,7 +19,7 @@ def _is_unusual(equation: str) -> bool:
     return "..." in inputs or not arrow or len(terms) > 2 or any(len(set(term)) != len(term) for term in terms)
 
 
-@composes(aten.einsum.default, when=lambda node: _is_unusual(node.args[0]))
+@composes(aten.einsum.default, when=lambda node: _is_unusual(str(node.args[0])))
 def einsum(equation: str, operands: Sequence[torch.Tensor], *, path: Sequence[int] | None = None) -> torch.Tensor:
     """The same sum, one pair of tensors after the other, from the left."""
     if not _is_unusual(equation):

@@ -11,7 +11,7 @@ from converter.torch.compositions.table import composes
 aten = torch.ops.aten
 
 
-@composes(aten.rms_norm.default, when=lambda node: len(node.args[1]) != 1)
+@composes(aten.rms_norm.default, when=lambda node: len(node.args[1]) != 1)  # pyright: ignore[reportArgumentType]
 def rms_norm(
     x: torch.Tensor, shape: Sequence[int], weight: torch.Tensor | None = None, eps: float | None = None
 ) -> torch.Tensor:
@@ -24,7 +24,7 @@ def rms_norm(
 
 
 def _is_projected(node: torch.fx.Node) -> bool:
-    hidden, cell = (state.meta["val"].shape[-1] for state in node.args[1])
+    hidden, cell = (state.meta["val"].shape[-1] for state in node.args[1])  # type: ignore[union-attr]
     return hidden != cell
 
 
@@ -84,7 +84,7 @@ def var_mean(
     x: torch.Tensor, dim: Sequence[int] | None = None, *, correction: float | None = None, keepdim: bool = False
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Variance and mean."""
-    dims = list(range(x.dim())) if dim is None else dim
+    dims = list(range(x.dim())) if dim is None else list(dim)
     return torch.var(x, dims, correction=1 if correction is None else correction, keepdim=keepdim), x.mean(
         dims, keepdim
     )

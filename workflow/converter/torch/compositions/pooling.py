@@ -26,7 +26,7 @@ def _reads_places(node: torch.fx.Node) -> bool:
 
 def _is_dilated(node: torch.fx.Node) -> bool:
     dilation = node.args[4] if len(node.args) > 4 else 1
-    return max([dilation] if isinstance(dilation, int) else dilation) > 1
+    return max([dilation] if isinstance(dilation, int) else dilation) > 1  # type: ignore[arg-type]
 
 
 def _all(numbers: int | Sequence[int], rank: int) -> list[int]:
@@ -62,7 +62,8 @@ def _pooled(
     for (size, k, s, p, d), count in zip(reversed(axes), reversed(counts), strict=True):
         margins += [p, max((count - 1) * s + d * (k - 1) + 1 - size - p, 0)]
     wide = torch.nn.functional.pad(x, margins, value=-torch.inf)
-    best, places = None, None
+    best: torch.Tensor | None = None
+    places = torch.zeros(())
     for taps in itertools.product(*(range(k) for k in kernel)):
         part, flat = wide, torch.zeros((), dtype=torch.int64)
         for axis, (tap, (size, _, s, p, d), count) in enumerate(zip(taps, axes, counts, strict=True)):
@@ -75,6 +76,7 @@ def _pooled(
             continue
         takes = (part > best) | torch.isnan(part)
         best, places = torch.where(takes, part, best), torch.where(takes, flat, places)
+    assert best is not None  # a kernel has taps
     return best, places
 
 
@@ -105,7 +107,7 @@ def max_pool(
     if max(_all(dilation, 1)) == 1:
         return NotImplemented
     result = _pooled(x, kernel, stride, padding, dilation, ceil_mode, len(kernel))
-    return result if result is NotImplemented else result[0]
+    return result[0] if isinstance(result, tuple) else result
 
 
 @composes(
@@ -135,7 +137,8 @@ def adaptive_max_pool(x: torch.Tensor, size: Sequence[int]) -> tuple[torch.Tenso
         value, place = part.flatten(-rank).max(-1)
         values.append(value)
         places.append(numbers.flatten()[place])
-    return tuple(torch.stack(parts, -1).unflatten(-1, list(size)) for parts in (values, places))
+    pooled, where = (torch.stack(parts, -1).unflatten(-1, list(size)) for parts in (values, places))
+    return pooled, where
 
 
 @composes(aten.max_unpool2d.default)

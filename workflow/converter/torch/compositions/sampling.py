@@ -27,6 +27,7 @@ def grid_sampler(x: torch.Tensor, grid: torch.Tensor, mode: int, padding: int, c
         held = here if held is None else held & here
         flat = places if flat is None else flat * size + places
         weight = weights if weight is None else weight * weights
+    assert held is not None and flat is not None and weight is not None  # an image has axes
     count, results = x.shape[0], flat.shape[-1]
     rows = x.flatten(2).transpose(1, 2)
     picked = rows[torch.arange(count).unsqueeze(1), flat.flatten(1)]  # (N, taps P, C)

@@ -40,4 +40,4 @@ def composed_program(program: torch.export.ExportedProgram) -> torch.export.Expo
     """The program with such operators written as others; None where it has none. Others stay what they are."""
     if not any(is_composed(node) for node in program.graph.nodes):
         return None
-    return program.run_decompositions(dict(COMPOSITIONS))
+    return program.run_decompositions(dict(COMPOSITIONS))  # type: ignore[arg-type]

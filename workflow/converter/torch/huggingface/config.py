@@ -73,19 +73,19 @@ def configuration(folder: Path, config: dict[str, Any], own: type | None = None)
     """The configuration object of transformers, or of the class `own`. Raises SourceError where it does not take it."""
     if own is not None:
         return _built(folder, config, own)
-    from transformers.models.auto.configuration_auto import CONFIG_MAPPING, CONFIG_MAPPING_NAMES
+    from transformers.models.auto import configuration_auto
 
-    kind = config.get("model_type")
-    if kind not in CONFIG_MAPPING_NAMES:
+    kind, known = str(config.get("model_type")), configuration_auto.CONFIG_MAPPING
+    if kind not in known:
         import transformers
 
-        close = nearest(str(kind), CONFIG_MAPPING_NAMES)
+        close = nearest(kind, known.keys())
         hint = f"; did you mean {' or '.join(close)}?" if close else ""
         raise SourceError(
-            f"{folder}: transformers {transformers.__version__} knows no model of type {str(kind)[:60]!r}{hint}; "
+            f"{folder}: transformers {transformers.__version__} knows no model of type {kind[:60]!r}{hint}; "
             "load it with its own code in network_script, and give the weights file"
         )
-    return _built(folder, config, CONFIG_MAPPING[kind])
+    return _built(folder, config, known[kind])
 
 
 def _built(folder: Path, config: dict[str, Any], kind: Any) -> Any:

@@ -215,7 +215,8 @@ class _Known:
         if isinstance(size, dict):
             size = [size.get("height") or size.get("shortest_edge"), size.get("width") or size.get("shortest_edge")]
         sizes = [size, size] if isinstance(size, int) else list(size)[-2:] if isinstance(size, list | tuple) else []
-        return (sizes[0], sizes[1]) if len(sizes) == 2 and all(isinstance(s, int) for s in sizes) else (224, 224)
+        numbers = [entry for entry in sizes if isinstance(entry, int)]
+        return (numbers[0], numbers[1]) if len(numbers) == 2 else (224, 224)
 
     def _images(self) -> list[_Argument]:
         channels = self._number("num_channels", "in_channels", "in_chans", "num_input_channels", default=3)

@@ -95,7 +95,8 @@ class _Exporter:
             if not self._composed():
                 raise
             return self._written()
-        return result if result.verification.passed or not self._composed() else self._written()
+        passed = result.verification is not None and result.verification.passed
+        return result if passed or not self._composed() else self._written()
 
     def _composed(self) -> bool:
         """Write operators as others, where the program has such; whether it had."""

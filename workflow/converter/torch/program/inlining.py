@@ -7,6 +7,7 @@ file has no gradients; and an autocast that is switched off, or asks for float32
 from __future__ import annotations
 
 import operator
+from typing import Any
 
 import torch
 
@@ -37,9 +38,9 @@ def _inline(module: torch.fx.GraphModule, node: torch.fx.Node) -> None:
     position = next(i for i, a in enumerate(node.args) if isinstance(a, torch.fx.Node) and a.op == "get_attr")
     part, inputs = node.args[position], node.args[position + 1 :]
     inner = getattr(module, str(part.target))  # type: ignore[union-attr]
-    placed: dict[torch.fx.Node, object] = {}
+    placed: dict[torch.fx.Node, Any] = {}
     given = iter(inputs)
-    results: object = ()
+    results: Any = ()
     with module.graph.inserting_before(node):
         for own in inner.graph.nodes:
             if own.op == "placeholder":

@@ -79,7 +79,7 @@ def export_program(
     except Exception as error:  # parts with the names of torch.nn.Module's own, and what forward changes
         raise TraceError(reason(error)) from error
     is_flat = inputs.call.plain and flat_result and not (source.kind == "module" and _is_variadic(module))
-    if source.kind == "program" and _fixes_more(source.program, inputs.specs):
+    if source.program is not None and _fixes_more(source.program, inputs.specs):
         is_flat = False  # exported again, with these sizes
     elif source.kind == "program" and is_flat:
         wrong = misdescribed(source.program, to_tensors(typical(runs)[-1].inputs))
