@@ -32,7 +32,10 @@ Where a share is below 99 %, the weights without influence are
 - in GoogLeNet and Inception v3 of torchvision: those of the auxiliary heads, which only training runs;
 - in torchvision's ConvNeXt: those of blocks whose outputs are scaled by 1e-6, as they are before training: no float32 output
   tells their values;
-- in DeepLabV3: the outer taps of kernels dilated by 24 and 36, which lie beside the feature map at this size of image.
+- in DeepLabV3: the outer taps of kernels dilated by 24 and 36, which lie beside the feature map at this size of image;
+- in SSD MobileNet and Inception v3 of TensorFlow 1, 2 to 4 %: of the last convolutions and the heads, probably units that ReLU
+  holds at zero and taps over padding; not traced tensor by tensor;
+- in Keras's ConvNeXt: of the pointwise convolutions around GELU in the last stage; not traced further.
 
 | model | weights | rows | branches | stuck | samples looked at | hardest to notice | CPU s of the import |
 |---|---|---|---|---|---|---|---|
