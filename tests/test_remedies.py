@@ -30,6 +30,12 @@ WHOSE = {
     "scripts/legacy_import.py:*": (ALL, ()),
     "scripts/export_keras.py:*": (("pytorch",), ("h5", "hdf5", "keras")),
     "workflow/converter/importing/network_script.py:*": (("keras", "pytorch"), ()),
+    "workflow/converter/importing/installed.py:*": (("pytorch",), ()),
+    "workflow/converter/torch/huggingface/config.py:configuration": (
+        ("pytorch",),
+        (),
+    ),  # its weights in a script of one's own
+    "workflow/converter/torch/huggingface/*": (("huggingface",), ()),
     "workflow/converter/importing/*": (ALL, ()),
     "workflow/converter/legacy/backends.py:*": (("keras",), ("onnx",)),
     "workflow/converter/legacy/source.py:import_pytorch": (("pytorch",), ()),
@@ -61,7 +67,7 @@ WHOSE = {
 # The configuration, commands and the run: they speak of parameters as such.
 NOBODYS = ("planning", "commands", "running", "publishing", "safety", "aup", "scripts/publish.py", "scripts/make_env")
 # Words of plain English too: parameters where a value, a key or a backtick follows.
-PLAIN = {"constants", "frozen", "skip", "verify", "trusted", "quantization", "backend"}
+PLAIN = {"batch", "constants", "frozen", "skip", "verify", "trusted", "quantization", "backend"}
 
 
 def mentions(text: str) -> set[str]:

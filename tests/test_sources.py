@@ -98,7 +98,10 @@ def test_no_models_folder(tmp_path, monkeypatch):
     [
         ("models/digist.h5", r"models/digist.h5 does not exist: did you mean models/digits.h5\?"),
         ("nowhere/a.h5", "nowhere/a.h5 does not exist: write the path of an existing file"),
-        ("models/notes.txt", "models/notes.txt is of no known format: convert_from takes a SavedModel directory or"),
+        (
+            "models/notes.txt",
+            "models/notes.txt is of no known format: convert_from takes a SavedModel or Hugging Face directory or",
+        ),
         ("models/tf2.index", "a checkpoint without a graph .*tf.saved_model.save"),
         ("models/tf1.index", "one of several files of a checkpoint: write convert_from models/tf1.meta"),
         ("models/checkpoint", "a checkpoint without a graph"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 __all__ = ["WEIGHTS", "files_of_directory", "shards"]
@@ -16,7 +17,8 @@ _MAX_INDEX = 64 * 1024 * 1024
 
 def files_of_directory(folder: Path) -> list[Path] | None:
     """The files that are read, sorted; None for a directory of another kind. A shard that is missing is left out."""
-    if not (folder / CONFIG).is_file() or any((folder / f"saved_model.{kind}").exists() for kind in ("pb", "pbtxt")):
+    # os.path says no where a folder may not be read; what reads it then says so.
+    if not os.path.isfile(folder / CONFIG) or any(os.path.exists(folder / f"saved_model.{k}") for k in ("pb", "pbtxt")):
         return None
     found = [path for name in (CONFIG, "preprocessor_config.json") if (path := folder / name).is_file()]
     found += sorted(folder.glob("*.py"))  # what auto_map may name

@@ -10,6 +10,7 @@ import torch
 from converter.errors import ParameterError
 from converter.hub.hub import TensorSpec
 from converter.torch.program.flat import Call, numpy_name
+from converter.torch.program.watching import OperatorWatch, watching
 from converter.torch.sources.loading import Source
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ def _watched_bounds(source: Source, inputs: Inputs) -> dict[int, int]:
     ]
     pointers = {tensor.untyped_storage().data_ptr(): index for index, tensor in enumerate(tensors)}
 
-    class Watch(torch.utils._python_dispatch.TorchDispatchMode):
+    class Watch(OperatorWatch):
         def __torch_dispatch__(
             self, function: Any, types: object, args: tuple = (), kwargs: dict | None = None
         ) -> object:
@@ -139,7 +140,7 @@ def _watched_bounds(source: Source, inputs: Inputs) -> dict[int, int]:
             return function(*args, **(kwargs or {}))
 
     try:
-        with torch.no_grad(), Watch():
+        with watching(Watch()):
             inputs.call(source.module, tensors)
     except Exception:
         return bounds  # sizes of 8 need not suit the model: what was seen until then still holds

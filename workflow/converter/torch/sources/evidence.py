@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from converter.errors import SourceError, UnsupportedError
 from converter.hub.hub import Run
@@ -20,6 +19,7 @@ from converter.hub.npz import read_arrays_file
 from converter.hub.reference import make_reference
 from converter.torch.exact.quantized_program import output_scales
 from converter.torch.program.flat import flat_outputs, to_arrays, to_tensors
+from converter.torch.program.watching import OperatorWatch, watching
 from converter.torch.sources.dtypes import table_bounds, vocabulary
 from converter.torch.sources.inputs import Inputs
 from converter.torch.sources.loading import Source
@@ -61,13 +61,13 @@ def run_source(source: Source, inputs: Inputs, arrays: Sequence[np.ndarray]) -> 
         return inputs.call(source.module, to_tensors(arrays))
 
 
-class _Suppressions(TorchDispatchMode):
+class _Suppressions(OperatorWatch):
     """Whether boxes are taken in the order of their scores: in which order those of equal scores are is not defined."""
 
     found = False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> object:
-        self.found |= func._schema.name == "torchvision::nms"
+        self.found |= str(func).startswith("torchvision.nms")
         return func(*args, **(kwargs or {}))
 
 
@@ -122,7 +122,8 @@ def make_runs(source: Source, inputs: Inputs, batch_dynamic: bool, spec: ImportS
 
     @functools.cache
     def ranks() -> bool:
-        with _Suppressions() as seen:
+        seen = _Suppressions()
+        with watching(seen):
             run_source(source, inputs, last)
         return seen.found
 

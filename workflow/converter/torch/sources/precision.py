@@ -17,12 +17,12 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from converter.library_patches.replacing import replaced
 from converter.library_patches.torch import AUTOCAST
 from converter.torch.program.flat import flat_outputs, numpy_name
 from converter.torch.program.kept_state import all_nodes
+from converter.torch.program.watching import OperatorWatch, watching
 from converter.torch.sources.evidence import FirstCalls, copied
 from converter.torch.sources.inputs import Inputs
 from converter.torch.sources.loading import Source
@@ -93,7 +93,7 @@ def _samples(inputs: Inputs) -> Iterator[list[torch.Tensor]]:
         yield tensors
 
 
-class _Watch(TorchDispatchMode):
+class _Watch(OperatorWatch):
     """Notes the dtypes but float32 of which an operator makes floating-point numbers of such."""
 
     def __init__(self) -> None:
@@ -114,7 +114,8 @@ def _dtypes(tree: object) -> set[torch.dtype]:
 def _computed_in(source: Source, inputs: Inputs, tensors: Sequence[torch.Tensor]) -> set[torch.dtype] | None:
     """The dtypes but float32 that the model computes in; None where it does not take these tensors."""
     try:
-        with torch.no_grad(), _Watch() as watch:
+        watch = _Watch()
+        with watching(watch):
             inputs.call(source.module, [tensor.clone() for tensor in tensors])
     except Exception:  # whatever forward raises
         return None
