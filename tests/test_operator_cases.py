@@ -60,15 +60,19 @@ def converted(case, target, folder):
 
 @pytest.mark.parametrize("target", ["keras", "tflite"])
 @pytest.mark.parametrize("name", QUICK)
-def test_some_operators(tmp_path, name, target):
-    result = converted(ALL[name], target, tmp_path)
-    assert result.verification.passed, result.verification.message
+def test_some_operators_become_what_the_page_says(tmp_path, name, target):
+    becomes_what_the_page_says(tmp_path, name, target)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("target", ["keras", "tflite", "onnx"])
 @pytest.mark.parametrize("name", [f"{topic}/{name}" for topic, cases in CASES.items() for name in cases])
 def test_all_operators_become_what_the_page_says(tmp_path, name, target):
+    becomes_what_the_page_says(tmp_path, name, target)
+
+
+def becomes_what_the_page_says(tmp_path, name, target):
+    """Verified, or refused as unsupported, or wrong and found to be."""
     said = NOTES[name].get(target, "verified")  # of what was not noted, all that is known is that it should be
     if said.startswith("verified"):
         result = converted(ALL[name], target, tmp_path)
