@@ -10,6 +10,7 @@ import operator
 from typing import Any
 
 import torch
+from torch.export.graph_signature import SymIntArgument, TensorArgument
 
 __all__ = ["inline_wrapped"]
 
@@ -17,12 +18,22 @@ __all__ = ["inline_wrapped"]
 def inline_wrapped(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
     """Put the graphs of such operators in their places, in the program itself, and return it."""
     module = program.graph_module
-    while (node := next((n for n in module.graph.nodes if _is_inlined(n)), None)) is not None:
-        _inline(module, node)
-    module.graph.eliminate_dead_code()
+    wrapped = [node for node in module.graph.nodes if _is_inlined(node)]
+    while wrapped:
+        _inline(module, wrapped[0])
+        wrapped = [node for node in module.graph.nodes if _is_inlined(node)]  # one may stand within another
+    _name_outputs(program)
     module.graph.lint()
     module.recompile()
     return program
+
+
+def _name_outputs(program: torch.export.ExportedProgram) -> None:
+    """The signature names the nodes that outputs and changed buffers come from: what was inlined has others."""
+    (output,) = (node for node in program.graph.nodes if node.op == "output")
+    for result, spec in zip(output.args[0], program.graph_signature.output_specs, strict=True):
+        if isinstance(result, torch.fx.Node) and isinstance(spec.arg, TensorArgument | SymIntArgument):
+            spec.arg.name = result.name
 
 
 def _is_inlined(node: torch.fx.Node) -> bool:

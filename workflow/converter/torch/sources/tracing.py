@@ -88,7 +88,7 @@ def export_program(
                 f"{source.path} is damaged: it says of {wrong} that it gives a tensor where it gives a number, or the other "
                 "way round; export the model again"
             )
-        return source.program
+        return inline_wrapped(source.program)
     target = module if is_flat else FlatModule(module, inputs.call)
     example = _example(inputs.specs, runs)
     dims = [{axis: torch.export.Dim.AUTO for axis, dim in enumerate(s.shape) if dim is None} for s in inputs.specs]
