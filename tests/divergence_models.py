@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from converter.contracts import ImportSpec
 from converter.hub.hub import Hub
-from converter.planning.parameters import parse_input_shape
+from converter.planning.input_shapes import parse_input_shape
 
 
 class Residual(nn.Module):

@@ -8,7 +8,7 @@ from import_pytorch import import_model
 
 from converter.contracts import ImportSpec
 from converter.hub.hub import Hub
-from converter.planning.parameters import parse_input_shape
+from converter.planning.input_shapes import parse_input_shape
 
 SCRIPT = Path(pytorch_networks.__file__)
 

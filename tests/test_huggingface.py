@@ -123,6 +123,27 @@ def test_the_class_and_the_inputs_that_the_user_names(tmp_path):
         assert words in refused(SCRIPT, tmp_path / "bert", tmp_path / name, network_name=name)
 
 
+def test_parameters_are_used_or_refused(tmp_path):
+    """None is dropped without a word: values of arguments, and what does not apply to a directory, or to one of timm."""
+    model = bert(tmp_path / "bert", "BertModel")
+    ids = np.random.default_rng(7).integers(0, 61, (2, 5))
+    types = torch.ones(2, 5, dtype=torch.int64)
+    hub = imported(tmp_path / "bert", tmp_path / "hub", constants={"output_hidden_states": True})
+    assert sum(spec.name.startswith("hidden_states") for spec in hub.outputs) == BERT["num_hidden_layers"] + 1
+    mask = np.ones_like(ids)
+    compared = runner(hub)([ids, mask, types.numpy()])[0]
+    with torch.no_grad():
+        wanted = model(torch.from_numpy(ids), torch.from_numpy(mask), token_type_ids=types).last_hidden_state
+    np.testing.assert_allclose(wanted.numpy(), compared, rtol=1e-4, atol=1e-5)
+    for parameters, words in (
+        ({"constants": {"output_hidden_state": True}}, "has no argument 'output_hidden_state'"),
+        ({"toolchain": "tf2.3"}, "leave toolchain out"),
+    ):
+        assert words in refused(SCRIPT, tmp_path / "bert", tmp_path / "no", **parameters)
+    timm_directory(tmp_path / "resnet")
+    assert "leave it out" in refused(SCRIPT, tmp_path / "resnet", tmp_path / "no", network_name="ResNet")
+
+
 @pytest.mark.parametrize("form", ["shards", "pickle", "pickled shards", "half"])
 def test_forms_of_weights(tmp_path, form):
     """All give the numbers of the same model; half precision is computed with in float32, which is said."""

@@ -389,23 +389,3 @@ def test_the_same_source_gives_the_same_bytes(tmp_path):
         assert (first.path / name).read_bytes() == (second.path / name).read_bytes()
     for left, right in zip(first.reference(), second.reference(), strict=True):
         np.testing.assert_array_equal(left.inputs[0], right.inputs[0])
-
-
-@pytest.mark.parametrize(("batch", "size"), [("4", 4), ("free", None)])
-def test_the_batch_that_the_user_fixes(tmp_path, batch, size):
-    """All inputs share it, whatever the file says; the reference has that many rows."""
-    model = _two_headed(keras)
-    model.save(tmp_path / "model.keras")
-    hub = imported(SCRIPT, tmp_path / "model.keras", tmp_path / "hub", batch=batch)
-    assert [spec.shape for spec in hub.inputs] == [(size, 6), (size, 8, 8, 3)]
-    assert {spec.shape[0] for spec in hub.outputs} == {size}
-    assert {len(run.inputs[0]) for run in hub.reference()} == {4} if size else len(hub.reference()) > 1
-
-
-def test_shapes_by_name_leave_other_inputs_as_they_are(tmp_path):
-    model = _two_headed(keras)
-    model.save(tmp_path / "model.keras")
-    hub = imported(SCRIPT, tmp_path / "model.keras", tmp_path / "hub", input_shape="image=2,8,8,3;words=2,6")
-    assert [(spec.name, spec.shape) for spec in hub.inputs] == [("words", (2, 6)), ("image", (2, 8, 8, 3))]
-    sentence = refused(SCRIPT, tmp_path / "model.keras", tmp_path / "hub2", input_shape="picture=2,8,8,3")
-    assert "no input 'picture'" in sentence and "image" in sentence

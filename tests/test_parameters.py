@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from converter.errors import ParameterError, nearest
-from converter.planning import parameters
-from converter.planning.parameters import PARAMETERS, InputShape, flags, normalize, normalize_all, parse_input_shape
+from converter.planning import input_shapes
+from converter.planning.input_shapes import InputShape, parse_input_shape
+from converter.planning.parameters import PARAMETERS, flags, normalize, normalize_all
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -164,10 +165,10 @@ def test_the_command_line_carries_canonical_values(data):
 DIMS = st.lists(st.none() | st.integers(1, 50), max_size=5).map(tuple)
 
 
-@given(st.lists(st.tuples(DIMS, st.sampled_from(parameters._DTYPES)), min_size=1, max_size=4), st.booleans())
+@given(st.lists(st.tuples(DIMS, st.sampled_from(input_shapes._DTYPES)), min_size=1, max_size=4), st.booleans())
 def test_input_shape_round_trip(entries, named):
     shapes = [InputShape(dims, dtype if named or not dims else None) for dims, dtype in entries]
-    text = parameters._format_input_shape(shapes)
+    text = input_shapes.format_input_shape(shapes)
     assert parse_input_shape(text) == shapes
     assert parse_input_shape(text.replace(",", " , ").replace(";", " ; ")) == shapes
     assert normalize("input_shape", text) == text

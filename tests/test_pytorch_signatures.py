@@ -219,6 +219,73 @@ def test_the_batch_of_a_program_is_fixed_in_it(tmp_path):
     exported(hub, tmp_path)
 
 
+class Heads(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.left, self.right = nn.Linear(6, 4), nn.Linear(3, 4)
+
+    def forward(self, image, mask):
+        return self.left(image) - self.right(mask)
+
+
+def test_names_of_a_programs_inputs(tmp_path):
+    """Whatever the order in which the user writes them; a name that is none is said."""
+    dims = ({0: torch.export.Dim.AUTO},) * 2
+    exported_program = torch.export.export(Heads().eval(), (torch.randn(2, 6), torch.randn(2, 3)), dynamic_shapes=dims)
+    torch.export.save(exported_program, tmp_path / "net.pt2")
+    hub = import_file(tmp_path / "net.pt2", tmp_path / "hub", "mask=-1,3;image=-1,6", network_script=None)
+    assert names(hub) == ["image", "mask"]
+    for shape, words in (("mask=-1,6", "was exported for image"), ("picture=-1,6", "no input 'picture'")):
+        with pytest.raises(ParameterError, match=words):
+            import_file(tmp_path / "net.pt2", tmp_path / "no", shape, network_script=None)
+
+
+class Wrapped(nn.Module):
+    """Its results come from parts that torch.export keeps apart: the same one twice, an input, and one within another."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(6, 4), nn.Linear(4, 4)
+        self.register_buffer("shift", torch.arange(4.0))
+
+    def forward(self, x):
+        with torch.no_grad():
+            y = self.first(x).tanh() + self.shift
+            with torch.autocast("cpu", enabled=False):
+                z = self.second(y)
+        with torch.enable_grad():
+            w = z * y
+        return {"w": w, "y": y, "again": y, "z": z.relu(), "x": x}
+
+
+@pytest.mark.parametrize("form", ["module", "program"])
+def test_parts_without_gradients_are_inlined(tmp_path, form):
+    """Results of such parts too, and all of it below opset 18, where no exporter takes them."""
+    script = tmp_path / "net.py"
+    script.write_text("from test_pytorch_signatures import Wrapped as Net\n")
+    torch.manual_seed(2)
+    module = Wrapped().eval()
+    path = tmp_path / ("net.pt" if form == "module" else "net.pt2")
+    if form == "module":
+        torch.save(module.state_dict(), path)
+        hub = import_file(path, tmp_path / "hub", "1,6", network_script=script, network_name="Net")
+    else:
+        made = torch.export.export(
+            module, (torch.randn(3, 6),), dynamic_shapes=({0: torch.export.Dim.AUTO},), strict=False
+        )
+        assert "wrap_with_set_grad_enabled" in str(made.graph)
+        torch.export.save(made, path)
+        hub = import_file(path, tmp_path / "hub", network_script=None)
+    kept = torch.export.load(tmp_path / "hub" / "program.pt2")
+    assert not [node for node in kept.graph.nodes if isinstance(node.target, torch._ops.HigherOrderOperator)]
+    x = torch.from_numpy(np.random.default_rng(4).standard_normal((5, 6)).astype("float32"))
+    with torch.no_grad():
+        wanted = list(module(x).values())
+    for a, b in zip(wanted, runner(hub)([x.numpy()]), strict=True):
+        np.testing.assert_allclose(a.numpy(), b, rtol=1e-5, atol=1e-6)
+    assert exported(hub, tmp_path).opset < 18
+
+
 @pytest.mark.parametrize("batch", [2, 0])
 def test_the_batch_of_a_program_that_fixes_it(tmp_path, batch):
     with pytest.raises(ParameterError, match="exported for a batch of 3"):

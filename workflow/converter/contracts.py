@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from converter.hub.hub import TensorSpec
+from converter.planning.input_shapes import InputShape, parse_input_shape
 from converter.planning.network_args import read_arguments
-from converter.planning.parameters import InputShape, parse_input_shape
 from converter.verification.verify import Tolerance, Verification
 
 __all__ = ["ExportJob", "ExportResult", "ImportSpec", "export_job", "import_spec"]

@@ -19,7 +19,7 @@ from converter.hub.informative import write_evidence
 from converter.hub.npz import read_arrays_file
 from converter.hub.reference import follows_batch, make_reference
 from converter.importing.batch import with_batch
-from converter.planning.parameters import InputShape, shapes_by_name
+from converter.planning.input_shapes import InputShape, shapes_by_name
 from converter.tf.graph.errors import reason
 from converter.tf.graph.graph import GraphDef
 from converter.tf.sources.freeze import Frozen

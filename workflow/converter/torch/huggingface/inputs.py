@@ -19,7 +19,7 @@ from converter.errors import ParameterError
 from converter.hub.hub import TensorSpec
 from converter.torch.huggingface.config import read_json
 from converter.torch.program.flat import Call, Slot
-from converter.torch.sources.inputs import Inputs
+from converter.torch.sources.inputs import Inputs, check_constants
 from converter.torch.sources.tracing import quiet, reason
 
 __all__ = ["known_bounds", "usual_inputs"]
@@ -50,17 +50,19 @@ _LENGTHS, _RECORDING = (7, 64), 16000
 _NEVER = ("labels", "inputs_embeds", "past_key_values", "return_dict", "use_cache", "encoder_outputs")
 
 
-def usual_inputs(model: torch.nn.Module, folder: Path) -> Inputs:
+def usual_inputs(model: torch.nn.Module, folder: Path, constants: Mapping[str, Any]) -> Inputs:
     """The inputs of a model as it is mostly called, with a free batch and free lengths, without past keys and values.
 
-    Raises ParameterError that asks for input_shape where none of what is known of its kind suffices.
+    constants: values of arguments that are no inputs. Raises ParameterError that asks for input_shape where none of what is
+    known of its kind suffices.
     """
-    parameters = inspect.signature(model.forward).parameters
+    check_constants(model, constants)
+    parameters = {k: p for k, p in inspect.signature(model.forward).parameters.items() if k not in constants}
     known = _Known(model, folder)
     failure: Exception | None = None
     for names in _choices(parameters, getattr(model, "main_input_name", "input_ids"), known):
         for arguments in itertools.islice(_alternatives(names, known), 24):
-            call = Call((), {name: Slot(index) for index, name in enumerate(arguments)})
+            call = Call((), {**{name: Slot(index) for index, name in enumerate(arguments)}, **constants})
             for size, batch in itertools.product(_sizes(arguments), (2, 1)):
                 error = _try(model, call, arguments, size, batch)
                 if error is None:

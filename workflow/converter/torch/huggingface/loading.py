@@ -17,7 +17,7 @@ from converter.torch.huggingface.config import configuration, model_class, offli
 from converter.torch.huggingface.inputs import known_bounds, usual_inputs
 from converter.torch.huggingface.weights import read_state
 from converter.torch.program.flat import Call, Slot
-from converter.torch.sources.inputs import Inputs, asked_batch, find_inputs
+from converter.torch.sources.inputs import Inputs, asked_batch, check_constants, find_inputs
 from converter.torch.sources.loading import Source
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ def load_directory(spec: ImportSpec) -> Loaded:
 
     Raises ConverterError for what the user can mend.
     """
+    if spec.toolchain != "default":
+        raise ParameterError(f"toolchain: {spec.source} is read by today's libraries only; leave toolchain out")
     offline()
     folder = spec.source
     config = read_config(folder, spec.trusted)
@@ -100,7 +102,7 @@ def _transformers(spec: ImportSpec, config: dict[str, Any], state: dict[str, tor
         source.decisions.append(f"{len(unused)} weights of the files not used")
     if spec.network_name is not None:
         source.decisions.append(f"model class {found.__name__}")
-    return source, lambda: usual_inputs(source.module, folder)
+    return source, lambda: usual_inputs(source.module, folder, spec.constants)
 
 
 def _names(entries: Iterable[Any]) -> list[str]:
@@ -111,6 +113,10 @@ def _timm(spec: ImportSpec, config: dict[str, Any], state: dict[str, torch.Tenso
     import timm
 
     folder, name = spec.source, config["architecture"]
+    if spec.network_name is not None:
+        raise ParameterError(
+            f"network_name: {folder} is a directory of timm, whose config.json names {name}; leave it out"
+        )
     if not timm.is_model(name):
         raise SourceError(f"{folder}/config.json: timm {timm.__version__} has no architecture {name[:80]!r}")
     options = config.get("model_args") if isinstance(config.get("model_args"), dict) else {}
@@ -133,7 +139,8 @@ def _timm(spec: ImportSpec, config: dict[str, Any], state: dict[str, torch.Tenso
     def usual() -> Inputs:
         trained = config.get("pretrained_cfg") if isinstance(config.get("pretrained_cfg"), dict) else {}
         size = (trained or {}).get("input_size") or getattr(model, "default_cfg", {}).get("input_size") or (3, 224, 224)
-        return Inputs(Call((Slot(0),), {}), [TensorSpec("x", (None, *map(int, size)), "float32")])
+        check_constants(model, spec.constants)
+        return Inputs(Call((Slot(0),), dict(spec.constants)), [TensorSpec("x", (None, *map(int, size)), "float32")])
 
     return Source(folder, "module", model), usual
 

@@ -14,7 +14,7 @@ from converter.torch.program.watching import OperatorWatch, watching
 from converter.torch.sources.loading import Source
 
 if TYPE_CHECKING:
-    from converter.running.step_runner import InputShape
+    from converter.planning.input_shapes import InputShape
     from converter.torch.sources.inputs import Inputs
 
 __all__ = ["table_bounds", "vocabulary", "with_dtypes"]

@@ -18,6 +18,7 @@ from converter.hub.informative import typical
 from converter.hub.npz import read_arrays_file
 from converter.hub.reference import make_reference
 from converter.torch.exact.quantized_program import output_scales
+from converter.torch.extensions.vision_operators import are_defined
 from converter.torch.program.flat import flat_outputs, to_arrays, to_tensors
 from converter.torch.program.watching import OperatorWatch, watching
 from converter.torch.sources.dtypes import table_bounds, vocabulary
@@ -122,6 +123,8 @@ def make_runs(source: Source, inputs: Inputs, batch_dynamic: bool, spec: ImportS
 
     @functools.cache
     def ranks() -> bool:
+        if not are_defined():  # no model of this process calls them
+            return False
         seen = _Suppressions()
         with watching(seen):
             run_source(source, inputs, last)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 import torch
@@ -14,15 +14,16 @@ from torch.utils import _pytree as pytree
 from converter.errors import ParameterError, nearest
 from converter.hub.hub import TensorSpec
 from converter.importing.batch import with_batch
+from converter.planning.input_shapes import shapes_by_name
 from converter.torch.program.flat import Call, Slot, key_text, numpy_name
 from converter.torch.sources.dtypes import with_dtypes
 from converter.torch.sources.loading import Source
 
 if TYPE_CHECKING:
     from converter.contracts import ImportSpec
-    from converter.running.step_runner import InputShape
+    from converter.planning.input_shapes import InputShape
 
-__all__ = ["Inputs", "find_inputs"]
+__all__ = ["Inputs", "asked_batch", "check_constants", "find_inputs"]
 
 
 @dataclass
@@ -69,13 +70,30 @@ def asked_batch(source: Source, inputs: Inputs, spec: ImportSpec) -> Inputs:
     return replace(inputs, specs=with_batch(inputs.specs, spec.batch), batch_asked=spec.batch == 0)
 
 
+def check_constants(module: torch.nn.Module, constants: Mapping[str, object]) -> None:
+    """Raise ParameterError for one that is no argument of forward."""
+    _check_constants(type(module).__name__, list(inspect.signature(module.forward).parameters.values()), constants)
+
+
+def _check_constants(called: str, parameters: Sequence[inspect.Parameter], constants: Mapping[str, object]) -> None:
+    known = [parameter.name for parameter in parameters if parameter.kind not in _VARIADIC]
+    for parameter in parameters:
+        if parameter.kind == inspect.Parameter.VAR_KEYWORD:
+            listed = get_args(parameter.annotation)  # Unpack[...] lists what **kwargs may be
+            if not listed or not hasattr(listed[0], "__annotations__"):
+                return
+            known += listed[0].__annotations__
+    unknown = [name for name in constants if name not in known]
+    if unknown:
+        raise ParameterError(
+            f"constants: forward of {called} has no argument {unknown[0]!r}; it has {', '.join(known)}"
+        )
+
+
 def _module_inputs(source: Source, spec: ImportSpec) -> Inputs:
     constants = dict(spec.constants)
     parameters = _parameters(source)
-    unknown = [name for name in constants if name not in {parameter.name for parameter in parameters}]
-    if unknown:
-        known = ", ".join(parameter.name for parameter in parameters)
-        raise ParameterError(f"constants: forward of {source.name} has no argument {unknown[0]!r}; it has {known}")
+    _check_constants(source.name, parameters, constants)
     if spec.input_shape is not None and spec.input_shape[0].name is not None:
         return _named_inputs(source, parameters, spec.input_shape, constants)
     if spec.input_shape is not None:
@@ -221,6 +239,8 @@ def _bind(named: list[inspect.Parameter], chosen: list[str], constants: Mapping)
         else:
             args.append(value)
     args += [Slot(position) for position in range(index, len(chosen))]
+    own = {parameter.name for parameter in named}
+    kwargs |= {name: value for name, value in constants.items() if name not in own}  # for **kwargs
     return Call(tuple(args), kwargs)
 
 
@@ -293,10 +313,13 @@ def _program_inputs(source: Source, spec: ImportSpec) -> Inputs:
         )
         for name in tensors
     ]
-    for given, own in zip(spec.input_shape or specs, specs, strict=False):
-        dims = given.dims if spec.input_shape else given.shape
+    given: Sequence[InputShape | None] = spec.input_shape or [None] * len(specs)
+    if spec.input_shape and spec.input_shape[0].name is not None:
+        given = shapes_by_name(spec.input_shape, tensors)
+    for shape, own in zip(given, specs, strict=False):
+        dims = own.shape if shape is None else shape.dims
         fits = len(dims) == len(own.shape) and all(o is None or d == o for d, o in zip(dims, own.shape, strict=False))
-        if not fits or (spec.input_shape and len(spec.input_shape) != len(specs)):
+        if not fits or len(given) != len(specs):
             shapes = "; ".join(f"{s.name} {['?' if d is None else d for d in s.shape]}" for s in specs)
             raise ParameterError(
                 f"input_shape: {source.path} was exported for {shapes}; leave input_shape out, or export it anew"
