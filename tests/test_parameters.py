@@ -165,9 +165,15 @@ def test_the_command_line_carries_canonical_values(data):
 DIMS = st.lists(st.none() | st.integers(1, 50), max_size=5).map(tuple)
 
 
-@given(st.lists(st.tuples(DIMS, st.sampled_from(input_shapes._DTYPES)), min_size=1, max_size=4), st.booleans())
-def test_input_shape_round_trip(entries, named):
-    shapes = [InputShape(dims, dtype if named or not dims else None) for dims, dtype in entries]
+INPUTS = st.none() | st.permutations(["input_ids", "images.0", "scope/x:1", "größe"])
+
+
+@given(st.lists(st.tuples(DIMS, st.sampled_from(input_shapes._DTYPES)), min_size=1, max_size=4), st.booleans(), INPUTS)
+def test_input_shape_round_trip(entries, typed, names):
+    shapes = [
+        InputShape(dims, dtype if typed or not dims else None, names and names[position])
+        for position, (dims, dtype) in enumerate(entries)
+    ]
     text = input_shapes.format_input_shape(shapes)
     assert parse_input_shape(text) == shapes
     assert parse_input_shape(text.replace(",", " , ").replace(";", " ; ")) == shapes

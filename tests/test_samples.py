@@ -218,3 +218,13 @@ def test_one_answer_that_says_something_is_enough_and_the_others_are_named(tmp_p
 
 def test_a_single_number_says_something():
     assert vacuous_outputs([Run([], [np.array(0.5)])]) == []
+
+
+def test_masks_of_whole_numbers_hide_all_and_nothing():
+    """What stays below 2 may be a mask: whole rows of it are hidden and shown, beside random ones."""
+    mask = TensorSpec("attention_mask", (None, 5), "int64")
+    runs = make_reference([mask], True, lambda a: [a[0].sum(1) + 0.5], vocabulary={"attention_mask": 2})
+    rows = {tuple(row) for run in runs for row in run.inputs[0].tolist()}
+    assert {(0,) * 5, (1,) * 5} < rows and all(run.inputs[0].dtype == np.int64 for run in runs)
+    (hidden,) = (run for run in runs if run.kind == "rows hidden")
+    assert {0, 5} <= set(hidden.inputs[0].sum(1).tolist())

@@ -21,6 +21,8 @@ __all__ = ["DRAWS", "draws_for", "make_inputs", "special_kinds"]
 # "counting" from 0 to 9, "binary" 0 and 1; floats are standard normal, but for "unit" evenly from 0 to 1.
 DRAWS = ("signed", "counting", "binary", "unit")
 
+# The bound of whole numbers that hide or show, as the masks of transformers do.
+_MASK = 2
 # Rounding decides between neighbours at halves; all are exact in every floating dtype.
 _HALVES = np.array([-2.5, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.5, 3.5])
 # The largest float drawn: beyond it float16 overflows after a few multiplications, and exponentials do in any dtype.
@@ -88,9 +90,10 @@ def special_kinds(inputs: Sequence[TensorSpec], vocabulary: Mapping[str, int], d
         kinds += ["zeros", "halves", "positive", "negative", "large", "very negative"]
     elif any(_is_integer(dtype) for dtype in free):
         kinds += ["zeros"]
-    if "bool" in free or any(map(_is_integer, free)):
+    has_masks = "bool" in free or _MASK in vocabulary.values()
+    if has_masks or any(map(_is_integer, free)):
         kinds += ["all true", "all false"]
-    if "bool" in free:
+    if has_masks:
         kinds += ["rows hidden"]
     bounded = any(spec.name in vocabulary for spec in inputs)
     if bounded or "string" in free or any(dtype in ("int8", "uint8") for dtype in free) or draw == "signed":
@@ -126,6 +129,8 @@ def _special(
     """Values of this kind; None where an input of this dtype has none, and ordinary ones are to be taken."""
     if dtype == "bool":
         return _masks(rng, dims, kind)
+    if bound == _MASK and (mask := _masks(rng, dims, kind)) is not None:
+        return mask.astype(as_dtype(dtype))
     if bound is not None:
         return rng.choice([0, max(bound, 1) - 1], dims).astype(as_dtype(dtype)) if kind == "ends of the range" else None
     if dtype == "string":
