@@ -19,6 +19,8 @@ def inline_wrapped(program: torch.export.ExportedProgram) -> torch.export.Export
     """Put the graphs of such operators in their places, in the program itself, and return it."""
     module = program.graph_module
     wrapped = [node for node in module.graph.nodes if _is_inlined(node)]
+    if not wrapped:
+        return program
     while wrapped:
         _inline(module, wrapped[0])
         wrapped = [node for node in module.graph.nodes if _is_inlined(node)]  # one may stand within another

@@ -315,7 +315,7 @@ def _program_inputs(source: Source, spec: ImportSpec) -> Inputs:
     ]
     given: Sequence[InputShape | None] = spec.input_shape or [None] * len(specs)
     if spec.input_shape and spec.input_shape[0].name is not None:
-        given = shapes_by_name(spec.input_shape, tensors)
+        given = shapes_by_name(spec.input_shape, [own.name for own in specs])
     for shape, own in zip(given, specs, strict=False):
         dims = own.shape if shape is None else shape.dims
         fits = len(dims) == len(own.shape) and all(o is None or d == o for d, o in zip(dims, own.shape, strict=False))

@@ -81,14 +81,15 @@ def export_program(
     is_flat = inputs.call.plain and flat_result and not (source.kind == "module" and _is_variadic(module))
     if source.program is not None and _fixes_more(source.program, inputs.specs):
         is_flat = False  # exported again, with these sizes
-    elif source.kind == "program" and is_flat:
+    elif source.program is not None and is_flat:
         wrong = misdescribed(source.program, to_tensors(typical(runs)[-1].inputs))
         if wrong is not None:
             raise SourceError(
                 f"{source.path} is damaged: it says of {wrong} that it gives a tensor where it gives a number, or the other "
                 "way round; export the model again"
             )
-        return inline_wrapped(source.program)
+        with refusals_raised():
+            return inline_wrapped(source.program)
     target = module if is_flat else FlatModule(module, inputs.call)
     example = _example(inputs.specs, runs)
     dims = [{axis: torch.export.Dim.AUTO for axis, dim in enumerate(s.shape) if dim is None} for s in inputs.specs]
