@@ -10,7 +10,7 @@ from typing import Any
 
 from converter.errors import ParameterError, SourceError, UnsupportedError, UntrustedError, nearest
 from converter.importing.network_script import load_script
-from converter.wording import TRUST
+from converter.wording import TRUST, first_line
 
 __all__ = ["configuration", "model_class", "offline", "read_config", "read_json"]
 
@@ -92,7 +92,7 @@ def _built(folder: Path, config: dict[str, Any], kind: Any) -> Any:
     try:
         found = kind.from_dict(_without(config))
     except Exception as error:  # whatever a configuration's own checks raise
-        raise SourceError(f"{folder}/config.json does not fit {kind.__name__}: {_first(error)}") from error
+        raise SourceError(f"{folder}/config.json does not fit {kind.__name__}: {first_line(error)}") from error
     _no_cache(found)
     return found
 
@@ -109,10 +109,9 @@ def _without(value: Any) -> Any:
 def _no_cache(config: Any) -> None:
     """Past keys and values are neither taken nor given, in none of a model's parts."""
     for part in [config, *(value for value in vars(config).values() if hasattr(value, "model_type"))]:
-        if getattr(part, "use_cache", None):
-            part.use_cache = False
-        if getattr(part, "use_mems", None) or hasattr(part, "use_mems_eval"):
-            part.use_mems_eval = False
+        for name in ("use_cache", "use_mems_eval"):  # of XLNet the second
+            if getattr(part, name, None):
+                setattr(part, name, False)
     config.return_dict = True
 
 
@@ -166,7 +165,7 @@ def _attribute(module: Any, name: str) -> Any:
         return getattr(module, name, None)
     except ImportError as error:  # a library that only this class needs
         raise UnsupportedError(
-            f"{name} of transformers needs a library that is not installed: {_first(error)}"
+            f"{name} of transformers needs a library that is not installed: {first_line(error)}"
         ) from error
 
 
@@ -194,8 +193,3 @@ def _of_auto_class(folder: Path, config: dict[str, Any], name: str) -> Any:
     if names is None:
         raise ParameterError(f"network_name: {name} has no class for models of type {config['model_type']} ({folder})")
     return _attribute(transformers, names[0] if isinstance(names, list | tuple) else names)
-
-
-def _first(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__)[:300]

@@ -19,6 +19,7 @@ from converter.torch.huggingface.weights import read_state
 from converter.torch.program.flat import Call, Slot
 from converter.torch.sources.inputs import Inputs, asked_batch, check_constants, find_inputs
 from converter.torch.sources.loading import Source
+from converter.wording import first_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -83,10 +84,12 @@ def _transformers(spec: ImportSpec, config: dict[str, Any], state: dict[str, tor
         )
     except ImportError as error:
         raise UnsupportedError(
-            f"{folder}: {found.__name__} needs a library that is not installed: {_first(error)}"
+            f"{folder}: {found.__name__} needs a library that is not installed: {first_line(error)}"
         ) from error
     except (RuntimeError, ValueError, TypeError, KeyError, AttributeError, AssertionError) as error:
-        raise SourceError(f"{folder}: {found.__name__} cannot be built of its config.json: {_first(error)}") from error
+        raise SourceError(
+            f"{folder}: {found.__name__} cannot be built of its config.json: {first_line(error)}"
+        ) from error
     missing = sorted(_names(said.get("missing_keys", ())))
     wrong = sorted(_names(said.get("mismatched_keys", ())))
     if missing or wrong:
@@ -128,7 +131,9 @@ def _timm(spec: ImportSpec, config: dict[str, Any], state: dict[str, torch.Tenso
         model = timm.create_model(name, pretrained=False, **options)
         missing, unused = model.load_state_dict(state, strict=False)
     except (RuntimeError, TypeError, ValueError, AssertionError) as error:
-        raise SourceError(f"{folder}: {name} of timm cannot be built of its config.json: {_first(error)}") from error
+        raise SourceError(
+            f"{folder}: {name} of timm cannot be built of its config.json: {first_line(error)}"
+        ) from error
     if missing or unused:
         raise SourceError(
             f"{folder}: its weights are not those of {name} ({', '.join([*missing, *unused][:3])}): "
@@ -157,8 +162,3 @@ def _silent() -> Iterator[None]:
             yield
     finally:
         logger.setLevel(before)
-
-
-def _first(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__)[:300]
