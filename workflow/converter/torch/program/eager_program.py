@@ -16,7 +16,7 @@ from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 __all__ = ["EagerProgram", "has_unknown_results", "misdescribed", "size_choice", "value_read"]
 
 _aten = torch.ops.aten
-
+_NUMBERS = (torch.SymInt, torch.SymFloat, torch.SymBool, int, float)
 
 # What these give of a tensor does not depend on its values.
 _SIZES = (_aten.sym_size.int, _aten.sym_numel.default, _aten.sym_stride.int, _aten.sym_storage_offset.default)
@@ -36,9 +36,9 @@ def value_read(program: torch.export.ExportedProgram) -> str | None:
         if node.op != "call_function" or not any(source in follows for source in node.all_input_nodes):
             continue
         follows.add(node)
-        tensors = [s for s in node.all_input_nodes if s in follows and isinstance(s.meta.get("val"), torch.Tensor)]
+        tensors = [s for s in node.all_input_nodes if s in follows and not isinstance(s.meta.get("val"), _NUMBERS)]
         chooses = isinstance(node.target, torch._ops.HigherOrderOperator)
-        reads = isinstance(node.meta.get("val"), torch.SymInt | torch.SymFloat | torch.SymBool | int | float)
+        reads = isinstance(node.meta.get("val"), _NUMBERS)
         if tensors and (chooses or (reads and node.target not in _SIZES)):
             return _place(node)
     return None
@@ -91,7 +91,9 @@ def _is_of_kind(result: object, described: object) -> bool:
             and len(result) == len(described)
             and all(map(_is_of_kind, result, described))
         )
-    return described is None or isinstance(result, torch.Tensor) == isinstance(described, torch.Tensor)
+    if described is None:  # as of asserts, and of what writes buffers back
+        return not isinstance(result, _NUMBERS)
+    return isinstance(result, torch.Tensor) == isinstance(described, torch.Tensor)
 
 
 def _place(node: torch.fx.Node) -> str:

@@ -82,14 +82,16 @@ def export_program(
     if source.program is not None and _fixes_more(source.program, inputs.specs):
         is_flat = False  # exported again, with these sizes
     elif source.program is not None and is_flat:
-        wrong = misdescribed(source.program, to_tensors(typical(runs)[-1].inputs))
+        with refusals_raised():
+            program = inline_wrapped(source.program)
+        # After the inlining: operators of a part that runs under no_grad read values as any others do.
+        wrong = misdescribed(program, to_tensors(typical(runs)[-1].inputs))
         if wrong is not None:
             raise SourceError(
                 f"{source.path} is damaged: it says of {wrong} that it gives a tensor where it gives a number, or the other "
                 "way round; export the model again"
             )
-        with refusals_raised():
-            return inline_wrapped(source.program)
+        return program
     target = module if is_flat else FlatModule(module, inputs.call)
     example = _example(inputs.specs, runs)
     dims = [{axis: torch.export.Dim.AUTO for axis, dim in enumerate(s.shape) if dim is None} for s in inputs.specs]
