@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
-from faults.harness import QUANTIZED, Preloaded, Runs, end, fingerprint
+from faults.harness import KINDS, Preloaded, Runs, end, fingerprint
 from faults.kills import MOMENTS, kills
 from text_graphs import linear
 
@@ -47,9 +47,10 @@ def test_kills(runs: Runs) -> None:
     "options",
     [
         ["--kills", "200", "--each", "20", "--chain", "5"],
-        ["--kills", "40", "--each", "4", "--chain", "4", "--quantized"],
+        ["--kills", "40", "--each", "4", "--chain", "4", "--kind", "quantized"],
+        ["--kills", "40", "--each", "4", "--chain", "4", "--kind", "huggingface"],
     ],
-    ids=["plain", "quantized"],
+    ids=KINDS,
 )
 def test_many_kills(options: list[str]) -> None:
     command = [sys.executable, "-m", "faults", *options]
@@ -91,19 +92,33 @@ def small_disk(runs: Runs, folder: Path, megabytes: int = 4) -> Iterator[Path]:
 
 
 @pytest.mark.slow
-def test_full_disk_while_quantized_targets_are_published(runs: Runs, tmp_path: Path) -> None:
-    quantized = Runs(tmp_path / "runs", runs.preloaded, QUANTIZED)
-    for turn in range(2):
-        with small_disk(quantized, tmp_path / f"disk{turn}") as folder:
-            process, _, fell = quantized.start_until(folder, quantized.moment("publishing", random.Random(turn)))
-            fill(folder.parent)
-            errors = quantized.resume(process)
-            assert quantized.wrong_now(folder) == []
-            if process.returncode:
-                one_sentence(errors)
-            print(f"full disk during {fell or 'nothing: it ended before'}: exit status {process.returncode}")
-            (folder.parent / "ballast").unlink()
-            assert quantized.wrong_in_the_end(folder) == []
+@pytest.mark.parametrize("kind", ["quantized", "huggingface"])
+def test_full_disk_while_targets_of_other_kinds_are_published(kind: str, tmp_path: Path) -> None:
+    preloaded = Preloaded(kind)
+    try:
+        (tmp_path / "runs").mkdir()
+        runs = Runs(tmp_path / "runs", preloaded, kind)
+        for turn in range(4):
+            with small_disk(runs, tmp_path / f"disk{turn}", megabytes=8) as folder:
+                full_once(runs, folder, runs.moment("publishing", random.Random(turn)), left=4096 * (turn % 2))
+    finally:
+        preloaded.stop()
+
+
+def full_once(runs: Runs, folder: Path, moment: str, left: int) -> None:
+    """The run's disk is full but for `left` bytes from `moment` on; then there is room again."""
+    process, _, fell = runs.start_until(folder, moment)
+    ballast = folder.parent / "ballast"
+    fill(folder.parent)
+    if left:
+        os.truncate(ballast, ballast.stat().st_size - left)
+    errors = runs.resume(process)
+    assert runs.wrong_now(folder) == []
+    if process.returncode:
+        one_sentence(errors)
+    print(f"full disk during {fell or 'nothing: it ended before'}: exit status {process.returncode}")
+    ballast.unlink()
+    assert runs.wrong_in_the_end(folder) == []
 
 
 def one_sentence(errors: str) -> None:
@@ -119,17 +134,7 @@ def test_full_disk(runs: Runs, phase: str, tmp_path: Path) -> None:
     random_ = random.Random(phase)
     for turn in range(TURNS[phase]):
         with small_disk(runs, tmp_path / f"disk{turn}") as folder:
-            process, _, fell = runs.start_until(folder, runs.moment(phase, random_))
-            fill(folder.parent)
-            if turn % 2:
-                os.truncate(folder.parent / "ballast", (folder.parent / "ballast").stat().st_size - 4096 * turn)
-            errors = runs.resume(process)
-            assert runs.wrong_now(folder) == []
-            if process.returncode:
-                one_sentence(errors)
-            print(f"full disk during {fell or 'nothing: it ended before'}: exit status {process.returncode}")
-            (folder.parent / "ballast").unlink()
-            assert runs.wrong_in_the_end(folder) == []
+            full_once(runs, folder, runs.moment(phase, random_), left=4096 * turn * (turn % 2))
 
 
 @pytest.mark.parametrize("name", ["converted", "reports", "intermediate"])

@@ -9,11 +9,15 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from conftest import ROOT
 from huggingface_models import BERT, bert, llama, t5, timm_directory, transformers, vit
 from imports import refused, run_step
 
+from converter.planning.config import read_config
+from converter.planning.planner import Planner
 from converter.planning.source_files import source_files
 from converter.torch.program.run_hub import runner
+from converter.verification.runtimes import TFLiteModel
 
 SCRIPT = "import_huggingface"
 LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
@@ -43,9 +47,10 @@ def test_conversions_in_one_run(project):
     """Found by name, converted through Snakemake, right on sizes of ours; nothing is looked for on the network."""
     model = bert(project.folder / "models" / "bert")
     timm_directory(project.folder / "models" / "rexnet")
-    run = project.snakemake("converted/bert.onnx", "converted/rexnet.onnx", "converted/rexnet.tflite")
+    targets = ["bert.onnx", "bert.tflite", "rexnet.onnx", "rexnet.tflite"]
+    run = project.snakemake(*(f"converted/{target}" for target in targets))
     assert run.returncode == 0, run.stderr
-    assert project.converted() == ["bert.onnx", "rexnet.onnx", "rexnet.tflite"]
+    assert project.converted() == targets
     session = onnxruntime.InferenceSession(project.folder / "converted" / "bert.onnx")
     rng = np.random.default_rng(0)
     for batch, length in ((1, 3), (5, 11), (2, 40)):
@@ -59,6 +64,54 @@ def test_conversions_in_one_run(project):
         (got,) = session.run(["logits"], feeds)
         np.testing.assert_allclose(wanted, got, rtol=1e-4, atol=1e-5)
     assert "Nothing to be done" in project.snakemake("converted/bert.onnx").stderr
+    file = TFLiteModel(project.folder / "converted" / "bert.tflite")
+    given = {name: rng.integers(0, 61 if name == "input_ids" else 2, (3, 32)) for name in feeds}
+    with torch.no_grad():
+        wanted = model(**{name: torch.from_numpy(array) for name, array in given.items()}).logits.numpy()
+    (got,) = file.run([given[spec.name].astype(spec.dtype) for spec in file.inputs])
+    np.testing.assert_allclose(wanted, got, rtol=1e-4, atol=1e-5)
+
+
+def test_lengths_that_targets_fix(tmp_path, monkeypatch):
+    """Of TensorFlow Lite and Keras files where nobody says them; images, which have none, keep one import for all targets."""
+    monkeypatch.chdir(tmp_path)
+    bert(tmp_path / "models" / "bert")
+    vit(tmp_path / "models" / "vit")
+    timm_directory(tmp_path / "models" / "rexnet")
+
+    def lengths(**entry):
+        planner = Planner(read_config({"models": {"bert": entry, "vit": {}}}, ROOT / "configs" / "zoo.yaml"))
+        plans = [
+            planner.require(name) for name in ("bert.onnx", "bert.tflite", "bert.keras", "vit.tflite", "rexnet.tflite")
+        ]
+        return [plan.source.parameters.get("length") for plan in plans]
+
+    assert lengths() == [None, "usual", "usual", None, None]
+    assert lengths(length="free") == ["free", "free", "free", None, None]
+    assert lengths(length=12) == ["12", "12", "12", None, None]
+    assert lengths(input_shape="input_ids=int64:1,9") == [None] * 5
+    hub = imported(tmp_path / "models" / "bert", tmp_path / "hub", length="usual")
+    assert {spec.shape for spec in hub.inputs} == {(None, 32)}  # 128 and 64 are more than its 40 positions
+    assert "length fixed at 32" in hub.decisions
+
+
+@pytest.mark.parametrize(
+    ("parameters", "said"),
+    [
+        ({"length": "12", "input_shape": "input_ids=int64:1,9"}, "leave one of them out"),
+        ({"length": "41"}, "which inputs BertForSequenceClassification takes is not known"),
+    ],
+)
+def test_lengths_that_cannot_be(tmp_path, parameters, said):
+    bert(tmp_path / "bert")
+    assert said in refused(SCRIPT, tmp_path / "bert", tmp_path / "hub", **parameters)
+
+
+def test_a_length_where_there_are_no_lengths(tmp_path):
+    vit(tmp_path / "vit")
+    assert "leave it out" in refused(SCRIPT, tmp_path / "vit", tmp_path / "hub", length="12")
+    timm_directory(tmp_path / "rexnet")
+    assert "leave it out" in refused(SCRIPT, tmp_path / "rexnet", tmp_path / "hub", length="12")
 
 
 TEXT = (None, None)

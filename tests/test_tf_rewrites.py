@@ -10,6 +10,7 @@ from tf_hub import make_hub
 
 from converter.contracts import ExportJob
 from converter.errors import UnsupportedError
+from converter.tf.graph.einsums import expand_einsums
 from converter.tf.graph.graph import GraphDef
 from converter.tf.graph.new_axes import expand_new_axes
 from converter.tf.onnx.export import export as to_onnx
@@ -139,3 +140,52 @@ def test_a_transform_of_free_length_is_refused_in_words(tmp_path):
     )
     with pytest.raises(UnsupportedError, match="powers of two only.*input_shape"):
         to_tflite(hub, ExportJob("converted/x.tflite"), tmp_path / "x.tflite")
+
+
+# Equations, and whether an Einsum may be left of them.
+EQUATIONS = {
+    "abcd,adbe->abce": False, "abcd,aebd->abce": False, "BTNH,BSNH->BNTS": False, "ab,ab->ab": False, "abc,c->abc": False,
+    "abc,b->abc": False, "abc,b->cab": False, "abc,ca->abc": False, "abc,->abc": True, "abc,cd->abd": True, "ab,ac->bc": True,
+    "abc,abd->abcd": True, "aab,ab->ab": True, "abc,c->ab": True,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("equation", EQUATIONS)
+@pytest.mark.parametrize("batch", [1, 3])
+def test_einsums(equation, batch):
+    """Axes have sizes of their own, so that one in another's place shows; the first has size 1 too, or is free."""
+    left, right = (term.replace("...", "") for term in equation.partition("->")[0].split(","))
+    sizes = {axis: batch if axis in "aB" else 2 + place for place, axis in enumerate(sorted({*left, *right}))}
+    rng = np.random.default_rng(0)
+    arrays = [rng.standard_normal([sizes[axis] for axis in term]).astype(np.float32) for term in (left, right)]
+    for free in (False, True):
+        shapes = [[None if free and axis in "aB" else sizes[axis] for axis in term] for term in (left, right)]
+        signature = [tf.TensorSpec(shape, tf.float32) for shape in shapes]
+        function = tf.function(lambda x, y: tf.einsum(equation, x, y), input_signature=signature)
+        graph = function.get_concrete_function().graph
+        graph_def = GraphDef()
+        graph_def.CopyFrom(graph.as_graph_def())
+        expand_einsums(graph_def)
+        assert any(node.op == "Einsum" for node in graph_def.node) == EQUATIONS[equation]
+        with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+            (result,) = tf.import_graph_def(graph_def, return_elements=[graph.outputs[0].name], name="")
+            feeds = {tensor.name: array for tensor, array in zip(graph.inputs, arrays, strict=True)}
+            found = session.run(result, feeds)
+        np.testing.assert_allclose(found, np.einsum(equation, *arrays), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("batch", [1, None])
+def test_an_attention_with_a_scale_becomes_tflite(batch, tmp_path):
+    """TensorFlow's converter (2.21) refuses these products with a batch of 1, and LiteRT what it makes for a free one."""
+    scale = tf.constant(np.linspace(0.5, 2, 6, dtype=np.float32))
+
+    def attend(x):
+        x = tf.einsum("abc,c->abc", x, scale)
+        heads = tf.reshape(x, [-1 if batch is None else batch, 5, 3, 2])
+        weights = tf.nn.softmax(tf.einsum("BTNH,BSNH->BNTS", heads, heads))
+        return tf.einsum("abcd,adbe->abce", weights, heads)
+
+    hub = make_hub(tmp_path / "hub", attend, [tf.TensorSpec([batch, 5, 6], tf.float32, "x")], ["y"])
+    result = to_tflite(hub, ExportJob("converted/x.tflite"), tmp_path / "x.tflite")
+    assert result.verification.passed
+    assert result.inputs[0].shape == (batch, 5, 6)

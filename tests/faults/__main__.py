@@ -1,4 +1,4 @@
-"""python -m faults [--kills 200] [--each 20] [--seed 1] [--quantized]: what it did, and what went wrong (exit status 1)."""
+"""python -m faults [--kills 200] [--each 20] [--kind huggingface]: what it did, and what went wrong (exit status 1)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from faults.harness import PLAIN, QUANTIZED, Preloaded, Runs
+from faults.harness import KINDS, Preloaded, Runs
 from faults.kills import MOMENTS, VICTIMS, kills
 
 
@@ -19,16 +19,15 @@ def main() -> int:
     parser.add_argument("--each", type=int, default=20, help="at least so many in every phase")
     parser.add_argument("--chain", type=int, default=1, help="kills in a row before the run that finishes the work")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument(
-        "--quantized", action="store_true", help="of quantized targets: int8 with data of its own, float16"
-    )
+    parser.add_argument("--kind", choices=KINDS, default="plain", help="what the runs convert")
     args = parser.parse_args()
-    jobs = QUANTIZED if args.quantized else PLAIN
     os.environ |= {"TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": "-1"}
-    started, preloaded = time.monotonic(), Preloaded()
+    started, preloaded = time.monotonic(), Preloaded(args.kind)
     with tempfile.TemporaryDirectory(prefix="converter-faults-") as folder:
         try:
-            fallen, wrong = kills(Runs(Path(folder), preloaded, jobs), args.kills, args.each, args.seed, args.chain)
+            fallen, wrong = kills(
+                Runs(Path(folder), preloaded, args.kind), args.kills, args.each, args.seed, args.chain
+            )
         finally:
             preloaded.stop()
     total = sum(fallen[moment] for moment in MOMENTS)

@@ -25,42 +25,50 @@ from pathlib import Path
 import numpy as np
 from text_graphs import linear
 
-__all__ = ["PHASES", "PLAIN", "QUANTIZED", "Preloaded", "Runs", "end", "fingerprint", "wait_until"]
+__all__ = ["KINDS", "PHASES", "Preloaded", "Runs", "end", "fingerprint", "wait_until"]
 
 ROOT = Path(__file__).resolve().parents[2]
 TESTS = ROOT / "tests"
 PHASES = ("import", "export", "verification", "report", "publishing")
-# Jobs of a run; each has two targets.
-PLAIN = (
-    {"convert_from": "models/tiny.pbtxt", "convert_to": "converted/tiny.onnx"},
-    {"convert_from": "models/tiny.pbtxt", "convert_to": "converted/sub/tiny.tflite"},
-)
-QUANTIZED = (
-    {**PLAIN[0], "convert_to": "converted/tiny.tflite", "quantization": {"type": "int8", "load": "models/data.npz"}},
-    {**PLAIN[0], "convert_to": "converted/sub/tiny.tflite", "quantization": {"type": "float16"}},
-)
+_TINY = {"convert_from": "models/tiny.pbtxt", "convert_to": "converted/tiny.onnx"}
+_BERT = {"convert_from": "models/bert", "convert_to": "converted/bert.onnx"}
+# Jobs of a run, by their kind; each has two targets.
+KINDS = {
+    "plain": (_TINY, {**_TINY, "convert_to": "converted/sub/tiny.tflite"}),
+    "quantized": (
+        {**_TINY, "convert_to": "converted/tiny.tflite", "quantization": {"type": "int8", "load": "models/data.npz"}},
+        {**_TINY, "convert_to": "converted/sub/tiny.tflite", "quantization": {"type": "float16"}},
+    ),
+    "huggingface": (_BERT, {**_BERT, "convert_to": "converted/sub/bert.tflite", "batch": 1}),
+}
+# The preloaded processes that the steps of each kind are forked from.
+_PRELOADED = {"plain": ["tensorflow"], "quantized": ["tensorflow"], "huggingface": ["torch", "torch+tensorflow"]}
 _TIMES = ("cpu_seconds", "wall_seconds", "peak_memory_mb")
 
 
 class Preloaded:
-    """A preloaded TensorFlow process (converter/running/fork_server.py); `kill` and it is there again."""
+    """Preloaded processes (converter/running/fork_server.py) for runs of a kind; `kill` and they are there again."""
 
-    def __init__(self) -> None:
+    def __init__(self, kind: str = "plain") -> None:
         self.folder = ""
-        self._process: subprocess.Popen | None = None
+        self._frameworks = _PRELOADED[kind]
+        self._processes: list[subprocess.Popen] = []
         self.start()
 
     @property
-    def pid(self) -> int:
-        return self._process.pid
+    def pids(self) -> list[int]:
+        return [process.pid for process in self._processes]
 
     def start(self) -> None:
         self.folder = tempfile.mkdtemp(prefix="converter-")
+        self._processes = [self._started(framework) for framework in self._frameworks]
+
+    def _started(self, framework: str) -> subprocess.Popen:
         with socket.socket(socket.AF_UNIX) as server:
-            server.bind(os.path.join(self.folder, "tensorflow"))
+            server.bind(os.path.join(self.folder, framework))
             server.listen(128)
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "faults.preloaded", "tensorflow", str(server.fileno())],
+            return subprocess.Popen(
+                [sys.executable, "-m", "faults.preloaded", framework, str(server.fileno())],
                 pass_fds=[server.fileno()],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
@@ -69,15 +77,16 @@ class Preloaded:
             )
 
     def stop(self, kill: bool = False) -> None:
-        if kill:
-            self._process.kill()
-        self._process.stdin.close()
-        self._process.wait()
+        for process in self._processes:
+            if kill:
+                process.kill()
+            process.stdin.close()
+            process.wait()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def steps(self) -> list[int]:
-        """Process ids of the steps that run in it."""
-        return _children(self.pid)
+        """Process ids of the steps that run in them."""
+        return [step for pid in self.pids for step in _children(pid)]
 
 
 def _children(pid: int) -> list[int]:
@@ -137,10 +146,14 @@ class Runs:
     `lengths`: by phase, (seconds, changes to files) of its undisturbed occurrences.
     """
 
-    def __init__(self, base: Path, preloaded: Preloaded, jobs: Sequence[dict] = PLAIN) -> None:
-        self.base, self.preloaded, self.jobs = base, preloaded, jobs
-        self.targets = [job["convert_to"] for job in jobs]
+    def __init__(self, base: Path, preloaded: Preloaded, kind: str = "plain") -> None:
+        self.base, self.preloaded, self.jobs = base, preloaded, KINDS[kind]
+        self.targets = [job["convert_to"] for job in self.jobs]
         self._count = 0
+        if kind == "huggingface":
+            make = "import sys, pathlib, huggingface_models as m; m.bert(pathlib.Path(sys.argv[1]))"
+            environ = {**os.environ, "PYTHONPATH": f"{ROOT / 'workflow'}:{TESTS}"}
+            subprocess.run([sys.executable, "-c", make, base / "bert"], check=True, env=environ)
         undisturbed, again = self.folder(), self.folder()
         lengths = str(base / "lengths")
         self._must_end_well(undisturbed)  # the first one also waits for the preloaded process
@@ -168,6 +181,8 @@ class Runs:
         self._count += 1
         path = path or self.base / f"run{self._count}"
         (path / "models").mkdir(parents=True)
+        if (self.base / "bert").is_dir():
+            shutil.copytree(self.base / "bert", path / "models" / "bert")
         (path / "models" / "tiny.pbtxt").write_text(linear())
         data = np.random.default_rng(1).uniform(-3, 3, (200, 2)).astype(np.float32)
         np.savez(path / "models" / "data.npz", x=data)

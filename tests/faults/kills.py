@@ -30,7 +30,10 @@ def kill_once(runs: Runs, folder: Path, when: str, victim: str, random_: random.
         if not step:
             process.communicate()
             return "missed", runs.wrong_now(folder)
-        _send({"step": step, "snakemake": process.pid, "preloaded process": runs.preloaded.pid}[victim])
+        for victim_pid in {"step": [step], "snakemake": [process.pid], "preloaded process": runs.preloaded.pids}[
+            victim
+        ]:
+            _send(victim_pid)
         _send(step, signal.SIGCONT)
     else:
         process = runs.start(folder)

@@ -16,9 +16,14 @@ def shape_text(shape: Sequence[int | None] | None) -> str:
 
 
 def first_line(error: object) -> str:
-    """The first line with text of what an exception, or another object, says; its type's name where it says nothing."""
-    lines = (line.strip() for line in str(error).splitlines())
-    return next((line[:_LONGEST] for line in lines if line), type(error).__name__)
+    """The first line with text of what an exception, or another object, says; its type's name where it says nothing.
+
+    A line that ends with a colon only announces the next one, which is added.
+    """
+    lines = [stripped for line in str(error).splitlines() if (stripped := line.strip())]
+    if len(lines) > 1 and lines[0].endswith(":"):
+        lines[0] = f"{lines[0]} {lines[1]}"
+    return lines[0][:_LONGEST] if lines else type(error).__name__
 
 
 def channels_last_note(kind: str, name: str, order: Sequence[int]) -> str:

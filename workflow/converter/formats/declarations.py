@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -41,9 +42,11 @@ class SourceFormat:
     """A format of models that people have.
 
     extensions: of its files, with the dot. contains: the files by one of which a directory of this format is known.
-    parameters: import parameters that it takes besides those that every format takes. packages: the libraries whose
-    upgrade makes an import stale. importer: a function of an ImportSpec and the hub's folder that returns the Hub, where
-    scripts/ has no import_NAME.py with one. memory: megabytes that an import takes for each megabyte of the source.
+    parameters: import parameters that it takes besides those that every format takes. takes_lengths: whether the model in
+    this path has inputs whose length nobody has to say (texts, recordings), as far as can be told without opening it.
+    packages: the libraries whose upgrade makes an import stale. importer: a function of an ImportSpec and the hub's folder
+    that returns the Hub, where scripts/ has no import_NAME.py with one. memory: megabytes that an import takes for each
+    megabyte of the source.
     """
 
     name: str
@@ -53,6 +56,7 @@ class SourceFormat:
     contains: tuple[str, ...] = ()
     parameters: frozenset[str] = frozenset()
     packages: tuple[str, ...] = ()
+    takes_lengths: Callable[[Path], bool] = field(default=lambda path: False)
     memory: int = 4
     importer: str | None = None
 
@@ -99,8 +103,9 @@ class TargetFormat:
     `converter check` does not. variants: for formats with quantized files, whose names end in .float16, .int8 and so on: a
     function as an exporter's, that takes the exporter as a fourth argument. backends: by the values of `backend`. timer: a
     function that returns how `benchmarks/` opens a file (profiling/latency.py), None where nothing times it. memory:
-    megabytes that an export takes for each megabyte of the source. script: its entry in scripts/. refusal: why a hub cannot
-    become this, as far as names and types tell; None for no objection.
+    megabytes that an export takes for each megabyte of the source. fixes_lengths: whether texts and recordings get the usual
+    length where the user says nothing, since files of this format are run with fixed sizes. script: its entry in scripts/.
+    refusal: why a hub cannot become this, as far as names and types tell; None for no objection.
     """
 
     name: str
@@ -115,6 +120,7 @@ class TargetFormat:
     backends: Mapping[str, Backend] = field(default_factory=dict[str, Backend])
     timer: str | None = None
     memory: int = 12
+    fixes_lengths: bool = False
     script: str = "export_added"
     refusal: Callable[[Hub], str | None] = field(default=lambda hub: None)
 

@@ -6,11 +6,14 @@ import json
 import os
 from pathlib import Path
 
-__all__ = ["WEIGHTS", "files_of_directory", "shards"]
+__all__ = ["WEIGHTS", "files_of_directory", "shards", "takes_lengths"]
 
 CONFIG = "config.json"
 # In the order in which transformers and timm themselves look for them.
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+# What only configurations of models for texts or recordings have, at the top or one part below.
+_OF_LENGTHS = ("vocab_size", "num_mel_bins", "feat_extract_norm", "num_conv_pos_embeddings", "sampling_rate")
+_MAX_CONFIG = 16 * 1024 * 1024
 # An index names each tensor of a model once.
 _MAX_INDEX = 64 * 1024 * 1024
 
@@ -28,6 +31,18 @@ def files_of_directory(folder: Path) -> list[Path] | None:
         if weights.suffix == ".json":
             found += [path for name in shards(weights) or [] if (path := folder / name).is_file()]
     return sorted(found)
+
+
+def takes_lengths(folder: Path) -> bool:
+    """Whether the model takes texts or recordings, of any length, as its configuration tells: timm's and images' do not."""
+    try:
+        if (folder / CONFIG).stat().st_size > _MAX_CONFIG:
+            return False
+        values = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):  # the import says what is wrong with it
+        return False
+    parts = [values, *values.values()] if isinstance(values, dict) and "architecture" not in values else []
+    return any(key in part for part in parts if isinstance(part, dict) for key in _OF_LENGTHS)
 
 
 def shards(index: Path) -> list[str] | None:

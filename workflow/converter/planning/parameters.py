@@ -117,6 +117,13 @@ def _batch(name: str, value: object) -> str:
     return text
 
 
+def _length(name: str, value: object) -> str:
+    text = str(value).strip().lower() if isinstance(value, str) or type(value) is int else ""
+    if text not in ("free", "usual") and not re.fullmatch(r"[1-9]\d{0,7}", text):
+        raise _error(name, value, "a number of tokens or samples of sound, usual, or free")
+    return text
+
+
 def _mapping(name: str, value: object) -> dict[str, Any]:
     if isinstance(value, str):
         value = _json(name, value, "a mapping")
@@ -246,6 +253,9 @@ PARAMETERS: dict[str, Parameter] = {
         "import", _shape, 'sizes such as "1,224,224,3", -1 unknown, ";" between inputs, "name=" before them'
     ),
     "batch": Parameter("import", _batch, "the number of samples in each call, or free: any number"),
+    "length": Parameter(
+        "import", _length, "of texts and recordings: a number, usual (128 tokens, or a second), or free: any length"
+    ),
     "constants": Parameter("import", _constants, "values of placeholders that are not inputs, as a mapping"),
     "network_script": Parameter("import", _path, "Python file that defines the network or custom layers"),
     "network_name": Parameter(

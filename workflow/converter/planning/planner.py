@@ -11,6 +11,7 @@ import json
 import re
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 
 from converter import formats
 from converter.errors import ConverterError, ParameterError, SourceError, UnsupportedError, nearest
@@ -120,7 +121,7 @@ class Planner:
         stem = name.rsplit("/")[-1][: -len(extension) - 1]
         job = self.config.jobs.get(target, {})
         model, variant = self._split_variant(stem, extension, target)
-        imported, values = self._source(target, model, job)
+        imported, values = self._source(target, model, job, targets[extension])
         format = targets[extension]
         source = formats.source(imported.format)
         if not format.accepts(source):
@@ -175,7 +176,9 @@ class Planner:
     def _is_known(self, model: str) -> bool:
         return any(model in names for names in (self.models.sources, self.config.models, self.config.zoo["recipes"]))
 
-    def _source(self, target: str, model: str, job: Parameters) -> tuple[ImportPlan, Parameters]:
+    def _source(
+        self, target: str, model: str, job: Parameters, to: formats.TargetFormat
+    ) -> tuple[ImportPlan, Parameters]:
         """The import that `target` starts from, and its merged parameters: job over model over defaults."""
         recipes = self.config.zoo["recipes"]
         entry = self.config.models.get(model, {})
@@ -204,6 +207,8 @@ class Planner:
         made = made or is_mirror(source)
         format = source_format(source, made)
         used = import_parameters_of(format)
+        if "length" not in job:
+            values = _with_length(values, formats.source(format).takes_lengths(Path(source)), to)
         parameters = {key: values[key] for key in sorted(IMPORT_PARAMETERS) if key in values and key in used}
         if "verify" in parameters:  # only what shapes the reference belongs to the hub
             reference = {key: value for key, value in parameters["verify"].items() if key in ("samples", "inputs")}
@@ -249,6 +254,13 @@ class Planner:
 def parameters_of(format: str, extension: str) -> frozenset[str]:
     """The parameters that mean something for conversions of this source format to this target format."""
     return import_parameters_of(format) | formats.target(extension).parameters
+
+
+def _with_length(values: Parameters, is_taken: bool, to: formats.TargetFormat) -> Parameters:
+    """`length` where it means something, with its default; input_shape has all sizes."""
+    if not is_taken or "input_shape" in values:
+        return _without(values, "length")
+    return {"length": "usual", **values} if to.fixes_lengths else values
 
 
 def _extension(target: str) -> str:

@@ -36,7 +36,9 @@ def materialize(call: Call, value: Value | Constant) -> Value:
     row = np.ascontiguousarray(np.broadcast_to(array, (1, *map(static, sizes)))).reshape(-1)
     zeros = _zeros(call, size)
     tensor = _dense(call, zeros, row, value) if "float" in str(array.dtype) else None
-    if tensor is None:
+    if tensor is None and row.dtype == bool:  # which nothing adds
+        tensor = call.op(keras.ops.logical_or, call.op(keras.ops.cast, zeros, "bool"), row[None])
+    elif tensor is None:
         tensor = call.op(keras.ops.add, call.op(keras.ops.cast, zeros, str(array.dtype)), row[None])
     tensor = reshape_tensor(call, tensor, (size, math.prod(sizes)), (size, *sizes))
     return Value(tensor, value.shape, order)

@@ -18,5 +18,6 @@ KERAS = TargetFormat(
     backends={"pytorch2keras": Backend("converter.legacy.backends:export_pytorch2keras", ("pytorch",), ("h5", "hdf5"))},
     parameters=frozenset({"input_layout", "backend"}),
     only_from={"input_layout": ("pytorch", "huggingface")},
+    fixes_lengths=True,
     script="export_keras",
 )

@@ -43,5 +43,6 @@ TFLITE = TargetFormat(
     timer="converter.profiling.latency:litert_timer",
     refusal=_refusal,
     only_from={"input_layout": ("pytorch", "huggingface")},
+    fixes_lengths=True,
     script="export_tflite",
 )

@@ -15,6 +15,7 @@ from converter.hub.weights import Weights
 from converter.tf.graph.bicubic import expand_bicubic
 from converter.tf.graph.bins import expand_bins
 from converter.tf.graph.composites import FOR_TFLITE, expand_composites
+from converter.tf.graph.einsums import expand_einsums
 from converter.tf.graph.fold_scales import fold_scales
 from converter.tf.graph.graph import node_name
 from converter.tf.graph.graph_bytes import read_graph
@@ -118,6 +119,7 @@ def _attempts(hub: Hub, opsset: str, *, fuse: bool) -> Iterator[Attempt]:
     expand_bins(graph_def)
     expand_bicubic(graph_def)
     expand_new_axes(graph_def)
+    expand_einsums(graph_def)
     expand_composites(graph_def, FOR_TFLITE)
     weights = hub.weights()
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,13 +47,18 @@ _WHERE_NEEDED = (
 )
 # Sizes of unknown dimensions in trials: of sequences, and of recordings, a second at 16 kHz.
 _LENGTHS, _RECORDING = (7, 64), 16000
+# Where a length is fixed and nobody says at what: the first that the model takes.
+_USUAL = (128, 64, 32, 16, 8)
 _NEVER = ("labels", "inputs_embeds", "past_key_values", "return_dict", "use_cache", "encoder_outputs")
 
 
-def usual_inputs(model: torch.nn.Module, folder: Path, constants: Mapping[str, Any]) -> Inputs:
-    """The inputs of a model as it is mostly called, with a free batch and free lengths, without past keys and values.
+def usual_inputs(
+    model: torch.nn.Module, folder: Path, constants: Mapping[str, Any], length: str = "free"
+) -> tuple[Inputs, int | None]:
+    """The inputs of a model as it is mostly called, with a free batch, without past keys and values; and their length.
 
-    constants: values of arguments that are no inputs. Raises ParameterError that asks for input_shape where none of what is
+    constants: values of arguments that are no inputs. length: as in ImportSpec; the answer is None where it stays free, or
+    where there are none of any length. Raises ParameterError that asks for input_shape where none of what is
     known of its kind suffices.
     """
     check_constants(model, constants)
@@ -63,10 +68,11 @@ def usual_inputs(model: torch.nn.Module, folder: Path, constants: Mapping[str, A
     for names in _choices(parameters, getattr(model, "main_input_name", "input_ids"), known):
         for arguments in itertools.islice(_alternatives(names, known), 24):
             call = Call((), {**{name: Slot(index) for index, name in enumerate(arguments)}, **constants})
-            for size, batch in itertools.product(_sizes(arguments), (2, 1)):
+            for size, batch in itertools.product(_sizes(arguments, length), (2, 1)):
                 error = _try(model, call, arguments, size, batch)
                 if error is None:
-                    return _inputs(call, arguments)
+                    fixed = size if length != "free" and _has_lengths(arguments) else None
+                    return _inputs(call, arguments, fixed), fixed
                 failure = failure or error
     required = [
         p.name for p in parameters.values() if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
@@ -112,11 +118,19 @@ def _alternatives(names: Sequence[str], known: _Known) -> Iterator[dict[str, _Ar
         yield dict(zip(names, chosen, strict=True))
 
 
-def _sizes(arguments: Mapping[str, _Argument]) -> tuple[int, ...]:
+def _has_lengths(arguments: Mapping[str, _Argument]) -> bool:
+    return any(None in argument.tail for argument in arguments.values())
+
+
+def _sizes(arguments: Mapping[str, _Argument], length: str) -> tuple[int, ...]:
     """What to try for unknown dimensions; one size where there are none."""
-    if all(None not in argument.tail for argument in arguments.values()):
+    if not _has_lengths(arguments):
         return _LENGTHS[:1]
+    if length not in ("free", "usual"):
+        return (int(length),)
     sound = any(argument.dtype == "float32" and argument.tail[-1:] == (None,) for argument in arguments.values())
+    if length == "usual":
+        return (_RECORDING,) if sound else _USUAL
     return (*_LENGTHS, _RECORDING) if sound else _LENGTHS
 
 
@@ -142,7 +156,11 @@ def _try(
     return None
 
 
-def _inputs(call: Call, arguments: Mapping[str, _Argument]) -> Inputs:
+def _inputs(call: Call, arguments: Mapping[str, _Argument], length: int | None) -> Inputs:
+    if length is not None:
+        arguments = {
+            name: replace(a, tail=tuple(length if d is None else d for d in a.tail)) for name, a in arguments.items()
+        }
     bounds = {name: argument.bound for name, argument in arguments.items() if argument.bound is not None}
     return Inputs(call, [argument.spec(name) for name, argument in arguments.items()], bounds=bounds)
 

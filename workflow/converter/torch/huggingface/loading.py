@@ -38,6 +38,8 @@ def load_directory(spec: ImportSpec) -> Loaded:
     """
     if spec.toolchain != "default":
         raise ParameterError(f"toolchain: {spec.source} is read by today's libraries only; leave toolchain out")
+    if spec.length != "free" and spec.input_shape is not None:
+        raise ParameterError(f"length: input_shape gives all sizes of {spec.source}; leave one of them out")
     offline()
     folder = spec.source
     config = read_config(folder, spec.trusted)
@@ -105,7 +107,17 @@ def _transformers(spec: ImportSpec, config: dict[str, Any], state: dict[str, tor
         source.decisions.append(f"{len(unused)} weights of the files not used")
     if spec.network_name is not None:
         source.decisions.append(f"model class {found.__name__}")
-    return source, lambda: usual_inputs(source.module, folder, spec.constants)
+    return source, lambda: _inputs_of(source, spec)
+
+
+def _inputs_of(source: Source, spec: ImportSpec) -> Inputs:
+    inputs, length = usual_inputs(source.module, spec.source, spec.constants, spec.length)
+    if length is None and spec.length.isdigit():
+        raise ParameterError(f"length: no input of {spec.source} is a text or a recording of any length; leave it out")
+    if length is not None:
+        source.decisions.append(f"length fixed at {length}")
+        source.notes.append(f"the length of texts or recordings is fixed at {length}: length says another, or free")
+    return inputs
 
 
 def _names(entries: Iterable[Any]) -> list[str]:
@@ -120,6 +132,8 @@ def _timm(spec: ImportSpec, config: dict[str, Any], state: dict[str, torch.Tenso
         raise ParameterError(
             f"network_name: {folder} is a directory of timm, whose config.json names {name}; leave it out"
         )
+    if spec.length != "free":
+        raise ParameterError(f"length: {name} of timm, in {folder}, takes images; leave it out")
     if not timm.is_model(name):
         raise SourceError(f"{folder}/config.json: timm {timm.__version__} has no architecture {name[:80]!r}")
     options = config.get("model_args") if isinstance(config.get("model_args"), dict) else {}
