@@ -52,7 +52,7 @@ test test-all test-legacy: export OMP_NUM_THREADS := 1
 
 # What fits into minutes on two cores; test-all runs the long ones too.
 test: $(VENV)/.all
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not legacy and not slurm"
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not legacy and not slurm"
 
 test-all: $(VENV)/.all
 	$(BIN)/python -m pytest -m "not slurm"

@@ -15,6 +15,18 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 
 
+# Files that take minutes, the longest first: two processes share the tests by files, and none should be left with one of these.
+_LONG = (
+    "test_pytorch_acceptance", "test_rebuild_user_code", "test_perturbation", "test_faults", "test_fuzz", "test_determinism",
+    "test_strange_sources", "test_confinement", "test_acceptance", "test_huggingface", "test_check", "test_rebuild",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {name: place for place, name in enumerate(_LONG)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(_LONG)))
+
+
 class Project:
     """A user's folder: models/ to fill, and `snakemake` to call in it."""
 

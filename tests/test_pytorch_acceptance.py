@@ -10,6 +10,7 @@ from pytorch_sources import DETECTORS, NETWORKS, write_detectors, write_networks
 from converter.verification.runtimes import KerasModel, OnnxModel, TFLiteModel
 
 EXTENSIONS = ("onnx", "tflite", "keras", "h5")
+UNETS = [f"unet.{extension}" for extension in EXTENSIONS]
 # The original's sixteen, and two of a later time.
 TORCHVISION = [
     "resnet18",
@@ -33,9 +34,9 @@ TORCHVISION = [
 ]
 
 
-def convert(project: Project, models: list[str], extensions: tuple[str, ...], config: dict | None = None) -> None:
+def convert(project: Project, names: list[str], config: dict | None = None) -> None:
     """One run; every file is there and verified on evidence that is not weak, and a second run has nothing to do."""
-    targets = [f"converted/{model}.{extension}" for model in models for extension in extensions]
+    targets = [f"converted/{name}" for name in names]
     run = project.snakemake(*targets, config=config)
     assert run.returncode == 0, run.stderr
     for target in targets:
@@ -49,16 +50,25 @@ def convert(project: Project, models: list[str], extensions: tuple[str, ...], co
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, dict]:
+    """A folder with the files, and the configuration for them."""
     project = Project(tmp_path_factory.mktemp("pytorch"))
     (project.folder / "facenet").mkdir()
-    models = {**write_networks(project.folder), **write_detectors(project.folder)}
-    convert(project, [*NETWORKS, *DETECTORS], EXTENSIONS, {"models": models})
-    return project
+    return project, {"models": {**write_networks(project.folder), **write_detectors(project.folder)}}
 
 
-def test_every_form_of_file_becomes_every_format(project):
-    assert len(project.converted()) == 4 * len(NETWORKS | DETECTORS)
+@pytest.fixture(scope="module")
+def project(written: tuple[Project, dict]) -> Project:
+    """Each form of file to two formats, and each format from about as many forms."""
+    names = [f"{model}.{EXTENSIONS[(i + j) % 4]}" for i, model in enumerate(NETWORKS | DETECTORS) for j in (0, 1)]
+    convert(written[0], sorted({*names, "two_inputs.onnx", "two_inputs.tflite", *UNETS}), written[1])
+    return written[0]
+
+
+@pytest.mark.slow
+def test_every_form_of_file_becomes_every_format(written: tuple[Project, dict]) -> None:
+    names = [f"{model}.{extension}" for model in NETWORKS | DETECTORS for extension in EXTENSIONS]
+    convert(written[0], names, written[1])
 
 
 def test_names_are_those_of_forward_and_images_are_channels_last(project):
@@ -80,5 +90,5 @@ def test_names_are_those_of_forward_and_images_are_channels_last(project):
 @pytest.mark.parametrize("model", TORCHVISION)
 def test_torchvision(tmp_path, model):
     """From the zoo's recipes, with random weights under which outputs vary."""
-    convert(Project(tmp_path), [model], ("onnx", "tflite", "keras"))
+    convert(Project(tmp_path), [f"{model}.{extension}" for extension in ("onnx", "tflite", "keras")])
     os.unlink(tmp_path / "zoo" / f"{model}.pt")  # temporary folders are kept for a while, and these are large

@@ -55,7 +55,7 @@ def test_values_that_others_would_take_for_their_own(project: Project) -> None:
         assert values[key].split(",")[0] in sentence, sentence
 
 
-@pytest.mark.parametrize("name", CONTROL)
+@pytest.mark.parametrize("name", [*CONTROL[:1], *(pytest.param(name, marks=pytest.mark.slow) for name in CONTROL[1:])])
 def test_control_characters_in_a_target(name: str, project: Project) -> None:
     (project.folder / "models" / "good.pbtxt").write_text(linear())
     run = project.snakemake("converted/good.onnx", f"converted/{name}.onnx")

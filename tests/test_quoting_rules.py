@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 
+import pytest
 from conftest import ROOT, Project
 from test_quoting import NAME
 from text_graphs import linear
@@ -52,6 +53,7 @@ def test_parameters_of_a_command_line() -> None:
     assert json.loads(found["network_args"]) == {NAME: [NAME]}
 
 
+@pytest.mark.slow
 def test_every_source_format_and_target(project: Project) -> None:
     import keras
     import tensorflow as tf

@@ -79,7 +79,11 @@ def test_the_record_itself_is_no_cause(made: Project):
     assert planned(made, "net.onnx", "net.tflite") == {"net.tflite"}
 
 
-@pytest.mark.parametrize("name", [name for name in FILES if name != "models/net.py"])
+FAST = ("models/late.py", "library/extra.py")
+OTHERS = [name for name in FILES if name not in (*FAST, "models/net.py")]
+
+
+@pytest.mark.parametrize("name", [*FAST, *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)])
 def test_each_module_of_the_users_is_a_cause(made: Project, name: str):
     path = made.folder / name
     text, times = path.read_text(), path.stat()
@@ -144,7 +148,7 @@ def test_a_mended_module_is_read_after_a_failed_import(project: Project):
     network += (
         "        self.linear = torch.nn.Linear(4, 3)\n\n    def forward(self, x):\n        return self.linear(x)\n"
     )
-    for text in (None, "1 +\n", "raise SystemExit(3)\n"):  # not there yet, half written, ends the program
+    for text in (None, "raise SystemExit(3)\n"):  # not there yet, ends the program
         if text is not None:
             (folder / "models" / "blocks.py").write_text(text)
             assert "read models/net.pt" in planned(project, "net.onnx")
@@ -157,6 +161,7 @@ def test_a_mended_module_is_read_after_a_failed_import(project: Project):
     assert project.report("net.onnx")["status"] == "verified"
 
 
+@pytest.mark.slow
 def test_modules_of_a_script_for_representative_data_are_causes_of_its_target(project: Project):
     folder = project.folder
     weights(folder)

@@ -57,7 +57,9 @@ def test_names(project: Project):
     assert run.returncode == 0
 
 
-@pytest.mark.parametrize("name", RESERVED)
+@pytest.mark.parametrize(
+    "name", [*RESERVED[:3], *(pytest.param(name, marks=pytest.mark.slow) for name in RESERVED[3:])]
+)
 def test_reserved_names(name: str, project: Project):
     """Refused before anything begins, and in the way of nothing where nobody asks for them."""
     (project.folder / "models" / f"{name}.pbtxt").write_text(linear())
