@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 FILES := $(filter converted/% reports/% benchmarks/%.json zoo/%,$(MAKECMDGOALS))
 
-.PHONY: help bench convert lint types test test-all test-legacy test-slurm format test-faults fuzz mutation lock locked audit licences $(FILES)
+.PHONY: help bench convert lint types test test-all test-legacy test-slurm format test-faults fuzz mutation corpus lock locked audit licences $(FILES)
 .DEFAULT_GOAL := help
 
 help:
@@ -68,6 +68,10 @@ test-slurm: $(VENV)/.all
 # Converter against the official routes, into docs/benchmark.md: hours. BENCH="single idle --repeats 1" does a part of it.
 bench: $(VENV)/.all
 	$(BIN)/python benchmarks/bench.py $(BENCH)
+
+# Models that nobody here wrote, by Converter and by the official routes, into docs/corpus.md: hours. CORPUS="--families timm".
+corpus: $(VENV)/.all
+	PYTHONPATH=workflow:benchmarks $(BIN)/python -m corpus $(CORPUS)
 
 # What takes most of an hour: 200 kills, full disks, no memory, strange sources, a thousand conversions (docs/reliability.md).
 test-faults: $(VENV)/.all

@@ -8,6 +8,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "workflow"))
 
 from converter.contracts import ImportSpec
+from converter.errors import UnsupportedError
 from converter.hub.hub import Hub
 from converter.running.step_runner import run_import
 
@@ -20,7 +21,15 @@ def import_model(spec: ImportSpec, out: Path) -> Hub:
 
     source, find_inputs = load_directory(spec)
     first_calls = FirstCalls(source)  # before its inputs are found, which calls the model
-    return write_hub(source, find_inputs(), first_calls, spec, out)
+    inputs = find_inputs(spec.length)
+    try:
+        return write_hub(source, inputs, first_calls, spec, out)
+    except UnsupportedError:
+        free = any(None in tensor.shape[1:] for tensor in inputs.specs)
+        if not free or spec.length is not None or spec.input_shape is not None:
+            raise
+    # Some models take some lengths only, such as multiples of a block's.
+    return write_hub(source, find_inputs("usual"), first_calls, spec, out)
 
 
 if __name__ == "__main__":

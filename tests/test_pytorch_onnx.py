@@ -126,3 +126,21 @@ def test_a_wrong_file_is_found_out(tmp_path, monkeypatch):
     assert result.verification.passed
     assert (result.opset, result.route[-1]) == (18, "dynamo-exporter")
     assert "comes out wrong" in result.opset_reason
+
+
+class _Ignoring(torch.nn.Module):
+    def forward(self, mask, x, ids):
+        return x * 2
+
+
+def test_an_input_that_no_result_depends_on_stays_one(tmp_path):
+    example = (torch.ones(2, 3, dtype=torch.bool), torch.ones(2, 4), torch.ones(2, 5, dtype=torch.int64))
+    batch = torch.export.Dim("batch")
+    program = torch.export.export(_Ignoring(), example, dynamic_shapes=tuple({0: batch} for _ in example))
+    torch.export.save(program, tmp_path / "m.pt2")
+    hub = import_file(tmp_path / "m.pt2", tmp_path / "hub", network_script=None)
+    result = export(hub, ExportJob("model.onnx"), tmp_path / "model.onnx")
+    assert result.route == ["export_onnx", "torchscript-exporter"] and result.verification.passed
+    inputs = onnx.load(tmp_path / "model.onnx").graph.input
+    kinds = [(value.name, value.type.tensor_type.elem_type) for value in inputs]
+    assert kinds == [("mask", onnx.TensorProto.BOOL), ("x", onnx.TensorProto.FLOAT), ("ids", onnx.TensorProto.INT64)]

@@ -1,5 +1,7 @@
 """Each family of PyTorch operators, in .keras files and, where layers exist for it, in HDF5 files too."""
 
+import math
+
 import keras
 import pytest
 import torch
@@ -350,3 +352,24 @@ class OneKind(nn.Module):
 @BOTH
 def test_constant_indices_of_an_embedding(tmp_path, suffix):
     check_each(named(OneKind()), torch.tensor([[1, 5, 8], [0, 2, 2]]), tmp_path / f"m{suffix}")
+
+
+def _table(x, *sizes):
+    """A constant for each row of the batch, whose values differ along its other axes."""
+    return torch.linspace(-1.0, 2.0, math.prod(sizes)).reshape(1, *sizes).expand(x.shape[0], *sizes)
+
+
+CONSTANTS = {
+    "hidden": lambda x: x + (_table(x, 5, 6) > 0.5).any(dim=-1, keepdim=True).float(),
+    "added": lambda x: x * (_table(x, 5, 6) + _table(x, 5, 1)).amax(1, keepdim=True),
+    "sum along the batch's own rows": lambda x: x + _table(x, 5, 6).sum((1, 2), keepdim=True),
+    "resized": lambda x: x + F.interpolate(_table(x, 5, 3), size=6, mode="nearest"),
+    "booleans": lambda x: torch.where((_table(x, 5, 6) > 0) & (x > 0), x, -x),
+    "product": lambda x: x + _table(x, 5, 4) @ _table(x, 4, 6),
+    "a function of both": lambda x: F.softmax(_table(x, 5, 6), -1) * x,
+}  # fmt: skip
+
+
+def test_constants_for_a_free_batch(tmp_path):
+    """Folded where the batch takes no part, else made tensors of the model."""
+    check_each(CONSTANTS, torch.randn(2, 5, 6, generator=torch.Generator().manual_seed(3)), tmp_path / "m.keras")

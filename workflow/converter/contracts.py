@@ -18,7 +18,7 @@ class ImportSpec:
     """What an import step is asked for, in canonical form (see planning/parameters.py).
 
     batch: the leading dimension that the inputs share: a size, 0 for any (the user asked for that), None where nobody said.
-    length: of texts and recordings: a number, "usual", or "free".
+    length: of texts and recordings: a number, "usual", or "free"; None where nobody said: free where that can be.
     """
 
     source: Path
@@ -27,7 +27,7 @@ class ImportSpec:
     output_nodes: list[str] = field(default_factory=list)
     input_shape: list[InputShape] | None = None
     batch: int | None = None
-    length: str = "free"
+    length: str | None = None
     constants: dict = field(default_factory=dict)
     network_script: Path | None = None
     network_name: str | None = None

@@ -11,8 +11,8 @@ __all__ = ["WEIGHTS", "files_of_directory", "shards", "takes_lengths"]
 CONFIG = "config.json"
 # In the order in which transformers and timm themselves look for them.
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
-# What only configurations of models for texts or recordings have, at the top or one part below.
-_OF_LENGTHS = ("vocab_size", "num_mel_bins", "feat_extract_norm", "num_conv_pos_embeddings", "sampling_rate")
+# How keys end that only configurations of models for texts or recordings have, at the top or one part below.
+_OF_LENGTHS = ("vocab_size", "max_position_embeddings", "num_mel_bins", "feat_extract_norm", "sampling_rate")
 _MAX_CONFIG = 16 * 1024 * 1024
 # An index names each tensor of a model once.
 _MAX_INDEX = 64 * 1024 * 1024
@@ -42,7 +42,7 @@ def takes_lengths(folder: Path) -> bool:
     except (OSError, ValueError, RecursionError):  # the import says what is wrong with it
         return False
     parts = [values, *values.values()] if isinstance(values, dict) and "architecture" not in values else []
-    return any(key in part for part in parts if isinstance(part, dict) for key in _OF_LENGTHS)
+    return any(str(key).endswith(_OF_LENGTHS) for part in parts if isinstance(part, dict) for key in part)
 
 
 def shards(index: Path) -> list[str] | None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Any
 
 import keras
@@ -183,7 +185,16 @@ def _convert(conversion: Conversion, node: torch.fx.Node) -> Any:
     arguments = _arguments(call)
     if not takes_pending(node.target):
         arguments = [_without_pending(call, argument) for argument in arguments]
-    return convert(call, *arguments)
+    return convert(call, *_as_taken(call, convert, arguments))
+
+
+def _as_taken(call: Call, convert: Callable, arguments: list[Any]) -> list[Any]:
+    """A constant of a free size (folding.py keeps all others) becomes a tensor where the converter takes tensors only."""
+    takes = [parameter.annotation for parameter in inspect.signature(convert).parameters.values()][1:]
+    return [
+        materialize(call, argument) if isinstance(argument, Constant) and annotation == "Value" else argument
+        for argument, annotation in zip_longest(arguments, takes[: len(arguments)])
+    ]
 
 
 def _without_pending(call: Call, argument: Any) -> Any:

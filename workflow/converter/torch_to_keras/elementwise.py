@@ -73,12 +73,19 @@ _binary(["atan2.default"], keras.ops.arctan2)
 def _bitwise(name: str) -> None:
     def convert(call: Call, a: Any, b: Any) -> Value:
         function = getattr(keras.ops, ("logical_" if call.dtype == "bool" else "bitwise_") + name)
-        # Keras 3.15 takes no numbers here, nor arrays without axes from a file.
-        operands = [Constant(torch.tensor([x]), (1,)) if isinstance(x, bool | int) else x for x in (a, b)]
-        tensors, order = aligned(call, _promoted(call, operands))
+        tensors, order = aligned(call, _promoted(call, [_with_axis(a), _with_axis(b)]))
         return Value(call.op(function, *tensors), call.shape, order)
 
     converts(f"bitwise_{name}.Tensor", f"bitwise_{name}.Scalar")(convert)
+
+
+def _with_axis(operand: Any) -> Any:
+    """Keras 3.15 takes no numbers in its bitwise operations, nor arrays without axes from a file."""
+    if isinstance(operand, bool | int):
+        return Constant(torch.tensor([operand]), (1,))
+    if isinstance(operand, Constant) and operand.array.dim() == 0:
+        return Constant(operand.array.reshape(1), operand.shape)
+    return operand
 
 
 for _name in "and", "or", "xor":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,6 +21,10 @@ _KEEP_UNIFORM = {
     aten.view.default, aten.permute.default, aten.expand.default, aten.unsqueeze.default, aten.squeeze.dims,
     aten.squeeze.dim, aten.slice.Tensor, aten.select.int, aten.clone.default, aten.repeat.default, aten.alias.default,
     aten._to_copy.default, aten.split.Tensor, aten.split_with_sizes.default, aten.unbind.int,
+}  # fmt: skip
+_REDUCTIONS = {
+    aten.any.dim, aten.any.dims, aten.all.dim, aten.all.dims, aten.amax.default, aten.amin.default, aten.sum.dim_IntList,
+    aten.mean.dim, aten.prod.dim_int, aten.argmax.default, aten.argmin.default,
 }  # fmt: skip
 CREATED = {
     aten.full.default, aten.zeros.default, aten.ones.default, aten.full_like.default, aten.zeros_like.default,
@@ -52,8 +57,10 @@ def fold(conversion: Conversion, node: torch.fx.Node) -> Any | None:
         return _evaluated(conversion, node, name, trainable)
     if node.target in _KEEP_UNIFORM and tensors[0].uniform is not None:
         return _like_result(node, tensors[0].array.reshape(-1)[0], name, trainable)
-    if torch.Tag.pointwise in node.target.tags and not symbolic and all(t.uniform is not None for t in tensors):
-        return _of_one_value(conversion, node, name, trainable)
+    if torch.Tag.pointwise in node.target.tags and not symbolic:
+        return _broadcast(node, _evaluated(conversion, node, name, trainable))
+    if node.target in _REDUCTIONS and not symbolic and _is_along_known(node, tensors[0]):
+        return _broadcast(node, _evaluated(conversion, node, name, trainable))
     if node.target is aten.expand.default:
         return _like_result(node, tensors[0].array, name, trainable)
     return None
@@ -83,17 +90,17 @@ def _like_result(
     return Constant(array, shape, name, trainable)
 
 
-def _of_one_value(conversion: Conversion, node: torch.fx.Node, name: str | None, trainable: bool) -> Any:
-    """A function of each element where all elements are alike, however many these will be."""
+def _is_along_known(node: torch.fx.Node, constant: Constant) -> bool:
+    """Whether the reduced axes have known sizes, and the array all of their elements."""
+    if len(node.args) < 2 or constant.array.dim() != len(constant.shape):
+        return False
+    dims = node.args[1] if isinstance(node.args[1], list | tuple) else [node.args[1]]
+    return bool(dims) and all(constant.array.shape[dim] == static(constant.shape[dim]) for dim in dims)  # type: ignore[index]
 
-    def one(argument: Any) -> Any:
-        value = conversion.values[argument] if isinstance(argument, torch.fx.Node) else argument
-        return value.array.reshape(-1)[:1] if isinstance(value, Constant) else value
 
-    with torch.no_grad():
-        function: Any = node.target
-        result = function(*map(one, node.args), **{key: one(value) for key, value in node.kwargs.items()})
-    return _like_result(node, result.reshape(()), name, trainable)
+def _broadcast(node: torch.fx.Node, result: Constant) -> Constant:
+    """With the shape that the program sees: the array has 1 where a size is not known."""
+    return replace(result, shape=tuple(node.meta["val"].shape))
 
 
 def _evaluated(conversion: Conversion, node: torch.fx.Node, name: str | None, trainable: bool) -> Any:

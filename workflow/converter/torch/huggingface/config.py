@@ -98,8 +98,13 @@ def _built(folder: Path, config: dict[str, Any], kind: Any) -> Any:
 
 
 def _without(value: Any) -> Any:
-    """A copy of a JSON value without the keys that would run code or load other files, at any depth."""
+    """A copy of a JSON value without the keys that would run code or load other files, at any depth.
+
+    Infinities and NaN, which JSON has not, are as transformers writes them: {"__float__": "Infinity"}.
+    """
     if isinstance(value, dict):
+        if value.keys() == {"__float__"} and value["__float__"] in ("Infinity", "-Infinity", "NaN"):
+            return float(value["__float__"])
         return {key: _without(entry) for key, entry in value.items() if key not in _NOT_TAKEN}
     if isinstance(value, list):
         return [_without(entry) for entry in value]

@@ -53,7 +53,7 @@ _NEVER = ("labels", "inputs_embeds", "past_key_values", "return_dict", "use_cach
 
 
 def usual_inputs(
-    model: torch.nn.Module, folder: Path, constants: Mapping[str, Any], length: str = "free"
+    model: torch.nn.Module, folder: Path, constants: Mapping[str, Any], length: str | None = None
 ) -> tuple[Inputs, int | None]:
     """The inputs of a model as it is mostly called, with a free batch, without past keys and values; and their length.
 
@@ -71,7 +71,7 @@ def usual_inputs(
             for size, batch in itertools.product(_sizes(arguments, length), (2, 1)):
                 error = _try(model, call, arguments, size, batch)
                 if error is None:
-                    fixed = size if length != "free" and _has_lengths(arguments) else None
+                    fixed = size if length not in (None, "free") and _has_lengths(arguments) else None
                     return _inputs(call, arguments, fixed), fixed
                 failure = failure or error
     required = [
@@ -122,11 +122,11 @@ def _has_lengths(arguments: Mapping[str, _Argument]) -> bool:
     return any(None in argument.tail for argument in arguments.values())
 
 
-def _sizes(arguments: Mapping[str, _Argument], length: str) -> tuple[int, ...]:
+def _sizes(arguments: Mapping[str, _Argument], length: str | None) -> tuple[int, ...]:
     """What to try for unknown dimensions; one size where there are none."""
     if not _has_lengths(arguments):
         return _LENGTHS[:1]
-    if length not in ("free", "usual"):
+    if length is not None and length.isdigit():
         return (int(length),)
     sound = any(argument.dtype == "float32" and argument.tail[-1:] == (None,) for argument in arguments.values())
     if length == "usual":

@@ -28,17 +28,18 @@ if TYPE_CHECKING:
 
 __all__ = ["load_directory"]
 
-Loaded = tuple[Source, Callable[[], Inputs]]
+Loaded = tuple[Source, Callable[[str | None], Inputs]]
 
 
 def load_directory(spec: ImportSpec) -> Loaded:
     """The model of `spec.source`, computed in float32, and a function that finds its inputs, which calls the model.
 
+    The function takes the length of texts and recordings, as in ImportSpec.
     Raises ConverterError for what the user can mend.
     """
     if spec.toolchain != "default":
         raise ParameterError(f"toolchain: {spec.source} is read by today's libraries only; leave toolchain out")
-    if spec.length != "free" and spec.input_shape is not None:
+    if spec.length is not None and spec.input_shape is not None:
         raise ParameterError(f"length: input_shape gives all sizes of {spec.source}; leave one of them out")
     offline()
     folder = spec.source
@@ -53,10 +54,10 @@ def load_directory(spec: ImportSpec) -> Loaded:
         source.notes.append(f"its weights of {kinds} are computed with in float32")
         source.decisions.append("computed in float32")
 
-    def find() -> Inputs:
+    def find(length: str | None) -> Inputs:
         with _silent():
             if spec.input_shape is None:
-                return asked_batch(source, usual(), spec)
+                return asked_batch(source, usual(length), spec)
             inputs = find_inputs(source, spec)
         if hasattr(source.module, "config"):
             inputs.bounds |= known_bounds(source.module, folder, [tensor.name for tensor in inputs.specs])
@@ -107,16 +108,16 @@ def _transformers(spec: ImportSpec, config: dict[str, Any], state: dict[str, tor
         source.decisions.append(f"{len(unused)} weights of the files not used")
     if spec.network_name is not None:
         source.decisions.append(f"model class {found.__name__}")
-    return source, lambda: _inputs_of(source, spec)
+    return source, lambda length: _inputs_of(source, spec, length)
 
 
-def _inputs_of(source: Source, spec: ImportSpec) -> Inputs:
-    inputs, length = usual_inputs(source.module, spec.source, spec.constants, spec.length)
-    if length is None and spec.length.isdigit():
+def _inputs_of(source: Source, spec: ImportSpec, length: str | None) -> Inputs:
+    inputs, fixed = usual_inputs(source.module, spec.source, spec.constants, length)
+    if fixed is None and length is not None and length.isdigit():
         raise ParameterError(f"length: no input of {spec.source} is a text or a recording of any length; leave it out")
-    if length is not None:
-        source.decisions.append(f"length fixed at {length}")
-        source.notes.append(f"the length of texts or recordings is fixed at {length}: length says another, or free")
+    if fixed is not None:
+        source.decisions.append(f"length fixed at {fixed}")
+        source.notes.append(f"the length of texts or recordings is fixed at {fixed}: length says another, or free")
     return inputs
 
 
@@ -132,7 +133,7 @@ def _timm(spec: ImportSpec, config: dict[str, Any], state: dict[str, torch.Tenso
         raise ParameterError(
             f"network_name: {folder} is a directory of timm, whose config.json names {name}; leave it out"
         )
-    if spec.length != "free":
+    if spec.length is not None:
         raise ParameterError(f"length: {name} of timm, in {folder}, takes images; leave it out")
     if not timm.is_model(name):
         raise SourceError(f"{folder}/config.json: timm {timm.__version__} has no architecture {name[:80]!r}")
@@ -155,7 +156,7 @@ def _timm(spec: ImportSpec, config: dict[str, Any], state: dict[str, torch.Tenso
         )
     model.eval()
 
-    def usual() -> Inputs:
+    def usual(length: str | None) -> Inputs:
         trained = config.get("pretrained_cfg") if isinstance(config.get("pretrained_cfg"), dict) else {}
         size = (trained or {}).get("input_size") or getattr(model, "default_cfg", {}).get("input_size") or (3, 224, 224)
         check_constants(model, spec.constants)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import onnx
 from onnx import helper
 
@@ -42,6 +43,17 @@ def model_opset(model: onnx.ModelProto) -> int:
     return next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
 
 
+def _restore_inputs(graph: onnx.GraphProto, hub: Hub) -> None:
+    """The exporter by traces drops inputs that no result depends on; whoever runs the file gives them all the same."""
+    there = {value.name: value for value in graph.input}
+    if set(there) < {spec.name for spec in hub.inputs}:
+        kinds = {spec.name: helper.np_dtype_to_tensor_dtype(np.dtype(spec.dtype)) for spec in hub.inputs}
+        entries = [there.get(name) or helper.make_tensor_value_info(name, kind, None) for name, kind in kinds.items()]
+        copies = [onnx.ValueInfoProto.FromString(entry.SerializeToString()) for entry in entries]
+        del graph.input[:]
+        graph.input.extend(copies)
+
+
 def finish_model(model: onnx.ModelProto, hub: Hub, runs: list[Run], versions: Mapping[str, str]) -> None:
     """In place: the hub's shapes on inputs and outputs, the converter's metadata; the exporters' traces are removed.
 
@@ -55,6 +67,7 @@ def finish_model(model: onnx.ModelProto, hub: Hub, runs: list[Run], versions: Ma
     unknown = [name for name in foreign if tuple(name.split("::")) not in local]
     if unknown:
         raise UnsupportedError(f"the exporter left operators that are not ONNX's: {', '.join(unknown[:5])}")
+    _restore_inputs(graph, hub)
     axes = dynamic_axes(hub, runs)
     for values, specs in ((graph.input, hub.inputs), (graph.output, hub.outputs)):
         for value, spec in zip(values, specs, strict=True):

@@ -1,0 +1,135 @@
+"""make corpus: PYTHONPATH=workflow:benchmarks python -m corpus [--families timm] [--models NAME ...] [--targets onnx,keras].
+
+Writes the models, converts them with one run of Snakemake for some dozens of them, tries the official routes on the same
+models in the same run, and merges what came of it into docs/corpus.json and docs/corpus.md. Hours for all of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from corpus.page import write_page
+from corpus.sources import FAMILIES, Model
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ROOT / "docs" / "corpus.json"
+TARGETS = ("onnx", "tflite", "keras")
+_AT_ONCE = 40
+_OFFICIAL_SECONDS = 300
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="corpus", description=__doc__)
+    parser.add_argument("--families", type=_list, default=list(FAMILIES))
+    parser.add_argument("--models", nargs="*", default=None, help="names within their families; all where left out")
+    parser.add_argument("--targets", type=_list, default=list(TARGETS))
+    parser.add_argument("--work", type=Path, default=Path("corpus"), help="where models and converted files go")
+    parser.add_argument("--no-official", action="store_true", help="leave the official routes out")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    args = parser.parse_args()
+    work = args.work.resolve()
+    (work / "models").mkdir(parents=True, exist_ok=True)
+    results = json.loads(args.results.read_text()) if args.results.exists() else {}
+    for family in args.families:
+        models = [m for m in FAMILIES[family](work / "models") if args.models is None or m.name in args.models]
+        for group in _groups(models, _AT_ONCE):
+            for model in group:
+                entry = results.setdefault(model.stem, {"family": model.family, "name": model.name})
+                entry.setdefault("converter", {}).update(dict.fromkeys(args.targets))
+            _convert(group, args.targets, work)
+            for model in group:
+                entry = results[model.stem]
+                entry["converter"].update(_outcomes(model, args.targets, work))
+                if not args.no_official:
+                    entry["official"] = _official(model, work)
+                print(model.stem, json.dumps(entry), flush=True)
+            args.results.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
+            if args.results == RESULTS:
+                write_page(results)
+            for name in ("converted", "intermediate", "rejected"):
+                shutil.rmtree(work / name, ignore_errors=True)
+
+
+def _list(text: str) -> list[str]:
+    return text.split(",")
+
+
+def _groups(models: Iterable[Model], size: int) -> Iterator[list[Model]]:
+    rest = iter(models)
+    while group := list(islice(rest, size)):
+        yield group
+
+
+def _convert(models: Sequence[Model], targets: Sequence[str], work: Path) -> None:
+    jobs = [
+        {"convert_from": f"models/{m.source}", "convert_to": f"converted/{m.stem}.{target}", **m.parameters}
+        for m in models
+        for target in targets
+    ]
+    (work / "jobs.yaml").write_text(yaml.safe_dump({"jobs": jobs}))
+    command = [
+        sys.executable,
+        "-m",
+        "snakemake",
+        "--snakefile",
+        str(ROOT / "Snakefile"),
+        "--keep-going",
+        "--quiet",
+        "all",
+    ]
+    command += ["--cores", str(os.cpu_count()), "--configfile", "jobs.yaml", "--", *(job["convert_to"] for job in jobs)]
+    with open(work / "snakemake.log", "a") as log:
+        subprocess.run(command, cwd=work, stdout=log, stderr=log, check=False)
+
+
+def _outcomes(model: Model, targets: Sequence[str], work: Path) -> dict[str, Any]:
+    """By target: the report's status and reason, the largest difference as a share of what is allowed, CPU s, and MB.
+
+    CPU seconds are of the export alone; those of the import, which the targets share, stand below "import".
+    """
+    found: dict[str, Any] = {}
+    for target in targets:
+        path = work / "reports" / f"{model.stem}.{target}.json"
+        if not path.exists():
+            found[target] = {"status": "no report"}
+            continue
+        report = json.loads(path.read_text())
+        verification = report["verification"] or {"outputs": []}
+        shares = [
+            o["max_abs_diff"] / o["tolerance"] for o in verification["outputs"] if o["max_abs_diff"] and o["tolerance"]
+        ]
+        found[target] = {
+            "status": report["status"],
+            "reason": report["reason"],
+            "share_of_tolerance": round(max(shares, default=0.0), 4),
+            "cpu_seconds": sum(s["cpu_seconds"] for s in report["steps"] if s["name"].startswith("export")),
+            "peak_memory_mb": max((s["peak_memory_mb"] for s in report["steps"]), default=None),
+        }
+        for step in report["steps"]:
+            if step["name"].startswith("import"):
+                found["import"] = {"cpu_seconds": step["cpu_seconds"], "peak_memory_mb": step["peak_memory_mb"]}
+    return found
+
+
+def _official(model: Model, work: Path) -> dict[str, Any]:
+    from corpus.official import ROUTES, run_route
+
+    hubs = [path.parent for path in (work / "intermediate").glob(f"{Path(model.source).stem}-*/hub.json")]
+    if not hubs:
+        return {}
+    return {route: run_route(model, route, work / "models", hubs[0], _OFFICIAL_SECONDS) for route in ROUTES}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+"""The official routes, as their pages show them: torch.onnx.export(dynamo=True) and litert_torch.convert, one process each.
+
+Each is forked from one that has imported the libraries, as Converter's steps are, and is judged as Converter judges its
+own files, on the example it was exported with and on another of its size.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import resource
+import tempfile
+import warnings
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from converter.hub.hub import Hub, Run, TensorSpec
+from converter.hub.informative import typical
+from converter.torch.program.flat import flat_outputs, to_arrays, to_tensors
+from converter.torch.sources.tracing import quiet, reason
+from converter.torch.sources.variations import moved
+from converter.verification.verify import Tolerance, verify
+from corpus.sources import Model, load
+
+__all__ = ["ROUTES", "run_route"]
+
+ROUTES = ("onnx", "tflite")
+
+
+def run_route(model: Model, route: str, folder: Path, hub: Path, seconds: int) -> dict[str, Any]:
+    """{"outcome": "verified", "wrong", "failed" or "timeout", "reason", "cpu_seconds", "peak_memory_mb"}."""
+    here, there = multiprocessing.get_context("fork").Pipe()
+    process = multiprocessing.get_context("fork").Process(target=_work, args=(there, model, route, folder, hub))
+    process.start()
+    there.close()
+    try:
+        result = here.recv() if here.poll(seconds) else {"outcome": "timeout", "reason": f"{seconds} s"}
+    except EOFError:
+        result = {"outcome": "failed", "reason": "the process ended"}
+    process.kill()
+    process.join()
+    return result
+
+
+def _work(answer: Connection, model: Model, route: str, folder: Path, hub_path: Path) -> None:
+    result: dict[str, Any] = {}
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    try:
+        with quiet(), warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            message = {"onnx": _onnx, "tflite": _tflite}[route](model, folder, Hub.read(hub_path))
+        result = {"outcome": "verified" if message is None else "wrong", "reason": message}
+    except BaseException as error:  # whatever an exporter raises; SystemExit too
+        result = {"outcome": "failed", "reason": f"{type(error).__name__}: {reason(error)}"}
+    now = resource.getrusage(resource.RUSAGE_SELF)
+    result["cpu_seconds"] = round(now.ru_utime + now.ru_stime - used.ru_utime - used.ru_stime, 2)
+    result["peak_memory_mb"] = now.ru_maxrss >> 10
+    answer.send(result)
+
+
+def _prepared(model: Model, folder: Path, hub: Hub) -> tuple[torch.nn.Module, list[str], list[Run]]:
+    """The network, its arguments' names, and two runs of one size."""
+    network = load(model, folder)
+    names = [spec.name for spec in hub.inputs]
+    example = list(typical(hub.reference())[-1].inputs)
+    runs = []
+    for arrays in (example, moved(example, seed=1)):
+        found = _call(network, model, names, to_tensors(arrays))
+        runs.append(Run(arrays, to_arrays(flat_outputs(found)[1])))
+    return network, names, runs
+
+
+def _call(network: torch.nn.Module, model: Model, names: Sequence[str], tensors: Sequence[torch.Tensor]) -> Any:
+    if model.family == "transformers":
+        return network(**dict(zip(names, tensors, strict=True)))
+    return network(*tensors)
+
+
+def _judged(runs: list[Run], run: Any) -> str | None:
+    specs = [TensorSpec(f"output {i}", None, str(array.dtype)) for i, array in enumerate(runs[0].outputs)]
+    return verify(specs, runs, run, Tolerance()).message
+
+
+def _onnx(model: Model, folder: Path, hub: Hub) -> str | None:
+    import onnxruntime
+
+    network, names, runs = _prepared(model, folder, hub)
+    tensors = tuple(to_tensors(runs[0].inputs))
+    given = (
+        {"args": (), "kwargs": dict(zip(names, tensors, strict=True))}
+        if model.family == "transformers"
+        else {"args": tensors}
+    )
+    with tempfile.TemporaryDirectory() as place:
+        path = f"{place}/model.onnx"
+        torch.onnx.export(network, f=path, dynamo=True, external_data=False, verbose=False, **given)
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+
+    def run(arrays: list[np.ndarray]) -> list[np.ndarray]:
+        named = dict(zip(names, arrays, strict=True))
+        positional = {entry.name: array for entry, array in zip(session.get_inputs(), arrays, strict=False)}
+        wanted = {entry.name for entry in session.get_inputs()}
+        return session.run(
+            None, {k: v for k, v in (named if wanted <= named.keys() else positional).items() if k in wanted}
+        )
+
+    return _judged(runs, run)
+
+
+def _tflite(model: Model, folder: Path, hub: Hub) -> str | None:
+    import litert_torch
+
+    network, names, runs = _prepared(model, folder, hub)
+    tensors = to_tensors(runs[0].inputs)
+    if model.family == "transformers":
+        converted = litert_torch.convert(network, sample_kwargs=dict(zip(names, tensors, strict=True)))
+    else:
+        converted = litert_torch.convert(network, tuple(tensors))
+
+    def run(arrays: list[np.ndarray]) -> list[np.ndarray]:
+        named = {k: torch.from_numpy(np.asarray(v)).numpy() for k, v in zip(names, arrays, strict=True)}
+        found = converted(**named) if model.family == "transformers" else converted(*arrays)
+        if isinstance(found, dict):
+            return [np.asarray(value) for value in found.values()]
+        return [np.asarray(value) for value in (found if isinstance(found, list | tuple) else [found])]
+
+    return _judged(runs, run)
