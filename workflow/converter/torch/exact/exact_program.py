@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from converter.torch.exact import adaptive_pooling, copies, division, integer_shifts, masked_attention, stable_functions
+from converter.torch.exact.complex_pairs import write_pairs
 from converter.torch.exact.quantized_program import by_arithmetic
 from converter.torch.exact.rewriting import rewrite
 
@@ -13,6 +14,7 @@ __all__ = ["exact_program"]
 
 def exact_program(program: torch.export.ExportedProgram, *, onnx: bool = False) -> torch.export.ExportedProgram:
     """Edit the program in place, for ONNX or for Keras and TensorFlow Lite, and return it."""
+    write_pairs(program)
     rewrite(program, masked_attention.rules(program))
     rewrite(program, integer_shifts.RULES)
     rewrite(program, division.RULES)

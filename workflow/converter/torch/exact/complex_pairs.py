@@ -1,0 +1,373 @@
+"""Complex numbers in a program as pairs of reals, along a last axis of 2: no target has them (rotary embeddings, spectra).
+
+All operators that a complex tensor meets must be among those below, and the sizes of transforms known; else the program stays
+as it is, and is refused by whoever writes a file of it. A product is written as (ac - bd, ad + bc), a transform as a product
+with cosines and sines.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch.export.graph_signature import InputKind
+
+from converter.torch.exact.rewriting import Writer
+
+__all__ = ["write_pairs"]
+
+_aten = torch.ops.aten
+Node = torch.fx.Node
+_CHECK = _aten._assert_tensor_metadata.default  # of what held when the program was exported
+_STATE = (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR)
+
+
+class _Pairs:
+    """Writes what takes the place of one node. A call gives the pair of a complex argument."""
+
+    def __init__(self, node: Node, pairs: dict[Node, Node]) -> None:
+        self.node, self.write, self._pairs = node, Writer(node), pairs
+
+    def __call__(self, argument: Node) -> Node:
+        return self._pairs[argument]
+
+    def parts(self, argument: Any) -> tuple[Any, Any]:
+        """Real and imaginary part; those of a real tensor or number are it, and None."""
+        if not isinstance(argument, Node) or argument not in self._pairs:
+            return argument, None
+        pair = self._pairs[argument]
+        return tuple(self.write(_aten.select.int, pair, -1, part) for part in (0, 1))  # type: ignore[return-value]
+
+    def pair(self, real: Node, imaginary: Node) -> Node:
+        return self.write(_aten.stack.default, [real, imaginary], -1)
+
+
+def write_pairs(program: torch.export.ExportedProgram) -> None:
+    """Edit the program in place."""
+    module = program.graph_module
+    graph = module.graph
+    state = {spec.arg.name: spec for spec in program.graph_signature.input_specs if spec.kind in _STATE}  # type: ignore[union-attr]
+    involved = [node for node in graph.nodes if _is_complex(node) or any(map(_is_complex, node.all_input_nodes))]
+    if not involved or not all(_is_known(node, state) for node in involved):
+        return
+    pairs: dict[Node, Node] = {}
+    for node in involved:
+        if node.op == "placeholder":
+            _split_state(program, state[node.name].target, node)
+            pairs[node] = node
+            continue
+        if node.target is _CHECK:
+            continue
+        result = _RULES[node.target](_Pairs(node, pairs))  # type: ignore[index]
+        if _is_complex(node):
+            pairs[node] = result
+        else:
+            node.replace_all_uses_with(result)
+            result.name, node.name = node.name, f"{node.name}_complex"
+    for node in reversed(involved):
+        if node.op != "placeholder":
+            graph.erase_node(node)
+    _rename_outputs(program)
+    graph.lint()
+    module.recompile()
+
+
+def _is_complex(node: Node) -> bool:
+    value = node.meta.get("val")
+    return isinstance(value, torch.Tensor) and value.is_complex()
+
+
+def _is_known(node: Node, state: dict[str, Any]) -> bool:
+    if node.op == "placeholder":
+        return node.name in state
+    known = node.op == "call_function" and (node.target in _RULES or node.target is _CHECK)
+    return known and (node.target not in _TRANSFORMS or _has_known_sizes(node))
+
+
+def _split_state(program: torch.export.ExportedProgram, name: str, node: Node) -> None:
+    """A parameter, buffer or constant of the program holds pairs from now on."""
+    for values in (program.state_dict, program.constants):
+        if isinstance(values.get(name), torch.Tensor) and values[name].is_complex():
+            real = torch.view_as_real(values[name].detach().resolve_conj()).contiguous()
+            values[name] = torch.nn.Parameter(real) if isinstance(values[name], torch.nn.Parameter) else real
+    fake = node.meta["val"].fake_mode
+    with fake:
+        node.meta["val"] = torch.empty((*node.meta["val"].shape, 2), dtype=node.meta["val"].real.dtype)
+
+
+def _rename_outputs(program: torch.export.ExportedProgram) -> None:
+    """The signature names the nodes that the outputs are."""
+    (output,) = (node for node in program.graph.nodes if node.op == "output")
+    for result, spec in zip(output.args[0], program.graph_signature.output_specs, strict=True):  # type: ignore[arg-type]
+        if isinstance(result, Node) and hasattr(spec.arg, "name"):
+            spec.arg.name = result.name
+
+
+def _rank(node: Any) -> int:
+    return node.meta["val"].dim()
+
+
+def _product(pairs: _Pairs) -> Node:
+    write, (a, b), (c, d) = pairs.write, pairs.parts(pairs.node.args[0]), pairs.parts(pairs.node.args[1])
+    multiply = _aten.mul.Tensor
+    if b is None or d is None:
+        pair, factor = (pairs.node.args[0], c) if d is None else (pairs.node.args[1], a)
+        factor = write(_aten.unsqueeze.default, factor, -1) if isinstance(factor, Node) else factor
+        return write(multiply, pairs(pair), factor)  # type: ignore[arg-type]
+    real = write(_aten.sub.Tensor, write(multiply, a, c), write(multiply, b, d))
+    return pairs.pair(real, write(_aten.add.Tensor, write(multiply, a, d), write(multiply, b, c)))
+
+
+def _quotient(pairs: _Pairs) -> Node:
+    write, (a, b), (c, d) = pairs.write, pairs.parts(pairs.node.args[0]), pairs.parts(pairs.node.args[1])
+    multiply = _aten.mul.Tensor
+    if d is None:
+        c = write(_aten.unsqueeze.default, c, -1) if isinstance(c, Node) else c
+        return write(_aten.div.Tensor, pairs(pairs.node.args[0]), c)  # type: ignore[arg-type]
+    size = write(_aten.add.Tensor, write(multiply, c, c), write(multiply, d, d))
+    if b is None:
+        real, imaginary = write(multiply, a, c), write(_aten.neg.default, write(multiply, a, d))
+    else:
+        real = write(_aten.add.Tensor, write(multiply, a, c), write(multiply, b, d))
+        imaginary = write(_aten.sub.Tensor, write(multiply, b, c), write(multiply, a, d))
+    return pairs.pair(write(_aten.div.Tensor, real, size), write(_aten.div.Tensor, imaginary, size))
+
+
+def _matrix_product(pairs: _Pairs) -> Node:
+    write, (a, b), (c, d) = pairs.write, pairs.parts(pairs.node.args[0]), pairs.parts(pairs.node.args[1])
+
+    def product(left: Node | None, right: Node | None) -> Node | None:
+        return None if left is None or right is None else write(_aten.matmul.default, left, right)
+
+    return pairs.pair(
+        _sum(write, product(a, c), product(b, d), _aten.sub.Tensor), _sum(write, product(a, d), product(b, c))
+    )
+
+
+def _sum(write: Writer, left: Node | None, right: Node | None, function: Any = _aten.add.Tensor) -> Node:
+    """Of what is there; one of both always is."""
+    if left is None or right is None:
+        return left if left is not None else right  # type: ignore[return-value]
+    return write(function, left, right)
+
+
+def _added(function: Any) -> Callable[[_Pairs], Node]:
+    def rule(pairs: _Pairs) -> Node:
+        write, (a, b), (c, d) = pairs.write, pairs.parts(pairs.node.args[0]), pairs.parts(pairs.node.args[1])
+        alpha = pairs.node.kwargs.get("alpha", 1)
+        c, d = (x if x is None or alpha == 1 else write(_aten.mul.Tensor, x, alpha) for x in (c, d))
+        real = write(function, a, c)
+        if b is not None and d is not None:
+            imaginary = write(function, b, d)
+        else:
+            zeros = write(_aten.zeros_like.default, real)
+            imaginary = write(function, b if b is not None else zeros, d if d is not None else zeros)
+        return pairs.pair(real, imaginary)
+
+    return rule
+
+
+def _polar(pairs: _Pairs) -> Node:
+    size, angle = pairs.node.args
+    cosine, sine = (pairs.write(function, angle) for function in (_aten.cos.default, _aten.sin.default))
+    return pairs.pair(pairs.write(_aten.mul.Tensor, size, cosine), pairs.write(_aten.mul.Tensor, size, sine))
+
+
+def _exponential(pairs: _Pairs) -> Node:
+    real, imaginary = pairs.parts(pairs.node.args[0])
+    size = pairs.write(_aten.exp.default, real)
+    cosine, sine = (pairs.write(function, imaginary) for function in (_aten.cos.default, _aten.sin.default))
+    return pairs.pair(pairs.write(_aten.mul.Tensor, size, cosine), pairs.write(_aten.mul.Tensor, size, sine))
+
+
+def _size(pairs: _Pairs) -> Node:
+    """Of both parts at once: each alone may be too small to be squared."""
+    return pairs.write(_aten.linalg_vector_norm.default, pairs(pairs.node.args[0]), 2, [-1])  # type: ignore[arg-type]
+
+
+def _angle(pairs: _Pairs) -> Node:
+    real, imaginary = pairs.parts(pairs.node.args[0])
+    return pairs.write(_aten.atan2.default, imaginary, real)
+
+
+def _conjugate(pairs: _Pairs) -> Node:
+    real, imaginary = pairs.parts(pairs.node.args[0])
+    return pairs.pair(real, pairs.write(_aten.neg.default, imaginary))
+
+
+def _part(place: int) -> Callable[[_Pairs], Node]:
+    return lambda pairs: pairs.write(_aten.alias.default, pairs.parts(pairs.node.args[0])[place])
+
+
+def _converted(pairs: _Pairs) -> Node:
+    """To another width; from and to real numbers."""
+    real, imaginary = pairs.parts(pairs.node.args[0])
+    dtype = pairs.node.meta["val"].dtype
+    if not dtype.is_complex:
+        return pairs.write(_aten._to_copy.default, real, dtype=dtype)
+    if imaginary is None:
+        real = pairs.write(_aten._to_copy.default, real, dtype=dtype.to_real())
+        return pairs.pair(real, pairs.write(_aten.zeros_like.default, real))
+    if dtype == pairs.node.args[0].meta["val"].dtype:  # type: ignore[union-attr]
+        return _same(pairs)
+    return pairs.write(_aten._to_copy.default, pairs(pairs.node.args[0]), dtype=dtype.to_real())  # type: ignore[arg-type]
+
+
+def _same(pairs: _Pairs) -> Node:
+    return pairs.write(_aten.alias.default, pairs(pairs.node.args[0]))  # type: ignore[arg-type]
+
+
+def _each(pairs: _Pairs) -> Node:
+    """An operator that treats both parts alike."""
+    first, *others = pairs.node.args
+    return pairs.write(pairs.node.target, pairs(first), *others, **pairs.node.kwargs)  # type: ignore[arg-type]
+
+
+def _sized(target: Any) -> Callable[[_Pairs], Node]:
+    """One whose second argument is the shape of the result."""
+    return lambda pairs: pairs.write(target, pairs(pairs.node.args[0]), [*pairs.node.args[1], 2])  # type: ignore[misc]
+
+
+def _axes(count: int, new: int = 0) -> Callable[[_Pairs], Node]:
+    """One whose next `count` arguments are axes or lists of them, counted from the front. new: axes that it adds."""
+
+    def rule(pairs: _Pairs) -> Node:
+        first, *others = pairs.node.args
+        listed = isinstance(first, list | tuple)
+        tensors = [pairs(x) for x in first] if listed else pairs(first)  # type: ignore[union-attr, arg-type]
+        rank = _rank(first[0] if listed else first) + new  # type: ignore[index]
+        schema = pairs.node.target._schema.arguments[1 : 1 + count]  # type: ignore[union-attr]
+        places = [others[i] if i < len(others) else argument.default_value for i, argument in enumerate(schema)]
+        moved = [
+            [axis % rank for axis in place] if isinstance(place, list | tuple) else place % rank for place in places
+        ]
+        return pairs.write(pairs.node.target, tensors, *moved, *others[count:], **pairs.node.kwargs)  # type: ignore[arg-type]
+
+    return rule
+
+
+def _permuted(pairs: _Pairs) -> Node:
+    x, dims = pairs.node.args
+    rank = _rank(x)
+    return pairs.write(_aten.permute.default, pairs(x), [*(dim % rank for dim in dims), rank])  # type: ignore[arg-type, union-attr]
+
+
+def _turned(pairs: _Pairs) -> Node:
+    rank = _rank(pairs.node.args[0])
+    return pairs.write(_aten.transpose.int, pairs(pairs.node.args[0]), rank - 2, rank - 1)  # type: ignore[arg-type]
+
+
+def _flattened(pairs: _Pairs) -> Node:
+    x, start, end = (*pairs.node.args, 0, -1)[:3] if len(pairs.node.args) < 3 else pairs.node.args
+    rank = _rank(x)
+    return pairs.write(_aten.flatten.using_ints, pairs(x), start % rank, end % rank)  # type: ignore[arg-type, operator]
+
+
+def _given(node: Node) -> dict[str, Any]:
+    schema = node.target._schema.arguments  # type: ignore[union-attr]
+    defaults = {argument.name: argument.default_value for argument in schema}
+    return defaults | dict(zip(defaults, node.args, strict=False)) | dict(node.kwargs)
+
+
+def _transformed_axes(node: Node) -> list[int]:
+    """Of a discrete Fourier transform, counted from the front."""
+    given = _given(node)
+    rank = _rank(given["self"])
+    dims = range(rank) if given["dim"] is None else given["dim"]
+    return [axis % rank for axis in (dims if isinstance(dims, Sequence) else [dims])]
+
+
+def _has_known_sizes(node: Node) -> bool:
+    given = _given(node)
+    shape = given["self"].meta["val"].shape
+    return given.get("n", given.get("s")) is None and all(
+        isinstance(shape[axis], int) for axis in _transformed_axes(node)
+    )
+
+
+def _transform(forwards: bool, half: bool = False) -> Callable[[_Pairs], Node]:
+    """half: of the last axis only the first half, which the rest follows from where the input is real."""
+
+    def rule(pairs: _Pairs) -> Node:
+        given, axes = _given(pairs.node), _transformed_axes(pairs.node)
+        real, imaginary = pairs.parts(given["self"])
+        for axis in axes:
+            real, imaginary = _along(pairs.write, real, imaginary, axis, forwards, given["norm"])
+        pair = pairs.pair(real, imaginary)
+        size = given["self"].meta["val"].shape[axes[-1]]
+        return pairs.write(_aten.slice.Tensor, pair, axes[-1], 0, size // 2 + 1) if half else pair
+
+    return rule
+
+
+def _along(
+    write: Writer, real: Node, imaginary: Node | None, axis: int, forwards: bool, norm: str | None
+) -> tuple[Node, Node]:
+    """One axis, as a product with (n, n) cosines and sines of whole multiples of a turn's n-th part."""
+    count = real.meta["val"].shape[axis]
+    steps = write(_aten.arange.default, count, dtype=torch.int64)
+    turns = write(_aten.mul.Tensor, write(_aten.unsqueeze.default, steps, 1), write(_aten.unsqueeze.default, steps, 0))
+    turns = write(_aten.remainder.Scalar, turns, count)
+    angles = write(
+        _aten.mul.Tensor, write(_aten._to_copy.default, turns, dtype=real.meta["val"].dtype), 2 * math.pi / count
+    )
+    scale = {"ortho": count**-0.5, "forward": 1 / count if forwards else 1.0}.get(
+        norm or "backward", 1.0 if forwards else 1 / count
+    )
+    cosine, sine = (write(_aten.mul.Tensor, write(f, angles), scale) for f in (_aten.cos.default, _aten.sin.default))
+
+    def product(x: Node, matrix: Node) -> Node:
+        moved = write(_aten.transpose.int, x, axis, -1)
+        return write(_aten.transpose.int, write(_aten.matmul.default, moved, matrix), axis, -1)
+
+    sign = -1.0 if forwards else 1.0
+    first = product(real, cosine)
+    second = write(_aten.mul.Tensor, product(real, sine), sign)
+    if imaginary is None:
+        return first, second
+    minus = write(_aten.mul.Tensor, product(imaginary, sine), sign)
+    return write(_aten.sub.Tensor, first, minus), write(_aten.add.Tensor, second, product(imaginary, cosine))
+
+
+_TRANSFORMS: dict[Any, Callable[[_Pairs], Node]] = {
+    **dict.fromkeys((_aten.fft_fft.default, _aten.fft_fft2.default, _aten.fft_fftn.default), _transform(True)),
+    **dict.fromkeys((_aten.fft_ifft.default, _aten.fft_ifft2.default, _aten.fft_ifftn.default), _transform(False)),
+    **dict.fromkeys(
+        (_aten.fft_rfft.default, _aten.fft_rfft2.default, _aten.fft_rfftn.default), _transform(True, half=True)
+    ),
+}
+_RULES: dict[Any, Callable[[_Pairs], Node]] = {
+    _aten.view_as_complex.default: lambda pairs: pairs.write(_aten.alias.default, pairs.node.args[0]),
+    _aten.view_as_real.default: _same,
+    _aten.complex.default: lambda pairs: pairs.pair(*pairs.node.args),  # type: ignore[arg-type]
+    _aten.polar.default: _polar,
+    _aten.real.default: _part(0),
+    _aten.imag.default: _part(1),
+    _aten.abs.default: _size,
+    _aten.angle.default: _angle,
+    _aten.conj.default: _conjugate,
+    _aten._conj.default: _conjugate,
+    _aten.conj_physical.default: _conjugate,
+    _aten.exp.default: _exponential,
+    _aten.mul.Tensor: _product,
+    _aten.div.Tensor: _quotient,
+    _aten.add.Tensor: _added(_aten.add.Tensor),
+    _aten.sub.Tensor: _added(_aten.sub.Tensor),
+    **dict.fromkeys((_aten.matmul.default, _aten.mm.default, _aten.bmm.default), _matrix_product),
+    **dict.fromkeys((_aten.resolve_conj.default, _aten.alias.default, _aten.detach.default, _aten.detach_.default,
+                     _aten.clone.default, _aten.contiguous.default, _aten.lift_fresh_copy.default), _same),
+    **dict.fromkeys((_aten.to.dtype_layout, _aten.to.dtype, _aten.to.device, _aten._to_copy.default), _converted),
+    **dict.fromkeys((_aten.neg.default, _aten.index.Tensor), _each),
+    **dict.fromkeys((_aten.view.default, _aten.reshape.default), _sized(_aten.reshape.default)),
+    _aten.expand.default: _sized(_aten.expand.default),
+    _aten.permute.default: _permuted,
+    _aten.transpose.int: _axes(2),
+    **dict.fromkeys((_aten.mT.default, _aten.t.default), _turned),
+    **dict.fromkeys((_aten.slice.Tensor, _aten.select.int, _aten.index_select.default, _aten.squeeze.dim,
+                     _aten.squeeze.dims, _aten.cat.default, _aten.sum.dim_IntList, _aten.mean.dim), _axes(1)),
+    **dict.fromkeys((_aten.unsqueeze.default, _aten.stack.default), _axes(1, new=1)),
+    _aten.flatten.using_ints: _flattened,
+    **_TRANSFORMS,
+}  # fmt: skip
