@@ -45,6 +45,11 @@ FUNCTIONS = {
     "fftn": lambda x: torch.fft.fftn(x, dim=(1, 2), norm="ortho").imag,
     "ifft": lambda x: torch.view_as_real(torch.fft.ifft(pair(x), norm="forward") + torch.fft.ifft(pair(x), dim=-2)),
     "rfft": lambda x: torch.fft.rfft(x).abs(),
+    "irfft": lambda x: torch.fft.irfft(torch.fft.rfft(x, norm="ortho"), norm="ortho") + torch.fft.irfft(pair(x), n=5)[..., :1],
+    "irfft along another axis": lambda x: torch.fft.irfft(pair(x), dim=1, norm="forward"),
+    "stft": lambda x: torch.view_as_real(torch.stft(x[:, 0], 4, 2, window=torch.hann_window(4), return_complex=True)),
+    "stft of both sides": lambda x: torch.view_as_real(torch.stft(
+        x.flatten(1), 7, 3, 4, torch.linspace(0.1, 1, 4), center=False, normalized=True, onesided=False, return_complex=True)),
     "filter": lambda x: torch.fft.ifft(torch.fft.fft(x) * torch.polar(torch.ones(6), torch.arange(6) * 0.4)).real,
 }  # fmt: skip
 # What the pairs do not know.

@@ -7,16 +7,16 @@ with cosines and sines.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch.export.graph_signature import InputKind
 
+from converter.torch.exact.fourier import TRANSFORMS, has_known_sizes
 from converter.torch.exact.rewriting import Writer
 
-__all__ = ["write_pairs"]
+__all__ = ["Pairs", "write_pairs"]
 
 _aten = torch.ops.aten
 Node = torch.fx.Node
@@ -24,13 +24,14 @@ _CHECK = _aten._assert_tensor_metadata.default  # of what held when the program 
 _STATE = (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR)
 
 
-class _Pairs:
+class Pairs:
     """Writes what takes the place of one node. A call gives the pair of a complex argument."""
 
     def __init__(self, node: Node, pairs: dict[Node, Node]) -> None:
         self.node, self.write, self._pairs = node, Writer(node), pairs
 
     def __call__(self, argument: Node) -> Node:
+        """The pair of a complex tensor, (..., 2)."""
         return self._pairs[argument]
 
     def parts(self, argument: Any) -> tuple[Any, Any]:
@@ -41,6 +42,7 @@ class _Pairs:
         return tuple(self.write(_aten.select.int, pair, -1, part) for part in (0, 1))  # type: ignore[return-value]
 
     def pair(self, real: Node, imaginary: Node) -> Node:
+        """Of two real tensors of one shape."""
         return self.write(_aten.stack.default, [real, imaginary], -1)
 
 
@@ -60,7 +62,7 @@ def write_pairs(program: torch.export.ExportedProgram) -> None:
             continue
         if node.target is _CHECK:
             continue
-        result = _RULES[node.target](_Pairs(node, pairs))  # type: ignore[index]
+        result = _RULES[node.target](Pairs(node, pairs))  # type: ignore[index]
         if _is_complex(node):
             pairs[node] = result
         else:
@@ -83,7 +85,7 @@ def _is_known(node: Node, state: dict[str, Any]) -> bool:
     if node.op == "placeholder":
         return node.name in state
     known = node.op == "call_function" and (node.target in _RULES or node.target is _CHECK)
-    return known and (node.target not in _TRANSFORMS or _has_known_sizes(node))
+    return known and (node.target not in TRANSFORMS or has_known_sizes(node))
 
 
 def _split_state(program: torch.export.ExportedProgram, name: str, node: Node) -> None:
@@ -109,7 +111,7 @@ def _rank(node: Any) -> int:
     return node.meta["val"].dim()
 
 
-def _product(pairs: _Pairs) -> Node:
+def _product(pairs: Pairs) -> Node:
     write, (a, b), (c, d) = pairs.write, pairs.parts(pairs.node.args[0]), pairs.parts(pairs.node.args[1])
     multiply = _aten.mul.Tensor
     if b is None or d is None:
@@ -120,7 +122,7 @@ def _product(pairs: _Pairs) -> Node:
     return pairs.pair(real, write(_aten.add.Tensor, write(multiply, a, d), write(multiply, b, c)))
 
 
-def _quotient(pairs: _Pairs) -> Node:
+def _quotient(pairs: Pairs) -> Node:
     write, (a, b), (c, d) = pairs.write, pairs.parts(pairs.node.args[0]), pairs.parts(pairs.node.args[1])
     multiply = _aten.mul.Tensor
     if d is None:
@@ -135,7 +137,7 @@ def _quotient(pairs: _Pairs) -> Node:
     return pairs.pair(write(_aten.div.Tensor, real, size), write(_aten.div.Tensor, imaginary, size))
 
 
-def _matrix_product(pairs: _Pairs) -> Node:
+def _matrix_product(pairs: Pairs) -> Node:
     write, (a, b), (c, d) = pairs.write, pairs.parts(pairs.node.args[0]), pairs.parts(pairs.node.args[1])
 
     def product(left: Node | None, right: Node | None) -> Node | None:
@@ -153,8 +155,8 @@ def _sum(write: Writer, left: Node | None, right: Node | None, function: Any = _
     return write(function, left, right)
 
 
-def _added(function: Any) -> Callable[[_Pairs], Node]:
-    def rule(pairs: _Pairs) -> Node:
+def _added(function: Any) -> Callable[[Pairs], Node]:
+    def rule(pairs: Pairs) -> Node:
         write, (a, b), (c, d) = pairs.write, pairs.parts(pairs.node.args[0]), pairs.parts(pairs.node.args[1])
         alpha = pairs.node.kwargs.get("alpha", 1)
         c, d = (x if x is None or alpha == 1 else write(_aten.mul.Tensor, x, alpha) for x in (c, d))
@@ -169,39 +171,39 @@ def _added(function: Any) -> Callable[[_Pairs], Node]:
     return rule
 
 
-def _polar(pairs: _Pairs) -> Node:
+def _polar(pairs: Pairs) -> Node:
     size, angle = pairs.node.args
     cosine, sine = (pairs.write(function, angle) for function in (_aten.cos.default, _aten.sin.default))
     return pairs.pair(pairs.write(_aten.mul.Tensor, size, cosine), pairs.write(_aten.mul.Tensor, size, sine))
 
 
-def _exponential(pairs: _Pairs) -> Node:
+def _exponential(pairs: Pairs) -> Node:
     real, imaginary = pairs.parts(pairs.node.args[0])
     size = pairs.write(_aten.exp.default, real)
     cosine, sine = (pairs.write(function, imaginary) for function in (_aten.cos.default, _aten.sin.default))
     return pairs.pair(pairs.write(_aten.mul.Tensor, size, cosine), pairs.write(_aten.mul.Tensor, size, sine))
 
 
-def _size(pairs: _Pairs) -> Node:
+def _size(pairs: Pairs) -> Node:
     """Of both parts at once: each alone may be too small to be squared."""
     return pairs.write(_aten.linalg_vector_norm.default, pairs(pairs.node.args[0]), 2, [-1])  # type: ignore[arg-type]
 
 
-def _angle(pairs: _Pairs) -> Node:
+def _angle(pairs: Pairs) -> Node:
     real, imaginary = pairs.parts(pairs.node.args[0])
     return pairs.write(_aten.atan2.default, imaginary, real)
 
 
-def _conjugate(pairs: _Pairs) -> Node:
+def _conjugate(pairs: Pairs) -> Node:
     real, imaginary = pairs.parts(pairs.node.args[0])
     return pairs.pair(real, pairs.write(_aten.neg.default, imaginary))
 
 
-def _part(place: int) -> Callable[[_Pairs], Node]:
+def _part(place: int) -> Callable[[Pairs], Node]:
     return lambda pairs: pairs.write(_aten.alias.default, pairs.parts(pairs.node.args[0])[place])
 
 
-def _converted(pairs: _Pairs) -> Node:
+def _converted(pairs: Pairs) -> Node:
     """To another width; from and to real numbers."""
     real, imaginary = pairs.parts(pairs.node.args[0])
     dtype = pairs.node.meta["val"].dtype
@@ -215,25 +217,25 @@ def _converted(pairs: _Pairs) -> Node:
     return pairs.write(_aten._to_copy.default, pairs(pairs.node.args[0]), dtype=dtype.to_real())  # type: ignore[arg-type]
 
 
-def _same(pairs: _Pairs) -> Node:
+def _same(pairs: Pairs) -> Node:
     return pairs.write(_aten.alias.default, pairs(pairs.node.args[0]))  # type: ignore[arg-type]
 
 
-def _each(pairs: _Pairs) -> Node:
+def _each(pairs: Pairs) -> Node:
     """An operator that treats both parts alike."""
     first, *others = pairs.node.args
     return pairs.write(pairs.node.target, pairs(first), *others, **pairs.node.kwargs)  # type: ignore[arg-type]
 
 
-def _sized(target: Any) -> Callable[[_Pairs], Node]:
+def _sized(target: Any) -> Callable[[Pairs], Node]:
     """One whose second argument is the shape of the result."""
     return lambda pairs: pairs.write(target, pairs(pairs.node.args[0]), [*pairs.node.args[1], 2])  # type: ignore[misc]
 
 
-def _axes(count: int, new: int = 0) -> Callable[[_Pairs], Node]:
+def _axes(count: int, new: int = 0) -> Callable[[Pairs], Node]:
     """One whose next `count` arguments are axes or lists of them, counted from the front. new: axes that it adds."""
 
-    def rule(pairs: _Pairs) -> Node:
+    def rule(pairs: Pairs) -> Node:
         first, *others = pairs.node.args
         listed = isinstance(first, list | tuple)
         tensors = [pairs(x) for x in first] if listed else pairs(first)  # type: ignore[union-attr, arg-type]
@@ -248,97 +250,24 @@ def _axes(count: int, new: int = 0) -> Callable[[_Pairs], Node]:
     return rule
 
 
-def _permuted(pairs: _Pairs) -> Node:
+def _permuted(pairs: Pairs) -> Node:
     x, dims = pairs.node.args
     rank = _rank(x)
     return pairs.write(_aten.permute.default, pairs(x), [*(dim % rank for dim in dims), rank])  # type: ignore[arg-type, union-attr]
 
 
-def _turned(pairs: _Pairs) -> Node:
+def _turned(pairs: Pairs) -> Node:
     rank = _rank(pairs.node.args[0])
     return pairs.write(_aten.transpose.int, pairs(pairs.node.args[0]), rank - 2, rank - 1)  # type: ignore[arg-type]
 
 
-def _flattened(pairs: _Pairs) -> Node:
+def _flattened(pairs: Pairs) -> Node:
     x, start, end = (*pairs.node.args, 0, -1)[:3] if len(pairs.node.args) < 3 else pairs.node.args
     rank = _rank(x)
     return pairs.write(_aten.flatten.using_ints, pairs(x), start % rank, end % rank)  # type: ignore[arg-type, operator]
 
 
-def _given(node: Node) -> dict[str, Any]:
-    schema = node.target._schema.arguments  # type: ignore[union-attr]
-    defaults = {argument.name: argument.default_value for argument in schema}
-    return defaults | dict(zip(defaults, node.args, strict=False)) | dict(node.kwargs)
-
-
-def _transformed_axes(node: Node) -> list[int]:
-    """Of a discrete Fourier transform, counted from the front."""
-    given = _given(node)
-    rank = _rank(given["self"])
-    dims = range(rank) if given["dim"] is None else given["dim"]
-    return [axis % rank for axis in (dims if isinstance(dims, Sequence) else [dims])]
-
-
-def _has_known_sizes(node: Node) -> bool:
-    given = _given(node)
-    shape = given["self"].meta["val"].shape
-    return given.get("n", given.get("s")) is None and all(
-        isinstance(shape[axis], int) for axis in _transformed_axes(node)
-    )
-
-
-def _transform(forwards: bool, half: bool = False) -> Callable[[_Pairs], Node]:
-    """half: of the last axis only the first half, which the rest follows from where the input is real."""
-
-    def rule(pairs: _Pairs) -> Node:
-        given, axes = _given(pairs.node), _transformed_axes(pairs.node)
-        real, imaginary = pairs.parts(given["self"])
-        for axis in axes:
-            real, imaginary = _along(pairs.write, real, imaginary, axis, forwards, given["norm"])
-        pair = pairs.pair(real, imaginary)
-        size = given["self"].meta["val"].shape[axes[-1]]
-        return pairs.write(_aten.slice.Tensor, pair, axes[-1], 0, size // 2 + 1) if half else pair
-
-    return rule
-
-
-def _along(
-    write: Writer, real: Node, imaginary: Node | None, axis: int, forwards: bool, norm: str | None
-) -> tuple[Node, Node]:
-    """One axis, as a product with (n, n) cosines and sines of whole multiples of a turn's n-th part."""
-    count = real.meta["val"].shape[axis]
-    steps = write(_aten.arange.default, count, dtype=torch.int64)
-    turns = write(_aten.mul.Tensor, write(_aten.unsqueeze.default, steps, 1), write(_aten.unsqueeze.default, steps, 0))
-    turns = write(_aten.remainder.Scalar, turns, count)
-    angles = write(
-        _aten.mul.Tensor, write(_aten._to_copy.default, turns, dtype=real.meta["val"].dtype), 2 * math.pi / count
-    )
-    scale = {"ortho": count**-0.5, "forward": 1 / count if forwards else 1.0}.get(
-        norm or "backward", 1.0 if forwards else 1 / count
-    )
-    cosine, sine = (write(_aten.mul.Tensor, write(f, angles), scale) for f in (_aten.cos.default, _aten.sin.default))
-
-    def product(x: Node, matrix: Node) -> Node:
-        moved = write(_aten.transpose.int, x, axis, -1)
-        return write(_aten.transpose.int, write(_aten.matmul.default, moved, matrix), axis, -1)
-
-    sign = -1.0 if forwards else 1.0
-    first = product(real, cosine)
-    second = write(_aten.mul.Tensor, product(real, sine), sign)
-    if imaginary is None:
-        return first, second
-    minus = write(_aten.mul.Tensor, product(imaginary, sine), sign)
-    return write(_aten.sub.Tensor, first, minus), write(_aten.add.Tensor, second, product(imaginary, cosine))
-
-
-_TRANSFORMS: dict[Any, Callable[[_Pairs], Node]] = {
-    **dict.fromkeys((_aten.fft_fft.default, _aten.fft_fft2.default, _aten.fft_fftn.default), _transform(True)),
-    **dict.fromkeys((_aten.fft_ifft.default, _aten.fft_ifft2.default, _aten.fft_ifftn.default), _transform(False)),
-    **dict.fromkeys(
-        (_aten.fft_rfft.default, _aten.fft_rfft2.default, _aten.fft_rfftn.default), _transform(True, half=True)
-    ),
-}
-_RULES: dict[Any, Callable[[_Pairs], Node]] = {
+_RULES: dict[Any, Callable[[Pairs], Node]] = {
     _aten.view_as_complex.default: lambda pairs: pairs.write(_aten.alias.default, pairs.node.args[0]),
     _aten.view_as_real.default: _same,
     _aten.complex.default: lambda pairs: pairs.pair(*pairs.node.args),  # type: ignore[arg-type]
@@ -369,5 +298,5 @@ _RULES: dict[Any, Callable[[_Pairs], Node]] = {
                      _aten.squeeze.dims, _aten.cat.default, _aten.sum.dim_IntList, _aten.mean.dim), _axes(1)),
     **dict.fromkeys((_aten.unsqueeze.default, _aten.stack.default), _axes(1, new=1)),
     _aten.flatten.using_ints: _flattened,
-    **_TRANSFORMS,
+    **TRANSFORMS,
 }  # fmt: skip
