@@ -31,6 +31,7 @@ from converter.torch_to_keras.registry import converter_of
 FOLDER = Path(__file__).resolve().parent.parent / "docs"
 NOTES, PAGE = FOLDER / "pytorch-operators.json", FOLDER / "pytorch-operators.md"
 _LONGEST = 240
+aten = torch.ops.aten
 TARGETS = ("onnx", "tflite", "keras")
 Results = dict[str, dict]
 
@@ -50,13 +51,15 @@ def core_operators() -> list[torch._ops.OpOverload]:
 
 def keras_way(operator: torch._ops.OpOverload) -> str:
     """How the operator becomes Keras: by a converter, by others, folded, or a sentence that says why not."""
+    if operator in (aten._fft_r2c.default, aten._fft_c2r.default, aten._fft_c2c.default):
+        return "pairs of reals, where sizes are known"
     if operator in REFUSALS:
         return REFUSALS[operator]
     if converter_of(operator) is not None:
         return "converter"
     if operator in division.BY_REMAINDER | division.RULES:
         return "exact rewriting"
-    if operator in (torch.ops.aten.sym_size.int, torch.ops.aten.sym_numel.default):
+    if operator in (aten.sym_size.int, aten.sym_numel.default):
         return "size, counted where it is not known"
     if operator in COMPOSITIONS:
         return "composition"

@@ -11,7 +11,11 @@ _RANDOM = "it draws random numbers, which no file repeats: give them as an input
 _TRAINING = "it belongs to training, and converted models infer: export the module in eval mode"
 _READS = "the values of its inputs become plain numbers, which layers cannot hold: keep them tensors, or ask for .onnx"
 
-_COMPLEX = "Keras files hold no complex numbers: transform by a product with matrices of cosines and sines"
+# What could be written as pairs of reals (torch/exact/complex_pairs.py) is no longer there.
+_COMPLEX = (
+    "Keras files hold no complex numbers, and these could not be written as pairs of reals: transform by a product with "
+    "matrices of cosines and sines"
+)
 
 REFUSALS: dict[object, str] = {
     aten.rand.default: _RANDOM,
