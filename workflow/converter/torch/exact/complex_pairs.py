@@ -29,6 +29,10 @@ class Pairs:
 
     def __init__(self, node: Node, pairs: dict[Node, Node]) -> None:
         self.node, self.write, self._pairs = node, Writer(node), pairs
+        self.target: Any = node.target
+        self.args: tuple[Any, ...] = node.args
+        self.kwargs: dict[str, Any] = node.kwargs
+        self.value: Any = node.meta["val"]
 
     def __call__(self, argument: Node) -> Node:
         """The pair of a complex tensor, (..., 2)."""
@@ -39,7 +43,7 @@ class Pairs:
         if not isinstance(argument, Node) or argument not in self._pairs:
             return argument, None
         pair = self._pairs[argument]
-        return tuple(self.write(_aten.select.int, pair, -1, part) for part in (0, 1))  # type: ignore[return-value]
+        return self.write(_aten.select.int, pair, -1, 0), self.write(_aten.select.int, pair, -1, 1)
 
     def pair(self, real: Node, imaginary: Node) -> Node:
         """Of two real tensors of one shape."""
@@ -50,19 +54,19 @@ def write_pairs(program: torch.export.ExportedProgram) -> None:
     """Edit the program in place."""
     module = program.graph_module
     graph = module.graph
-    state = {spec.arg.name: spec for spec in program.graph_signature.input_specs if spec.kind in _STATE}  # type: ignore[union-attr]
+    state = {spec.arg.name: spec for spec in program.graph_signature.input_specs if spec.kind in _STATE}
     involved = [node for node in graph.nodes if _is_complex(node) or any(map(_is_complex, node.all_input_nodes))]
     if not involved or not all(_is_known(node, state) for node in involved):
         return
     pairs: dict[Node, Node] = {}
     for node in involved:
         if node.op == "placeholder":
-            _split_state(program, state[node.name].target, node)
+            _split_state(program, str(state[node.name].target), node)
             pairs[node] = node
             continue
         if node.target is _CHECK:
             continue
-        result = _RULES[node.target](Pairs(node, pairs))  # type: ignore[index]
+        result = _RULES[node.target](Pairs(node, pairs))
         if _is_complex(node):
             pairs[node] = result
         else:
@@ -91,9 +95,10 @@ def _is_known(node: Node, state: dict[str, Any]) -> bool:
 def _split_state(program: torch.export.ExportedProgram, name: str, node: Node) -> None:
     """A parameter, buffer or constant of the program holds pairs from now on."""
     for values in (program.state_dict, program.constants):
-        if isinstance(values.get(name), torch.Tensor) and values[name].is_complex():
-            real = torch.view_as_real(values[name].detach().resolve_conj()).contiguous()
-            values[name] = torch.nn.Parameter(real) if isinstance(values[name], torch.nn.Parameter) else real
+        value = values.get(name)
+        if isinstance(value, torch.Tensor) and value.is_complex():
+            real = torch.view_as_real(value.detach().resolve_conj()).contiguous()
+            values[name] = torch.nn.Parameter(real) if isinstance(value, torch.nn.Parameter) else real
     fake = node.meta["val"].fake_mode
     with fake:
         node.meta["val"] = torch.empty((*node.meta["val"].shape, 2), dtype=node.meta["val"].real.dtype)
@@ -102,7 +107,7 @@ def _split_state(program: torch.export.ExportedProgram, name: str, node: Node) -
 def _rename_outputs(program: torch.export.ExportedProgram) -> None:
     """The signature names the nodes that the outputs are."""
     (output,) = (node for node in program.graph.nodes if node.op == "output")
-    for result, spec in zip(output.args[0], program.graph_signature.output_specs, strict=True):  # type: ignore[arg-type]
+    for result, spec in zip(output.args[0], program.graph_signature.output_specs, strict=True):
         if isinstance(result, Node) and hasattr(spec.arg, "name"):
             spec.arg.name = result.name
 
@@ -112,22 +117,22 @@ def _rank(node: Any) -> int:
 
 
 def _product(pairs: Pairs) -> Node:
-    write, (a, b), (c, d) = pairs.write, pairs.parts(pairs.node.args[0]), pairs.parts(pairs.node.args[1])
+    write, (a, b), (c, d) = pairs.write, pairs.parts(pairs.args[0]), pairs.parts(pairs.args[1])
     multiply = _aten.mul.Tensor
     if b is None or d is None:
-        pair, factor = (pairs.node.args[0], c) if d is None else (pairs.node.args[1], a)
+        pair, factor = (pairs.args[0], c) if d is None else (pairs.args[1], a)
         factor = write(_aten.unsqueeze.default, factor, -1) if isinstance(factor, Node) else factor
-        return write(multiply, pairs(pair), factor)  # type: ignore[arg-type]
+        return write(multiply, pairs(pair), factor)
     real = write(_aten.sub.Tensor, write(multiply, a, c), write(multiply, b, d))
     return pairs.pair(real, write(_aten.add.Tensor, write(multiply, a, d), write(multiply, b, c)))
 
 
 def _quotient(pairs: Pairs) -> Node:
-    write, (a, b), (c, d) = pairs.write, pairs.parts(pairs.node.args[0]), pairs.parts(pairs.node.args[1])
+    write, (a, b), (c, d) = pairs.write, pairs.parts(pairs.args[0]), pairs.parts(pairs.args[1])
     multiply = _aten.mul.Tensor
     if d is None:
         c = write(_aten.unsqueeze.default, c, -1) if isinstance(c, Node) else c
-        return write(_aten.div.Tensor, pairs(pairs.node.args[0]), c)  # type: ignore[arg-type]
+        return write(_aten.div.Tensor, pairs(pairs.args[0]), c)
     size = write(_aten.add.Tensor, write(multiply, c, c), write(multiply, d, d))
     if b is None:
         real, imaginary = write(multiply, a, c), write(_aten.neg.default, write(multiply, a, d))
@@ -138,7 +143,7 @@ def _quotient(pairs: Pairs) -> Node:
 
 
 def _matrix_product(pairs: Pairs) -> Node:
-    write, (a, b), (c, d) = pairs.write, pairs.parts(pairs.node.args[0]), pairs.parts(pairs.node.args[1])
+    write, (a, b), (c, d) = pairs.write, pairs.parts(pairs.args[0]), pairs.parts(pairs.args[1])
 
     def product(left: Node | None, right: Node | None) -> Node | None:
         return None if left is None or right is None else write(_aten.matmul.default, left, right)
@@ -150,15 +155,16 @@ def _matrix_product(pairs: Pairs) -> Node:
 
 def _sum(write: Writer, left: Node | None, right: Node | None, function: Any = _aten.add.Tensor) -> Node:
     """Of what is there; one of both always is."""
-    if left is None or right is None:
-        return left if left is not None else right  # type: ignore[return-value]
-    return write(function, left, right)
+    if left is None:
+        assert right is not None
+        return right
+    return left if right is None else write(function, left, right)
 
 
 def _added(function: Any) -> Callable[[Pairs], Node]:
     def rule(pairs: Pairs) -> Node:
-        write, (a, b), (c, d) = pairs.write, pairs.parts(pairs.node.args[0]), pairs.parts(pairs.node.args[1])
-        alpha = pairs.node.kwargs.get("alpha", 1)
+        write, (a, b), (c, d) = pairs.write, pairs.parts(pairs.args[0]), pairs.parts(pairs.args[1])
+        alpha = pairs.kwargs.get("alpha", 1)
         c, d = (x if x is None or alpha == 1 else write(_aten.mul.Tensor, x, alpha) for x in (c, d))
         real = write(function, a, c)
         if b is not None and d is not None:
@@ -172,13 +178,13 @@ def _added(function: Any) -> Callable[[Pairs], Node]:
 
 
 def _polar(pairs: Pairs) -> Node:
-    size, angle = pairs.node.args
+    size, angle = pairs.args
     cosine, sine = (pairs.write(function, angle) for function in (_aten.cos.default, _aten.sin.default))
     return pairs.pair(pairs.write(_aten.mul.Tensor, size, cosine), pairs.write(_aten.mul.Tensor, size, sine))
 
 
 def _exponential(pairs: Pairs) -> Node:
-    real, imaginary = pairs.parts(pairs.node.args[0])
+    real, imaginary = pairs.parts(pairs.args[0])
     size = pairs.write(_aten.exp.default, real)
     cosine, sine = (pairs.write(function, imaginary) for function in (_aten.cos.default, _aten.sin.default))
     return pairs.pair(pairs.write(_aten.mul.Tensor, size, cosine), pairs.write(_aten.mul.Tensor, size, sine))
@@ -186,91 +192,91 @@ def _exponential(pairs: Pairs) -> Node:
 
 def _size(pairs: Pairs) -> Node:
     """Of both parts at once: each alone may be too small to be squared."""
-    return pairs.write(_aten.linalg_vector_norm.default, pairs(pairs.node.args[0]), 2, [-1])  # type: ignore[arg-type]
+    return pairs.write(_aten.linalg_vector_norm.default, pairs(pairs.args[0]), 2, [-1])
 
 
 def _angle(pairs: Pairs) -> Node:
-    real, imaginary = pairs.parts(pairs.node.args[0])
+    real, imaginary = pairs.parts(pairs.args[0])
     return pairs.write(_aten.atan2.default, imaginary, real)
 
 
 def _conjugate(pairs: Pairs) -> Node:
-    real, imaginary = pairs.parts(pairs.node.args[0])
+    real, imaginary = pairs.parts(pairs.args[0])
     return pairs.pair(real, pairs.write(_aten.neg.default, imaginary))
 
 
 def _part(place: int) -> Callable[[Pairs], Node]:
-    return lambda pairs: pairs.write(_aten.alias.default, pairs.parts(pairs.node.args[0])[place])
+    return lambda pairs: pairs.write(_aten.alias.default, pairs.parts(pairs.args[0])[place])
 
 
 def _converted(pairs: Pairs) -> Node:
     """To another width; from and to real numbers."""
-    real, imaginary = pairs.parts(pairs.node.args[0])
-    dtype = pairs.node.meta["val"].dtype
+    real, imaginary = pairs.parts(pairs.args[0])
+    dtype = pairs.value.dtype
     if not dtype.is_complex:
         return pairs.write(_aten._to_copy.default, real, dtype=dtype)
     if imaginary is None:
         real = pairs.write(_aten._to_copy.default, real, dtype=dtype.to_real())
         return pairs.pair(real, pairs.write(_aten.zeros_like.default, real))
-    if dtype == pairs.node.args[0].meta["val"].dtype:  # type: ignore[union-attr]
+    if dtype == pairs.args[0].meta["val"].dtype:
         return _same(pairs)
-    return pairs.write(_aten._to_copy.default, pairs(pairs.node.args[0]), dtype=dtype.to_real())  # type: ignore[arg-type]
+    return pairs.write(_aten._to_copy.default, pairs(pairs.args[0]), dtype=dtype.to_real())
 
 
 def _same(pairs: Pairs) -> Node:
-    return pairs.write(_aten.alias.default, pairs(pairs.node.args[0]))  # type: ignore[arg-type]
+    return pairs.write(_aten.alias.default, pairs(pairs.args[0]))
 
 
 def _each(pairs: Pairs) -> Node:
     """An operator that treats both parts alike."""
-    first, *others = pairs.node.args
-    return pairs.write(pairs.node.target, pairs(first), *others, **pairs.node.kwargs)  # type: ignore[arg-type]
+    first, *others = pairs.args
+    return pairs.write(pairs.target, pairs(first), *others, **pairs.kwargs)
 
 
 def _sized(target: Any) -> Callable[[Pairs], Node]:
     """One whose second argument is the shape of the result."""
-    return lambda pairs: pairs.write(target, pairs(pairs.node.args[0]), [*pairs.node.args[1], 2])  # type: ignore[misc]
+    return lambda pairs: pairs.write(target, pairs(pairs.args[0]), [*pairs.args[1], 2])
 
 
 def _axes(count: int, new: int = 0) -> Callable[[Pairs], Node]:
     """One whose next `count` arguments are axes or lists of them, counted from the front. new: axes that it adds."""
 
     def rule(pairs: Pairs) -> Node:
-        first, *others = pairs.node.args
+        first, *others = pairs.args
         listed = isinstance(first, list | tuple)
-        tensors = [pairs(x) for x in first] if listed else pairs(first)  # type: ignore[union-attr, arg-type]
-        rank = _rank(first[0] if listed else first) + new  # type: ignore[index]
-        schema = pairs.node.target._schema.arguments[1 : 1 + count]  # type: ignore[union-attr]
+        tensors = [pairs(x) for x in first] if listed else pairs(first)
+        rank = _rank(first[0] if listed else first) + new
+        schema = pairs.target._schema.arguments[1 : 1 + count]
         places = [others[i] if i < len(others) else argument.default_value for i, argument in enumerate(schema)]
         moved = [
             [axis % rank for axis in place] if isinstance(place, list | tuple) else place % rank for place in places
         ]
-        return pairs.write(pairs.node.target, tensors, *moved, *others[count:], **pairs.node.kwargs)  # type: ignore[arg-type]
+        return pairs.write(pairs.target, tensors, *moved, *others[count:], **pairs.kwargs)
 
     return rule
 
 
 def _permuted(pairs: Pairs) -> Node:
-    x, dims = pairs.node.args
+    x, dims = pairs.args
     rank = _rank(x)
-    return pairs.write(_aten.permute.default, pairs(x), [*(dim % rank for dim in dims), rank])  # type: ignore[arg-type, union-attr]
+    return pairs.write(_aten.permute.default, pairs(x), [*(dim % rank for dim in dims), rank])
 
 
 def _turned(pairs: Pairs) -> Node:
-    rank = _rank(pairs.node.args[0])
-    return pairs.write(_aten.transpose.int, pairs(pairs.node.args[0]), rank - 2, rank - 1)  # type: ignore[arg-type]
+    rank = _rank(pairs.args[0])
+    return pairs.write(_aten.transpose.int, pairs(pairs.args[0]), rank - 2, rank - 1)
 
 
 def _flattened(pairs: Pairs) -> Node:
-    x, start, end = (*pairs.node.args, 0, -1)[:3] if len(pairs.node.args) < 3 else pairs.node.args
-    rank = _rank(x)
-    return pairs.write(_aten.flatten.using_ints, pairs(x), start % rank, end % rank)  # type: ignore[arg-type, operator]
+    start, end = (*pairs.args[1:], *(0, -1)[len(pairs.args) - 1 :])
+    rank = _rank(pairs.args[0])
+    return pairs.write(_aten.flatten.using_ints, pairs(pairs.args[0]), start % rank, end % rank)
 
 
 _RULES: dict[Any, Callable[[Pairs], Node]] = {
-    _aten.view_as_complex.default: lambda pairs: pairs.write(_aten.alias.default, pairs.node.args[0]),
+    _aten.view_as_complex.default: lambda pairs: pairs.write(_aten.alias.default, pairs.args[0]),
     _aten.view_as_real.default: _same,
-    _aten.complex.default: lambda pairs: pairs.pair(*pairs.node.args),  # type: ignore[arg-type]
+    _aten.complex.default: lambda pairs: pairs.pair(*pairs.args),
     _aten.polar.default: _polar,
     _aten.real.default: _part(0),
     _aten.imag.default: _part(1),

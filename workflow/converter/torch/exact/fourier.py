@@ -22,7 +22,8 @@ _LONGEST = 4096
 
 
 def _given(node: Node) -> dict[str, Any]:
-    schema = node.target._schema.arguments  # type: ignore[union-attr]
+    target: Any = node.target
+    schema = target._schema.arguments
     defaults = {argument.name: argument.default_value for argument in schema}
     return defaults | dict(zip(defaults, node.args, strict=False)) | dict(node.kwargs)
 
