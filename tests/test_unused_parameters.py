@@ -16,6 +16,7 @@ VALUES = {
     "output_nodes": "y",
     "input_shape": "1,4",
     "batch": 2,
+    "length": 64,
     "constants": {"flag": False},
     "network_script": "net.py",
     "network_name": "Net",
