@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from conftest import ROOT
 
 BENCHMARKS = ROOT / "benchmarks"
@@ -20,6 +21,7 @@ def run(work: Path, *arguments: str) -> dict:
     return json.loads((work / "results.json").read_text())
 
 
+@pytest.mark.slow
 def test_models_of_three_families(tmp_path):
     chosen = [("transformers", "gpt2", "onnx,tflite"), ("timm", "repghostnet_050", "onnx"),
               ("torchvision", "squeezenet1_1", "onnx")]  # fmt: skip

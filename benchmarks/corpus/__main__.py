@@ -42,7 +42,7 @@ def main() -> None:
     (work / "models").mkdir(parents=True, exist_ok=True)
     results = json.loads(args.results.read_text()) if args.results.exists() else {}
     for family in args.families:
-        models = [m for m in FAMILIES[family](work / "models") if args.models is None or m.name in args.models]
+        models = FAMILIES[family](work / "models", args.models)
         for group in _groups(models, _AT_ONCE):
             for model in group:
                 entry = results.setdefault(model.stem, {"family": model.family, "name": model.name})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,22 +31,26 @@ class Model:
         return f"{self.family}-{self.name}".replace("/", "_")
 
 
-def write_transformers(folder: Path) -> list[Model]:
+def write_transformers(folder: Path, only: Sequence[str] | None) -> list[Model]:
     """A directory with a small model for each type of transformers.txt."""
     from corpus.small_transformers import write
 
-    return _written(folder, "transformers", write)
+    return _written(folder, "transformers", write, only)
 
 
-def write_timm(folder: Path) -> list[Model]:
+def write_timm(folder: Path, only: Sequence[str] | None) -> list[Model]:
     """A directory for the smallest registered model of every file of timm, but two of more than 100 million parameters."""
-    return _written(folder, "timm", _write_timm)
+    return _written(folder, "timm", _write_timm, only)
 
 
-def _written(folder: Path, family: str, write: Callable[[str, Path], object]) -> list[Model]:
+def _written(
+    folder: Path, family: str, write: Callable[[str, Path], object], only: Sequence[str] | None
+) -> list[Model]:
     """The models that the family's list names. What cannot be built is not of the corpus; why is printed."""
     models = []
     for name in (Path(__file__).parent / f"{family}.txt").read_text().split():
+        if only is not None and name not in only:
+            continue
         path = folder / f"{family}-{name}"
         try:
             if not (path / "config.json").exists():
@@ -125,11 +129,13 @@ def _arguments(name: str) -> dict[str, Any]:
     return _WITHOUT
 
 
-def write_torchvision(folder: Path) -> list[Model]:
+def write_torchvision(folder: Path, only: Sequence[str] | None) -> list[Model]:
     """State dicts with the names of the networks, and the detectors with a script each, since they take lists of images."""
     import_torchvision()
     models = []
     for name, sizes in _TORCHVISION.items():
+        if only is not None and name not in only:
+            continue
         source = folder / f"torchvision-{name}.safetensors"
         if not source.exists():
             _write_torchvision(name, source, sizes)
@@ -163,7 +169,7 @@ def _torchvision_network(name: str) -> torch.nn.Module:
     return make(**_arguments(name)).eval()  # type: ignore[operator]
 
 
-FAMILIES: dict[str, Callable[[Path], list[Model]]] = {
+FAMILIES: dict[str, Callable[[Path, Sequence[str] | None], list[Model]]] = {
     "transformers": write_transformers,
     "timm": write_timm,
     "torchvision": write_torchvision,

@@ -41,7 +41,7 @@ REFUSALS: dict[object, str] = {
     aten.view_as_complex.default: _COMPLEX,
     aten.complex.default: _COMPLEX,
     aten.polar.default: _COMPLEX,
-    aten.bincount.default: "the length of its result is the largest value of its input: use one_hot(x, n).sum(0)",
+    aten.bincount.default: "its result is as long as the largest value of its input says: use one_hot(x, n).sum(0)",
     aten.lgamma.default: "Keras has no logarithm of the gamma function: compute it beforehand",
     aten.digamma.default: "Keras has no digamma function: compute it beforehand",
     aten.linalg_matrix_exp.default: "Keras has no exponential of matrices: compute it beforehand",

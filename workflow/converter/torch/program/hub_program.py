@@ -31,4 +31,4 @@ def size_advice(hub: Hub) -> str | None:
         return None
     if hub.extra.get("kind") == "program":
         return "export the program again without dynamic_shapes for these sizes"
-    return "give its sizes in input_shape" + (", or length" if hub.source.get("format") == "huggingface" else "")
+    return "give its sizes in input_shape"
