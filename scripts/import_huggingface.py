@@ -25,7 +25,7 @@ def import_model(spec: ImportSpec, out: Path) -> Hub:
     try:
         return write_hub(source, inputs, first_calls, spec, out)
     except UnsupportedError:
-        free = any(None in tensor.shape[1:] for tensor in inputs.specs)
+        free = any(None in (tensor.shape or ())[1:] for tensor in inputs.specs)
         if not free or spec.length is not None or spec.input_shape is not None:
             raise
     # Some models take some lengths only, such as multiples of a block's.

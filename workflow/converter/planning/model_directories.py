@@ -6,6 +6,8 @@ import json
 import os
 from pathlib import Path
 
+from converter.planning.value_types import is_mapping
+
 __all__ = ["WEIGHTS", "files_of_directory", "shards", "takes_lengths"]
 
 CONFIG = "config.json"
@@ -41,8 +43,10 @@ def takes_lengths(folder: Path) -> bool:
         values = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):  # the import says what is wrong with it
         return False
-    parts = [values, *values.values()] if isinstance(values, dict) and "architecture" not in values else []
-    return any(str(key).endswith(_OF_LENGTHS) for part in parts if isinstance(part, dict) for key in part)
+    if not is_mapping(values) or "architecture" in values:
+        return False
+    parts = [values, *filter(is_mapping, values.values())]
+    return any(str(key).endswith(_OF_LENGTHS) for part in parts for key in part)
 
 
 def shards(index: Path) -> list[str] | None:
