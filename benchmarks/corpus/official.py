@@ -23,6 +23,7 @@ from converter.hub.informative import typical
 from converter.torch.program.flat import flat_outputs, to_arrays, to_tensors
 from converter.torch.sources.tracing import quiet, reason
 from converter.torch.sources.variations import moved
+from converter.verification.runtimes import TFLiteModel
 from converter.verification.verify import Tolerance, verify
 from corpus.sources import Model, load
 
@@ -121,11 +122,16 @@ def _tflite(model: Model, folder: Path, hub: Hub) -> str | None:
     else:
         converted = litert_torch.convert(network, tuple(tensors))
 
+    with tempfile.TemporaryDirectory() as place:
+        converted.export(f"{place}/model.tflite")
+        file = TFLiteModel(Path(place) / "model.tflite")
+    own = [spec.name for spec in file.inputs]
+
     def run(arrays: list[np.ndarray]) -> list[np.ndarray]:
-        named = {k: torch.from_numpy(np.asarray(v)).numpy() for k, v in zip(names, arrays, strict=True)}
-        found = converted(**named) if model.family == "transformers" else converted(*arrays)
-        if isinstance(found, dict):
-            return [np.asarray(value) for value in found.values()]
-        return [np.asarray(value) for value in (found if isinstance(found, list | tuple) else [found])]
+        """In the file's dtypes: it has 32 bits where the source has 64, which is no fault of its values."""
+        given = dict(zip(names, arrays, strict=True))
+        ordered = [given[name] for name in own] if set(own) == set(given) else arrays
+        found = file.run([array.astype(spec.dtype) for array, spec in zip(ordered, file.inputs, strict=True)])
+        return [array.astype(wanted.dtype) for array, wanted in zip(found, runs[0].outputs, strict=True)]
 
     return _judged(runs, run)

@@ -12,6 +12,10 @@ from typing import Any
 import torch
 
 from converter.torch.extensions.vision import import_torchvision
+from converter.torch.huggingface.config import offline
+
+offline()
+import_torchvision()  # transformers and timm import it, which works beside a CPU build of torch only so
 
 __all__ = ["FAMILIES", "Model", "load"]
 
@@ -130,8 +134,7 @@ def _arguments(name: str) -> dict[str, Any]:
 
 
 def write_torchvision(folder: Path, only: Sequence[str] | None) -> list[Model]:
-    """State dicts with the names of the networks, and the detectors with a script each, since they take lists of images."""
-    import_torchvision()
+    """State dicts with the names of the networks."""
     models = []
     for name, sizes in _TORCHVISION.items():
         if only is not None and name not in only:
@@ -162,7 +165,6 @@ def _write_torchvision(name: str, path: Path, sizes: tuple[tuple[int, ...], ...]
 
 
 def _torchvision_network(name: str) -> torch.nn.Module:
-    import_torchvision()
     from torchvision import models
 
     make = functools.reduce(getattr, name.split("."), models)
@@ -180,7 +182,6 @@ def load(model: Model, folder: Path) -> torch.nn.Module:
     """The network with its weights, by its own library, for the official routes."""
     path = folder / model.source
     if model.family == "transformers":
-        import_torchvision()
         import transformers
 
         name = json.loads((path / "config.json").read_text())["architectures"][0]

@@ -15,7 +15,7 @@ from torch.export.graph_signature import InputKind, OutputKind
 
 from converter.errors import UnsupportedError
 from converter.torch_to_keras import families  # noqa: F401  (each registers its operators)
-from converter.torch_to_keras.call import Call
+from converter.torch_to_keras.call import Call, ConstantsOnly
 from converter.torch_to_keras.folding import fold
 from converter.torch_to_keras.functional import functional_program
 from converter.torch_to_keras.layout import ordered
@@ -185,16 +185,27 @@ def _convert(conversion: Conversion, node: torch.fx.Node) -> Any:
     arguments = _arguments(call)
     if not takes_pending(node.target):
         arguments = [_without_pending(call, argument) for argument in arguments]
-    return convert(call, *_as_taken(call, convert, arguments))
+    arguments = _as_taken(call, convert, arguments)
+    try:
+        return convert(call, *arguments)
+    except ConstantsOnly:  # of free sizes
+        return convert(call, *(_materialized(call, argument) for argument in arguments))
 
 
 def _as_taken(call: Call, convert: Callable, arguments: list[Any]) -> list[Any]:
     """A constant of a free size (folding.py keeps all others) becomes a tensor where the converter takes tensors only."""
-    takes = [parameter.annotation for parameter in inspect.signature(convert).parameters.values()][1:]
+    takes = [str(parameter.annotation) for parameter in inspect.signature(convert).parameters.values()][1:]
+    only = [annotation.startswith("Value") and "Constant" not in annotation for annotation in takes]
     return [
-        materialize(call, argument) if isinstance(argument, Constant) and annotation == "Value" else argument
-        for argument, annotation in zip_longest(arguments, takes[: len(arguments)])
+        materialize(call, argument) if is_only and isinstance(argument, Constant) else argument
+        for argument, is_only in zip_longest(arguments, only[: len(arguments)], fillvalue=False)
     ]
+
+
+def _materialized(call: Call, argument: Any) -> Any:
+    if isinstance(argument, list):
+        return [_materialized(call, item) for item in argument]
+    return materialize(call, argument) if isinstance(argument, Constant) and not argument.is_whole else argument
 
 
 def _without_pending(call: Call, argument: Any) -> Any:

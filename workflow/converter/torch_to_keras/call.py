@@ -18,9 +18,13 @@ if TYPE_CHECKING:
 
     from converter.torch_to_keras.build import Conversion
 
-__all__ = ["Call"]
+__all__ = ["Call", "ConstantsOnly"]
 
 _FLOATS = ("float16", "bfloat16", "float64")
+
+
+class ConstantsOnly(Exception):
+    """A function of keras.ops was given arrays alone, so that its result is no tensor of the model."""
 
 
 class Call:
@@ -116,7 +120,7 @@ class Call:
     def op(self, function: Callable, *args: Any, **kwargs: Any) -> KerasTensor:
         """Apply a function of keras.ops (or an indexing) to Keras tensors.
 
-        Raises UnsupportedError where the file can hold layers only.
+        Raises UnsupportedError where the file can hold layers only, ConstantsOnly where no argument is a tensor.
         """
         kind = function.__name__
         if self.layers_only:
@@ -124,6 +128,8 @@ class Call:
                 f"{self.operator} {source_line(self.node)} needs keras.ops.{kind}, which Keras cannot reopen from an "
                 f"HDF5 file: convert to .keras instead"
             )
+        if not any(isinstance(leaf, keras.KerasTensor) for leaf in keras.tree.flatten((args, kwargs))):
+            raise ConstantsOnly
         outputs = function(*args, **kwargs)
         path = module_path(self.node)
         for output in keras.tree.flatten(outputs):

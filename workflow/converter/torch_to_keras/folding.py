@@ -95,7 +95,11 @@ def _is_along_known(node: torch.fx.Node, constant: Constant) -> bool:
     if len(node.args) < 2 or constant.array.dim() != len(constant.shape):
         return False
     dims = node.args[1] if isinstance(node.args[1], list | tuple) else [node.args[1]]
-    return bool(dims) and all(constant.array.shape[dim] == static(constant.shape[dim]) for dim in dims)  # type: ignore[index]
+    return (
+        bool(dims)
+        and None not in dims
+        and all(constant.array.shape[dim] == static(constant.shape[dim]) for dim in dims)
+    )  # type: ignore[index]
 
 
 def _broadcast(node: torch.fx.Node, result: Constant) -> Constant:

@@ -84,8 +84,6 @@ def matmul(call: Call, a: Value | Constant, b: Value | Constant) -> Value:
         return dense(call, a, b.numpy, None, b.name, -1)
     if isinstance(a, Constant) and a.array.dim() == 2 and len(b.shape) > 1:
         return dense(call, b, a.numpy.T, None, a.name, -2)
-    if isinstance(a, Constant) and isinstance(b, Constant):
-        a = materialize(call, a)
     if isinstance(a, Value) and isinstance(b, Value):
         return product(call, a, b)
     tensors = [torch_tensor(call, x) if isinstance(x, Value) else x.numpy for x in (a, b)]

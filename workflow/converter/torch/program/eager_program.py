@@ -16,7 +16,7 @@ from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 __all__ = ["EagerProgram", "has_unknown_results", "misdescribed", "size_choice", "value_read"]
 
 _aten = torch.ops.aten
-_NUMBERS = (torch.SymInt, torch.SymFloat, torch.SymBool, int, float)
+_NUMBERS = (torch.SymInt, torch.SymFloat, torch.SymBool, int, float, complex)
 
 # What these give of a tensor does not depend on its values.
 _SIZES = (_aten.sym_size.int, _aten.sym_numel.default, _aten.sym_stride.int, _aten.sym_storage_offset.default)
