@@ -15,6 +15,7 @@ import pytest
 from conftest import ROOT, Project
 from small_models import write_graph
 
+from converter.run_state import lifetime
 from converter.safety.sandbox import limits_for, own_directory
 
 
@@ -233,3 +234,18 @@ def test_onnxruntime_reports_nothing(tmp_path: Path) -> None:
     environ |= {"PYTHONPATH": str(ROOT / "workflow"), "TMPDIR": str(tmp_path)}
     subprocess.run([sys.executable, "-c", "import converter, onnxruntime"], env=environ, check=True)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_watching_thread_that_has_died(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of too little memory: the step neither waits for it without end, nor goes on with the rights it may still have."""
+    monkeypatch.setenv("CONVERTER_RUN", str(os.getpid()))
+    monkeypatch.setattr(lifetime, "_watches", [])
+    monkeypatch.setattr(lifetime, "_ANSWER_SECONDS", 0.2)
+    lifetime.end_with_run()
+    with lifetime.unwatched():  # it lives, and answers
+        pass
+    with lifetime.unwatched(), monkeypatch.context() as patch:
+        patch.setattr(lifetime._thread, "start_new_thread", lambda function, arguments: None)
+        lifetime._watches[0].start()
+        with pytest.raises(MemoryError, match="watches the run"), lifetime.unwatched():
+            raise AssertionError("the step went on")

@@ -53,6 +53,10 @@ def mark_run(alone: bool, temporary: Path) -> None:
     fcntl.flock(file, fcntl.LOCK_SH)
 
 
+# A thread that lives answers at once, however busy the machine; a step that went on without would keep its rights.
+_ANSWER_SECONDS = 30.0
+
+
 def end_with_run() -> None:
     """End this step when its run is gone, before the next run can start the same step. Alone at a shell it goes on."""
     if run := os.environ.get(_RUN):
@@ -99,8 +103,10 @@ class _Watch:
         _thread.start_new_thread(self._watch, ())
 
     def stop(self) -> None:
+        """Raises MemoryError where the thread does not answer: it has died of too little memory, in the midst of a function."""
         self._stopping.release()
-        self._stopped.acquire()
+        if not self._stopped.acquire(timeout=_ANSWER_SECONDS):
+            raise MemoryError("the thread that watches the run does not answer")
 
     def _watch(self) -> None:
         while self._is_alive():
