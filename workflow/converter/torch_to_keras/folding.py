@@ -95,11 +95,9 @@ def _is_along_known(node: torch.fx.Node, constant: Constant) -> bool:
     if len(node.args) < 2 or constant.array.dim() != len(constant.shape):
         return False
     dims = node.args[1] if isinstance(node.args[1], list | tuple) else [node.args[1]]
-    return (
-        bool(dims)
-        and None not in dims
-        and all(constant.array.shape[dim] == static(constant.shape[dim]) for dim in dims)
-    )  # type: ignore[index]
+    return bool(dims) and all(
+        isinstance(dim, int) and constant.array.shape[dim] == static(constant.shape[dim]) for dim in dims
+    )
 
 
 def _broadcast(node: torch.fx.Node, result: Constant) -> Constant:
