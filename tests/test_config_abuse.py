@@ -32,6 +32,7 @@ names = st.sampled_from([name for name in PARAMETERS if name not in ("convert_fr
 targets = st.sampled_from(
     ["converted/x.onnx", "converted/x.tflite", "converted/x.pb", "out/x.h5", "converted/x.int8.tflite"]
 )
+LONG = "[" * 50_000
 PHRASES = ("write ", "known are ", "did you mean ", "expected ")
 
 
@@ -66,6 +67,28 @@ def test_a_parameter_of_all_jobs(name: str, value: object, where: str):
         assert text.startswith(where) and name in text
         return
     _steps_take(config.defaults if where == "defaults" else config.models["scorer"])
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {LONG: 1},
+        {"defaults": {LONG: 1}},
+        {"defaults": {"quantization": {LONG: 1}}},
+        {"defaults": {"input_shape": LONG}},
+        {"defaults": {"input_shape": f"{LONG}:1,2"}},
+        {"zoo": {LONG: 1}},
+        {"zoo": {"weights": LONG}},
+        {"zoo": {"only": [LONG]}},
+        {"benchmark": {LONG: 1}},
+        {"benchmark": {"device": LONG}},
+    ],
+)
+def test_what_is_very_long_is_not_repeated_whole(config: dict):
+    with pytest.raises(ParameterError) as refused:
+        read_config(config)
+    text = one_sentence(refused.value)
+    assert LONG[:20] in text
 
 
 @settings(max_examples=150, deadline=None)

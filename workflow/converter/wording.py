@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["TRUST", "channels_last_note", "first_line", "shape_text"]
+__all__ = ["TRUST", "channels_last_note", "first_line", "quoted", "shape_text"]
 
 TRUST = "write `trusted: true` if you know where the file comes from"
 _LONGEST = 300
+_LONGEST_QUOTED = 120
 
 
 def shape_text(shape: Sequence[int | None] | None) -> str:
@@ -24,6 +25,13 @@ def first_line(error: object) -> str:
     if len(lines) > 1 and lines[0].endswith(":"):
         lines[0] = f"{lines[0]} {lines[1]}"
     return lines[0][:_LONGEST] if lines else type(error).__name__
+
+
+def quoted(value: object) -> str:
+    """What somebody wrote, as Python writes it; of a long one its ends."""
+    text = repr(value)
+    half = _LONGEST_QUOTED // 2
+    return text if len(text) <= _LONGEST_QUOTED else f"{text[:half]}...{text[-half:]}"
 
 
 def channels_last_note(kind: str, name: str, order: Sequence[int]) -> str:

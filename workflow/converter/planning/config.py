@@ -15,6 +15,7 @@ from converter.planning.sources import model_name
 from converter.planning.storage import is_remote
 from converter.planning.value_limits import check_values
 from converter.planning.value_types import Parameters, Written, is_list, is_mapping
+from converter.wording import quoted
 
 __all__ = ["CONVERTED", "Config", "Recipe", "Zoo", "normal_path", "read_config", "report_name"]
 
@@ -69,7 +70,7 @@ def read_config(values: Written, zoo_recipes: Path | None = None) -> Config:
             hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(_KEYS)}"
             if close and close[0] in PARAMETERS:
                 hint = f"{close[0]} belongs below defaults:, models: or jobs:"
-            raise ParameterError(f"configuration: unknown key {key!r}: {hint}")
+            raise ParameterError(f"configuration: unknown key {quoted(key)}: {hint}")
     defaults = normalize_all(_mapping(values, "defaults"), "defaults")
     for name in ("convert_from", "convert_to", "skip"):
         if name in defaults:
@@ -160,11 +161,11 @@ def _zoo(values: Written, recipes: Path | None) -> Zoo:
         if key not in ("weights", "only"):
             close = nearest(str(key), ("weights", "only"), 1)
             raise ParameterError(
-                f"zoo: unknown key {key!r}: known are weights and only" + (f" ({close[0]}?)" if close else "")
+                f"zoo: unknown key {quoted(key)}: known are weights and only" + (f" ({close[0]}?)" if close else "")
             )
     weights = zoo.get("weights", "random")
     if weights not in ("random", "pretrained"):
-        raise ParameterError(f"zoo: weights is {weights!r}; write random or pretrained")
+        raise ParameterError(f"zoo: weights is {quoted(weights)}; write random or pretrained")
     known: dict[str, Recipe] = yaml.safe_load(recipes.read_text(encoding="utf-8")) if recipes else {}
     only: object = zoo.get("only")
     if only is not None and (not is_list(only) or not all(isinstance(name, str) for name in only)):
@@ -172,7 +173,9 @@ def _zoo(values: Written, recipes: Path | None) -> Zoo:
     for name in only or []:
         if name not in known:
             close = nearest(name, known, 1)
-            raise ParameterError(f"zoo: no recipe named {name!r}" + (f": did you mean {close[0]}?" if close else ""))
+            raise ParameterError(
+                f"zoo: no recipe named {quoted(name)}" + (f": did you mean {close[0]}?" if close else "")
+            )
     return Zoo(weights=weights, only=only, recipes=known)
 
 
@@ -183,13 +186,13 @@ def _benchmark(values: Written) -> dict[str, Any]:
         if key not in _BENCHMARK:
             close = nearest(str(key), _BENCHMARK, 1)
             hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(_BENCHMARK)}"
-            raise ParameterError(f"benchmark: unknown key {key!r}: {hint}")
+            raise ParameterError(f"benchmark: unknown key {quoted(key)}: {hint}")
     settings = {**_BENCHMARK, **given}
     for key, least in (("runs", 1), ("warmup", 0), ("threads", 1)):
         text = str(settings[key])
         if not text.isdecimal() or int(text) < least:
-            raise ParameterError(f"benchmark: {key} is {settings[key]!r}; write a whole number, at least {least}")
+            raise ParameterError(f"benchmark: {key} is {quoted(settings[key])}; write a whole number, at least {least}")
         settings[key] = int(text)
     if settings["device"] not in ("local", "android"):
-        raise ParameterError(f"benchmark: device is {settings['device']!r}; write local or android")
+        raise ParameterError(f"benchmark: device is {quoted(settings['device'])}; write local or android")
     return settings

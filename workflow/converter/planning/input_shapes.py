@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from converter.errors import ParameterError, nearest
+from converter.wording import quoted
 
 __all__ = ["InputShape", "format_input_shape", "parse_input_shape", "shapes_by_name"]
 
@@ -43,36 +44,38 @@ def parse_input_shape(text: str) -> list[InputShape]:
         name = name.strip()
         if equals and not re.fullmatch(_INPUT_NAME, name):
             raise ParameterError(
-                f'input_shape: {name!r} is not the name of an input; write entries such as "input_ids=int64:-1,-1"'
+                f'input_shape: {quoted(name)} is not the name of an input; write entries such as "input_ids=int64:-1,-1"'
             )
         dtype, colon, dims = rest.rpartition(":")
         dtype = dtype.strip()
         if colon and dtype not in _DTYPES:
             close = nearest(dtype, _DTYPES, 1)
             raise ParameterError(
-                f"input_shape: {dtype!r} is not a dtype; write "
-                + (f"{close[0]!r}" if close else f"one of {', '.join(_DTYPES)}")
+                f"input_shape: {quoted(dtype)} is not a dtype; write "
+                + (f"{quoted(close[0])}" if close else f"one of {', '.join(_DTYPES)}")
             )
         sizes: list[int | None] = []
         for size in dims.split(",") if dims.strip() else []:
             if not re.fullmatch(r"\s*(-1|[1-9]\d{0,18})\s*", size):
                 raise ParameterError(
-                    f'input_shape: {text!r} is not a list of sizes; write positive numbers such as "1,224,224,3", '
+                    f'input_shape: {quoted(text)} is not a list of sizes; write positive numbers such as "1,224,224,3", '
                     '-1 for an unknown one, ";" between inputs'
                 )
             sizes.append(None if int(size) == -1 else int(size))
         if not sizes and not colon:
-            raise ParameterError(f'input_shape: {text!r} has an empty entry; write sizes such as "1,224,224,3"')
+            raise ParameterError(f'input_shape: {quoted(text)} has an empty entry; write sizes such as "1,224,224,3"')
         if math.prod(size or 1 for size in sizes) > _MAX_ELEMENTS:
             raise ParameterError(
-                f"input_shape: {part.strip()!r} has more than 2^31 elements; write the model's real sizes"
+                f"input_shape: {quoted(part.strip())} has more than 2^31 elements; write the model's real sizes"
             )
         shapes.append(InputShape(tuple(sizes), dtype or None, name or None))
     named = [shape.name for shape in shapes if shape.name is not None]
     if named and len(named) < len(shapes):
-        raise ParameterError(f"input_shape: {text!r} names some inputs only; name each that it gives a shape, or none")
+        raise ParameterError(
+            f"input_shape: {quoted(text)} names some inputs only; name each that it gives a shape, or none"
+        )
     if len(set(named)) < len(named):
-        raise ParameterError(f"input_shape: {text!r} gives one input two shapes; write one for each")
+        raise ParameterError(f"input_shape: {quoted(text)} gives one input two shapes; write one for each")
     return shapes
 
 
@@ -86,7 +89,7 @@ def shapes_by_name(shapes: Sequence[InputShape], names: Sequence[str]) -> list[I
         if name not in names:
             close = nearest(name or "", names)
             hint = f"did you mean {' or '.join(close)}?" if close else f"it has {', '.join(names)}"
-            raise ParameterError(f"input_shape: the model has no input {name!r}; {hint}")
+            raise ParameterError(f"input_shape: the model has no input {quoted(name)}; {hint}")
     return [given.get(name) for name in names]
 
 

@@ -17,6 +17,7 @@ from typing import Any
 from converter.errors import ParameterError, nearest
 from converter.planning.input_shapes import format_input_shape, parse_input_shape
 from converter.planning.value_types import Parameters, is_list, is_mapping
+from converter.wording import quoted
 
 __all__ = [
     "DEFAULT_OPSET",
@@ -216,7 +217,7 @@ class _Block:
             if key not in self.fields:
                 close = nearest(key, self.fields, 1)
                 hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(self.fields)}"
-                raise ParameterError(f"{name} has an unknown key {key!r}: {hint}")
+                raise ParameterError(f"{name} has an unknown key {quoted(key)}: {hint}")
             if item is not None:
                 block[key] = self.fields[key](f"{name}.{key}", item)
         return dict(sorted(block.items()))
@@ -299,7 +300,7 @@ def normalize(name: str, value: object, where: str = "") -> object:
     if name not in PARAMETERS:
         close = nearest(name, PARAMETERS, 1)
         hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(PARAMETERS)}"
-        raise ParameterError(f"{prefix}unknown parameter {name!r}: {hint}")
+        raise ParameterError(f"{prefix}unknown parameter {quoted(name)}: {hint}")
     try:
         return PARAMETERS[name].normalize(name, value)
     except ParameterError as error:
