@@ -24,12 +24,13 @@ class Single(torch.nn.Module):
         return self.detector([image])[0]
 """
 
-# Not the second versions of Faster and Mask R-CNN: torch.export (2.13) does not follow their batch normalization of regions.
 ARGUMENTS = {
     "fasterrcnn_mobilenet_v3_large_320_fpn": "REGIONS",
     "fasterrcnn_mobilenet_v3_large_fpn": "REGIONS",
     "fasterrcnn_resnet50_fpn": "REGIONS",
+    "fasterrcnn_resnet50_fpn_v2": "REGIONS",
     "maskrcnn_resnet50_fpn": "REGIONS",
+    "maskrcnn_resnet50_fpn_v2": "REGIONS",
     "keypointrcnn_resnet50_fpn": "REGIONS",
     "retinanet_resnet50_fpn": "ANCHORS",
     "retinanet_resnet50_fpn_v2": "ANCHORS",
@@ -43,7 +44,13 @@ def write_detector(folder, name):
     """Paths of a script with the class Single, and of weights with which images give boxes of their own."""
     classes = 2 if name.startswith("keypoint") else 4
     text = SCRIPT.format(name=name, arguments=ARGUMENTS[name], classes=classes)
-    return write_network(folder, name, text, (3, 96, 128), scale_backbone=name.startswith("ssdlite"))
+    return write_network(
+        folder,
+        name,
+        text,
+        (3, 96, 128),
+        scale_backbone=name.startswith("ssdlite") or name.endswith("rcnn_resnet50_fpn_v2"),
+    )
 
 
 def write_network(folder, name, text, size, *, scale_backbone=False):

@@ -6,7 +6,7 @@ from types import ModuleType
 
 from converter.library_patches.replacing import Patched
 
-__all__ = ["AUTOCAST", "EXPORTING", "GENERATED_CODE", "PROGRAM_LOADER"]
+__all__ = ["AUTOCAST", "BATCH_NORM", "EXPORTING", "GENERATED_CODE", "PROGRAM_LOADER"]
 
 
 def _torch(owner: str, name: str, parameters: tuple[str, ...] | None = None, kind: type = object) -> Patched:
@@ -33,6 +33,8 @@ PROGRAM_LOADER = {
 }
 # What models may ask to know whether they are being exported.
 EXPORTING = (_torch("torch.compiler", "is_exporting", ()), _torch("torch.compiler", "is_compiling", ()))
+_NORM = ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps")
+BATCH_NORM = _torch("torch.nn.functional", "batch_norm", _NORM)
 # The two ends of `with torch.autocast(...)`.
 _AUTOCAST = "torch.amp.autocast_mode:autocast"
 AUTOCAST = {

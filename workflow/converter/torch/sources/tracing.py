@@ -26,6 +26,7 @@ from converter.library_patches.replacing import replaced
 from converter.library_patches.torch import EXPORTING
 from converter.torch.exact.quantized_program import has_quantized_operators, rewrite_quantized
 from converter.torch.extensions.exported_detection import followable_detection
+from converter.torch.extensions.exported_norms import followable_batch_norm
 from converter.torch.program.eager_program import misdescribed
 from converter.torch.program.flat import Call, flat_outputs, to_arrays, to_tensors
 from converter.torch.program.inlining import inline_wrapped
@@ -101,7 +102,11 @@ def export_program(
     problem: str | None = None
     for told in (True, False):
         try:
-            with quiet(), refusals_raised(), followable_detection(), contextlib.nullcontext() if told else _unnoticed():
+            with contextlib.ExitStack() as stack:
+                for context in (quiet, refusals_raised, followable_detection, followable_batch_norm):
+                    stack.enter_context(context())
+                if not told:
+                    stack.enter_context(_unnoticed())
                 program = inline_wrapped(torch.export.export(target, example, dynamic_shapes=shapes, strict=False))
             if has_quantized_operators(program):
                 rewrite_quantized(source.path, program)
