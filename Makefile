@@ -71,6 +71,7 @@ bench: $(VENV)/.all
 
 # Models that nobody here wrote, by Converter and by the official routes, into docs/corpus.md: hours. CORPUS="--families timm".
 corpus: $(VENV)/.all
+	$(PIP) --no-deps --requirement requirements-corpus.txt
 	PYTHONPATH=workflow:benchmarks $(BIN)/python -m corpus $(CORPUS)
 
 # What takes most of an hour: 200 kills, full disks, no memory, strange sources, a thousand conversions (docs/reliability.md).

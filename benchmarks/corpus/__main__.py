@@ -48,11 +48,12 @@ def main() -> None:
                 entry = results.setdefault(model.stem, {"family": model.family, "name": model.name})
                 entry.setdefault("converter", {}).update(dict.fromkeys(args.targets))
             _convert(group, args.targets, work)
+            official = {} if args.no_official else _official(group, work)
             for model in group:
                 entry = results[model.stem]
                 entry["converter"].update(_outcomes(model, args.targets, work))
                 if not args.no_official:
-                    entry["official"] = _official(model, work)
+                    entry["official"] = official[model.stem]
                 print(model.stem, json.dumps(entry), flush=True)
             args.results.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
             if args.results == RESULTS:
@@ -122,13 +123,20 @@ def _outcomes(model: Model, targets: Sequence[str], work: Path) -> dict[str, Any
     return found
 
 
-def _official(model: Model, work: Path) -> dict[str, Any]:
-    from corpus.official import ROUTES, run_route
+def _official(models: Sequence[Model], work: Path) -> dict[str, dict[str, Any]]:
+    """By the models' stems, by route; nothing of those that Converter did not import."""
+    from corpus.official import ROUTES, Task, run_routes
 
-    hubs = [path.parent for path in (work / "intermediate").glob(f"{Path(model.source).stem}-*/hub.json")]
-    if not hubs:
-        return {}
-    return {route: run_route(model, route, work / "models", hubs[0], _OFFICIAL_SECONDS) for route in ROUTES}
+    tasks = []
+    for model in models:
+        stem = Path(model.source).stem
+        hubs = [path.parent for path in (work / "intermediate").glob(f"{stem}-*/hub.json")]
+        hubs = [hub for hub in hubs if hub.name.rsplit("-", 2)[0] == stem]  # not of a model whose name goes on
+        tasks += [Task(model, route, work / "models", hub) for hub in hubs[:1] for route in ROUTES]
+    found: dict[str, dict[str, Any]] = {model.stem: {} for model in models}
+    for (stem, route), result in run_routes(tasks, _OFFICIAL_SECONDS, os.cpu_count() or 1).items():
+        found[stem][route] = result
+    return found
 
 
 if __name__ == "__main__":

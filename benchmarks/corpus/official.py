@@ -9,9 +9,11 @@ from __future__ import annotations
 import multiprocessing
 import resource
 import tempfile
+import time
 import warnings
 from collections.abc import Sequence
-from multiprocessing.connection import Connection
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
@@ -27,33 +29,60 @@ from converter.verification.runtimes import TFLiteModel
 from converter.verification.verify import Tolerance, verify
 from corpus.sources import Model, load
 
-__all__ = ["ROUTES", "run_route"]
+__all__ = ["ROUTES", "Task", "run_routes"]
 
+_FORK = multiprocessing.get_context("fork")
 ROUTES = ("onnx", "tflite")
 
 
-def run_route(model: Model, route: str, folder: Path, hub: Path, seconds: int) -> dict[str, Any]:
-    """{"outcome": "verified", "wrong", "failed" or "timeout", "reason", "cpu_seconds", "peak_memory_mb"}."""
-    here, there = multiprocessing.get_context("fork").Pipe()
-    process = multiprocessing.get_context("fork").Process(target=_work, args=(there, model, route, folder, hub))
-    process.start()
-    there.close()
-    try:
-        result = here.recv() if here.poll(seconds) else {"outcome": "timeout", "reason": f"{seconds} s"}
-    except EOFError:
-        result = {"outcome": "failed", "reason": "the process ended"}
-    process.kill()
-    process.join()
-    return result
+@dataclass(frozen=True)
+class Task:
+    """One model by one route. folder: of the models. hub: of Converter's import, which has the example."""
+
+    model: Model
+    route: str
+    folder: Path
+    hub: Path
 
 
-def _work(answer: Connection, model: Model, route: str, folder: Path, hub_path: Path) -> None:
+def run_routes(tasks: Sequence[Task], seconds: float, at_once: int) -> dict[tuple[str, str], dict[str, Any]]:
+    """By the model's stem and the route: {"outcome": "verified", "wrong", "failed" or "timeout", "reason", "cpu_seconds",
+    "peak_memory_mb"}. Each has a process of its own, forked here, `at_once` of them side by side."""
+    waiting, running = list(reversed(tasks)), {}
+    results: dict[tuple[str, str], dict[str, Any]] = {}
+    while waiting or running:
+        while waiting and len(running) < at_once:
+            task = waiting.pop()
+            here, there = _FORK.Pipe()
+            process = _FORK.Process(target=_work, args=(there, task))
+            process.start()
+            there.close()
+            running[here] = (task, process, time.monotonic() + seconds)
+        ready = wait(list(running), timeout=1)
+        for here, (task, process, end) in list(running.items()):
+            if here in ready:
+                try:
+                    result = here.recv()
+                except EOFError:
+                    result = {"outcome": "failed", "reason": "the process ended"}
+            elif time.monotonic() > end:
+                result = {"outcome": "timeout", "reason": f"{seconds} s"}
+            else:
+                continue
+            process.kill()
+            process.join()
+            del running[here]
+            results[task.model.stem, task.route] = result
+    return results
+
+
+def _work(answer: Connection, task: Task) -> None:
     result: dict[str, Any] = {}
     used = resource.getrusage(resource.RUSAGE_SELF)
     try:
         with quiet(), warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
-            message = {"onnx": _onnx, "tflite": _tflite}[route](model, folder, Hub.read(hub_path))
+            message = {"onnx": _onnx, "tflite": _tflite}[task.route](task.model, task.folder, Hub.read(task.hub))
         result = {"outcome": "verified" if message is None else "wrong", "reason": message}
     except BaseException as error:  # whatever an exporter raises; SystemExit too
         result = {"outcome": "failed", "reason": f"{type(error).__name__}: {reason(error)}"}
