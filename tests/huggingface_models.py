@@ -7,11 +7,14 @@ from pathlib import Path
 
 import torch
 
+from converter.torch.extensions.audio import prepare_torchaudio
 from converter.torch.extensions.vision import import_torchvision
 from converter.torch.huggingface.config import offline
 
 offline()
-import_torchvision()  # transformers imports it, which works beside a CPU build of torch only so
+# transformers imports both, which works beside a CPU build of torch only so.
+import_torchvision()
+prepare_torchaudio()
 import timm  # noqa: E402
 import transformers  # noqa: E402
 

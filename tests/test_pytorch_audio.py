@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from converter.torch.extensions.audio import importable_torchaudio
+from converter.torch.extensions.audio import prepare_torchaudio
 
 EXTENSION = """
 import torch
@@ -46,21 +46,22 @@ def test_an_extension_of_another_build_is_left_out(torchaudio):
     (torchaudio / "lib" / "_torchaudio.so").write_bytes(b"of a CUDA build")
     with pytest.raises(OSError, match="_torchaudio"):
         importlib.import_module("torchaudio")
-    with importable_torchaudio():
-        package = importlib.import_module("torchaudio")
+    prepare_torchaudio()
+    package = importlib.import_module("torchaudio")
     assert package._extension._IS_TORCHAUDIO_EXT_AVAILABLE is False
     with pytest.raises(RuntimeError, match="forced_align needs torchaudio's compiled extension"):
         package.forced_align(1)
 
 
 def test_one_that_loads_is_left_alone(torchaudio):
-    with importable_torchaudio():
-        package = importlib.import_module("torchaudio")
+    prepare_torchaudio()
+    package = importlib.import_module("torchaudio")
     assert package._extension.__file__ == str(torchaudio / "_extension.py") and package.forced_align(1) == 1
 
 
-def test_nothing_stays_where_it_is_not_imported(torchaudio):
+def test_twice_is_as_once(torchaudio):
     (torchaudio / "lib" / "_torchaudio.so").write_bytes(b"of a CUDA build")
-    with importable_torchaudio():
-        pass
-    assert "torchaudio._extension" not in sys.modules
+    prepare_torchaudio()
+    first = sys.modules["torchaudio._extension"]
+    prepare_torchaudio()
+    assert importlib.import_module("torchaudio")._extension is first

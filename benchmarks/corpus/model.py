@@ -7,14 +7,13 @@ from typing import Any
 
 import torch
 
-from converter.torch.extensions.audio import importable_torchaudio
+from converter.torch.extensions.audio import prepare_torchaudio
 from converter.torch.extensions.vision import import_torchvision
 
 __all__ = ["Model", "settle"]
 
 import_torchvision()  # transformers and timm import it, which works beside a CPU build of torch only so
-with importable_torchaudio():
-    import torchaudio  # noqa: F401
+prepare_torchaudio()
 
 
 @dataclass(frozen=True)

@@ -2,40 +2,32 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import torch
 
-__all__ = ["importable_torchaudio"]
+__all__ = ["prepare_torchaudio"]
 
 _EXTENSION = "torchaudio._extension"
 
 
-@contextlib.contextmanager
-def importable_torchaudio() -> Iterator[None]:
-    """Inside, the user's code can import torchaudio where its C++ extension does not load.
+def prepare_torchaudio() -> None:
+    """From here on torchaudio can be imported where its C++ extension does not load: by scripts, and by transformers.
 
     torchaudio 2.11.1 is built for CUDA builds of torch, and raises OSError beside a CPU build. Without the extension's file
     it would import, and tell its modules so; so that is what they are told. Of its models none needs the extension.
     """
-    if "torchaudio" in sys.modules or _extension_loads():
-        yield
+    if "torchaudio" in sys.modules or _EXTENSION in sys.modules or _extension_loads():
         return
     extension: Any = ModuleType(_EXTENSION)
     extension._IS_TORCHAUDIO_EXT_AVAILABLE = extension._IS_ALIGN_AVAILABLE = False
     extension.fail_if_no_align = _refused
     sys.modules[_EXTENSION] = extension
-    try:
-        yield
-    finally:
-        if "torchaudio" not in sys.modules:
-            del sys.modules[_EXTENSION]
 
 
 def _extension_loads() -> bool:

@@ -12,7 +12,7 @@ import torch
 
 from converter.errors import ParameterError, SourceError, UnsupportedError
 from converter.hub.hub import TensorSpec
-from converter.torch.extensions.audio import importable_torchaudio
+from converter.torch.extensions.audio import prepare_torchaudio
 from converter.torch.extensions.vision import importable_torchvision
 from converter.torch.huggingface.config import configuration, model_class, offline, read_config
 from converter.torch.huggingface.inputs import known_bounds, usual_inputs
@@ -46,7 +46,8 @@ def load_directory(spec: ImportSpec) -> Loaded:
     folder = spec.source
     config = read_config(folder, spec.trusted)
     state = read_state(folder, spec.trusted)
-    with importable_torchvision(), importable_torchaudio(), _silent():
+    prepare_torchaudio()
+    with importable_torchvision(), _silent():
         load = _timm if isinstance(config.get("architecture"), str) else _transformers
         source, usual = load(spec, config, state)
     narrow = {t.dtype for t in state.values()} & {torch.float16, torch.bfloat16}

@@ -12,7 +12,7 @@ import torch
 from converter.errors import ParameterError, SourceError, UntrustedError
 from converter.importing.installed import InstalledNetwork, is_dotted, load_installed
 from converter.importing.network_script import NetworkScript, build, load_script
-from converter.torch.extensions.audio import importable_torchaudio
+from converter.torch.extensions.audio import prepare_torchaudio
 from converter.torch.extensions.vision import importable_torchvision
 from converter.torch.sources.archives import checked_kind, load_program, load_torchscript
 from converter.torch.sources.checkpoints import choose_module, choose_state, find_weights, hyper_parameters
@@ -94,7 +94,8 @@ def load_source(spec: ImportSpec) -> Source:
 def _network(spec: ImportSpec) -> tuple[NetworkScript | None, InstalledNetwork | None, str | None]:
     """The user's script, or the installed package without one, and the network's name in it."""
     name = spec.network_name
-    with importable_torchvision(), importable_torchaudio():
+    prepare_torchaudio()
+    with importable_torchvision():
         if spec.network_script is not None:
             return load_script(spec.network_script), None, name
         if name is None:
@@ -179,7 +180,8 @@ def _from_state(
         name = _only_network(script)
     # What the file does not set, or the network draws itself, comes out the same each time.
     torch.manual_seed(0)
-    with importable_torchvision(), importable_torchaudio():
+    prepare_torchaudio()
+    with importable_torchvision():
         module = build(network, name, spec.network_args)
     if not isinstance(module, torch.nn.Module):
         raise ParameterError(

@@ -12,6 +12,7 @@ from converter.errors import UnsupportedError
 from converter.file_limits import MAX_BYTES
 from converter.tf.tflite.signature import reorder_by_signature, set_signature
 from converter.tflite.flatbuffer import read, schema
+from converter.torch.extensions.audio import prepare_torchaudio
 from converter.torch.program.flat import flat_outputs
 from converter.torch.sources.tracing import quiet, reason
 
@@ -66,6 +67,7 @@ def convert_program(
     module = _ChannelsLast(program.module(check_guards=False), input_orders, output_orders)
     outside = tuple(_permuted(x, order).contiguous() for x, order in zip(example, input_orders, strict=True))
     try:
+        prepare_torchaudio()  # which it imports by way of transformers, where it is installed
         with quiet():
             import litert_torch
 
