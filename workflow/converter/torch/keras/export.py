@@ -36,10 +36,11 @@ def export(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
             f"{source} could be kept as TorchScript only, and Keras files are made from exported programs: "
             f"ask for .onnx{other}"
         )
+    from converter.torch.program.branches import select_branches
     from converter.torch.program.eager_program import value_read
     from converter.torch.program.hub_program import read_program, size_advice
 
-    program = read_program(hub)
+    program = select_branches(read_program(hub))
     if (reading := value_read(program)) is not None:
         raise UnsupportedError(
             f"{source}: the values of its inputs become sizes, plain numbers or branches ({reading}), which Keras layers "

@@ -18,6 +18,7 @@ from converter.errors import UnsupportedError
 from converter.hub.hub import Hub, TensorSpec
 from converter.tflite.flatbuffer import write
 from converter.torch.exact.exact_program import exact_program
+from converter.torch.program.branches import select_branches
 from converter.torch.program.eager_program import value_read
 from converter.torch.program.file_layout import channels_last_order
 from converter.torch.program.flat import to_tensors
@@ -42,7 +43,7 @@ def export(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
             f"TensorFlow Lite files are made from models that torch.export can follow, and this one was {hub.notes[-1]}: "
             "ask for an .onnx file"
         )
-    program = read_program(hub)
+    program = select_branches(read_program(hub))
     if (reading := value_read(program)) is not None:
         raise UnsupportedError(
             f"TensorFlow Lite cannot express the model: the values of its inputs become sizes, plain numbers or branches "
