@@ -105,6 +105,9 @@ def test_no_models_folder(tmp_path, monkeypatch):
         ("models/tf2.index", "a checkpoint without a graph .*tf.saved_model.save"),
         ("models/tf1.index", "one of several files of a checkpoint: write convert_from models/tf1.meta"),
         ("models/checkpoint", "a checkpoint without a graph"),
+        (".", r"^\. is the folder that this run works in, or one around it"),
+        ("models/..", "is the folder that this run works in"),
+        ("/", "is the folder that this run works in, or one around it: run beside the SavedModel"),
     ],
 )
 def test_sentences(folder, name, message):

@@ -46,7 +46,11 @@ def source_format(source: str, made: bool = False) -> str:
     if path.suffix == ".index" or path.name == "checkpoint":
         raise SourceError(_object_checkpoint(path))
     if os.path.isdir(path):
-        return is_source_directory(source) or "savedmodel"
+        name = is_source_directory(source) or "savedmodel"
+        if name == "savedmodel" and Path.cwd().is_relative_to(path.resolve()):
+            # Whatever a run writes would belong to its source.
+            raise SourceError(f"{source} is the folder that this run works in, or one around it: run beside the SavedModel")
+        return name
     if not os.path.exists(path):
         if os.path.islink(path):
             raise SourceError(
