@@ -49,7 +49,9 @@ def source_format(source: str, made: bool = False) -> str:
         name = is_source_directory(source) or "savedmodel"
         if name == "savedmodel" and Path.cwd().is_relative_to(path.resolve()):
             # Whatever a run writes would belong to its source.
-            raise SourceError(f"{source} is the folder that this run works in, or one around it: run beside the SavedModel")
+            raise SourceError(
+                f"{source} is the folder that this run works in, or one around it: run beside the SavedModel"
+            )
         return name
     if not os.path.exists(path):
         if os.path.islink(path):

@@ -61,6 +61,7 @@ class Conversion:
     program: torch.export.ExportedProgram
     graph: torch.fx.Graph
     layers_only: bool
+    for_tensorflow: bool
     names: Names
     dropouts: dict[str, float]
     values: dict[torch.fx.Node, Any] = field(default_factory=dict)  # by node
@@ -90,15 +91,17 @@ def build_keras_model(
     *,
     channels_last: bool = True,
     layers_only: bool = False,
+    for_tensorflow: bool = False,
 ) -> KerasConversion:
     """The program as a functional Keras model with its weights.
 
     channels_last: inputs and outputs of rank 4 and 5 become (N, ..., C). layers_only: use Layer classes only, as HDF5
-    files need. Raises UnsupportedError that names the operator and where the source calls it.
+    files need. for_tensorflow: it is traced by TensorFlow and not written to a file, so that it may hold operations of ours.
+    Raises UnsupportedError that names the operator and where the source calls it.
     """
     dropouts = _dropouts(program)
     program, graph = functional_program(program)
-    conversion = Conversion(program, graph, layers_only, Names([*input_names, *output_names]), dropouts)
+    conversion = Conversion(program, graph, layers_only, for_tensorflow, Names([*input_names, *output_names]), dropouts)
     permutations = _make_inputs(conversion, input_names, channels_last)
     for node in graph.nodes:
         if node.op == "call_function":

@@ -24,6 +24,7 @@ from converter.torch_to_keras import (
     shape,
     slice_scatter,
     slicing,
+    suppression,
 )
 
 __all__ = [
@@ -50,4 +51,5 @@ __all__ = [
     "shape",
     "slice_scatter",
     "slicing",
+    "suppression",
 ]

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import torch
 
-from converter.torch_to_keras.values import Dim, KerasTensor, expression_of, static
+from converter.torch_to_keras.values import Dim, KerasTensor, Value, expression_of, static
 
 if TYPE_CHECKING:
     from converter.torch_to_keras.call import Call
@@ -65,7 +65,8 @@ def _made(call: Call, expression: Any) -> KerasTensor:
             if static(dim) is None and sympy.simplify(expression_of(dim) - expression) == 0:
                 return ones_along(call, source.tensor, source.order.index(axis))
     if expression.is_Symbol:
-        return _of_multiple(call, expression)
+        found = _of_data(call, expression)
+        return _of_multiple(call, expression) if found is None else found
     number, rest = expression.as_coeff_Add()
     if number != 0:
         ones = _ones(call, rest)
@@ -93,6 +94,17 @@ def _made(call: Call, expression: Any) -> KerasTensor:
         whole, divisor = expression.args
         return call.op(operator.getitem, _ones(call, whole), (slice(int(divisor) - 1, None, int(divisor)),))
     raise call.unsupported(f"the size {expression} cannot be counted off the inputs' axes")
+
+
+def _of_data(call: Call, symbol: Any) -> KerasTensor | None:
+    """The symbol's ones along a result whose size the data decides, as that of `nonzero`."""
+    for value in call.conversion.values.values():
+        if not isinstance(value, Value):
+            continue
+        for axis, dim in enumerate(value.shape):
+            if static(dim) is None and expression_of(dim) == symbol:
+                return ones_along(call, value.tensor, value.order.index(axis))
+    return None
 
 
 def _of_multiple(call: Call, symbol: Any) -> KerasTensor:

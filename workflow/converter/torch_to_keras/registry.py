@@ -10,9 +10,11 @@ from converter.torch.compositions import COMPOSITIONS
 from converter.torch.extensions.deformable_convolution import deform_conv2d
 from converter.torch.extensions.vision_operators import are_defined
 
-__all__ = ["converter_of", "converts", "decompositions", "takes_pending"]
+__all__ = ["converter_of", "converts", "converts_torchvision", "decompositions", "takes_pending"]
 
 _CONVERTERS: dict[object, Callable] = {}
+# By name: the operators are there once torchvision's library, or what stands for it, is.
+_TORCHVISION: dict[str, Callable] = {}
 _LAZY: set[object] = set()
 
 
@@ -36,9 +38,19 @@ def converts(*names: str, lazy: bool = False) -> Callable[[Callable], Callable]:
     return register
 
 
+def converts_torchvision(name: str) -> Callable[[Callable], Callable]:
+    """As `converts`, for an operator of torchvision."""
+
+    def register(function: Callable) -> Callable:
+        _TORCHVISION[f"torchvision.{name}.default"] = function
+        return function
+
+    return register
+
+
 def converter_of(target: object) -> Callable | None:
     """The function that converts calls of this operator; None if there is none."""
-    return _CONVERTERS.get(target)
+    return _CONVERTERS.get(target) or _TORCHVISION.get(str(target))
 
 
 def takes_pending(target: object) -> bool:

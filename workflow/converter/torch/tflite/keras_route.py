@@ -25,7 +25,7 @@ def tensorflow_hub(hub: Hub, program: torch.export.ExportedProgram, folder: Path
     from converter.torch_to_keras.build import build_keras_model
 
     input_names, output_names = [spec.name for spec in hub.inputs], [spec.name for spec in hub.outputs]
-    conversion = build_keras_model(program, input_names, output_names, channels_last=channels_last)
+    conversion = build_keras_model(program, input_names, output_names, channels_last=channels_last, for_tensorflow=True)
     model = conversion.model
     orders = {**conversion.input_permutations, **conversion.output_permutations}
 
