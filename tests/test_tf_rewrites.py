@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from export_tflite import export_model as to_tflite
+from special_hubs import export_to, function_hub
 from tf_hub import make_hub
 
 from converter.contracts import ExportJob
@@ -189,3 +190,61 @@ def test_an_attention_with_a_scale_becomes_tflite(batch, tmp_path):
     result = to_tflite(hub, ExportJob("converted/x.tflite"), tmp_path / "x.tflite")
     assert result.verification.passed
     assert result.inputs[0].shape == (batch, 5, 6)
+
+
+BOXES = [
+    [0, 0, 1, 1],
+    [0, 0, 1, 2],
+    [5, 5, 4, 4],
+    [4, 4, 5, 5],
+    [0, 0, 1, 1],
+    [2, 2, 2, 2],
+    [3, 1, 3, 2],
+    [8, 8, 9, 9.5],
+]
+
+
+@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize("threshold", [0.0, 0.5, 2 / 3, 0.9])
+def test_suppression_of_boxes_in_tensorflow_lite(threshold, padded, tmp_path):
+    """Overlaps of exactly the threshold, boxes without an area, and such whose corners are exchanged."""
+
+    def suppress(boxes, scores):
+        if not padded:
+            return tf.image.non_max_suppression(boxes, scores, 7, threshold, 0.25)
+        return tf.raw_ops.NonMaxSuppressionV4(
+            boxes=boxes, scores=scores, max_output_size=7, iou_threshold=threshold, score_threshold=0.25,
+            pad_to_max_output_size=True,
+        )  # fmt: skip
+
+    boxes = np.array(BOXES, np.float32)
+    scores = np.linspace(0.9, 0.2, 8, dtype=np.float32)
+    samples = {
+        "typical": [boxes, scores],
+        "other": [boxes * 1000 - 3000, scores[::-1].copy()],
+        "few": [boxes[:3], scores[:3]],
+    }
+    hub = function_hub(tmp_path / "hub", suppress, samples)
+    result = export_to(hub, "tflite", tmp_path)
+    assert result.verification.passed, result.verification.message
+
+
+def test_suppression_of_nothing_in_tensorflow_lite(tmp_path):
+    """At a threshold of 1 TensorFlow keeps boxes that are equal."""
+    boxes, scores = np.array([[0, 0, 1, 1], [0, 0, 1, 1]], np.float32), np.array([0.9, 0.8], np.float32)
+    hub = function_hub(
+        tmp_path / "hub", lambda b, s: tf.image.non_max_suppression(b, s, 2, 1.0), {"typical": [boxes, scores]}
+    )
+    with pytest.raises(UnsupportedError, match="would drop equal ones: leave it out of the model"):
+        export_to(hub, "tflite", tmp_path)
+
+
+def test_places_of_a_condition_in_tensorflow_lite(tmp_path):
+    """Of one axis they are an Unpack of int64 with one output, which LiteRT lacks."""
+
+    def places(x):
+        return tf.unstack(tf.where(x > 0), 1, axis=1)[0]
+
+    x = np.random.default_rng(0).normal(size=9).astype(np.float32)
+    result = export_to(function_hub(tmp_path / "hub", places, {"typical": [x], "other": [-x]}), "tflite", tmp_path)
+    assert result.verification.passed, result.verification.message

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 
 import keras
 import numpy as np
@@ -16,7 +17,7 @@ from converter.torch_to_keras.materialize import materialize
 from converter.torch_to_keras.positions import cut_to, linear, plain, within
 from converter.torch_to_keras.registry import converts
 from converter.torch_to_keras.slicing import slice_axis
-from converter.torch_to_keras.values import Constant, Value, known_size, static
+from converter.torch_to_keras.values import Constant, Dim, Value, expression_of, known_size, static
 
 __all__ = ["take_axis"]
 
@@ -164,7 +165,7 @@ def _rolled(call: Call, value: Value, dim: int, shift: int) -> Value:
 
 
 @converts("topk.default")
-def topk(call: Call, value: Value, k: int, dim: int, largest: bool, ordered: bool) -> tuple[Value, Value]:
+def topk(call: Call, value: Value, k: Dim, dim: int, largest: bool, ordered: bool) -> tuple[Value, Value]:
     """Along the last axis, as Keras has it. Among equal values PyTorch may choose other positions."""
     last = len(value.shape) - 1
     moved = [axis for axis in range(last + 1) if axis != dim % (last + 1)] + [dim % (last + 1)]
@@ -172,10 +173,26 @@ def topk(call: Call, value: Value, k: int, dim: int, largest: bool, ordered: boo
     tensor = torch_tensor(call, value) if tensor is None else tensor
     if not largest:
         tensor = call.op(keras.ops.negative, tensor)
-    values, positions = call.op(keras.ops.top_k, tensor, k, sorted=True)
+    if static(k) is None:
+        # Keras takes a number: all are sorted, and of these as many taken as there are at most.
+        most = (*(slice(None),) * last, slice(None, _at_most(call, k, value.shape[dim])))
+        positions = call.op(keras.ops.argsort, call.op(keras.ops.negative, tensor), axis=-1)
+        positions = call.op(operator.getitem, positions, most)
+        values = call.op(keras.ops.take_along_axis, tensor, positions, axis=-1)
+    else:
+        values, positions = call.op(keras.ops.top_k, tensor, static(k), sorted=True)
     if not largest:
         values = call.op(keras.ops.negative, values)
     return call.value(values, moved), call.value(positions, moved)
+
+
+def _at_most(call: Call, k: Dim, size: Dim) -> int:
+    """n, where k is the smaller of the axis's size and n."""
+    expression = expression_of(k)
+    number, rest = expression.args if type(expression).__name__ == "Min" else (None, None)
+    if number is None or not number.is_Integer or rest != expression_of(size):
+        raise call.unsupported(f"it takes the {expression} largest, a number that is not known before the model runs")
+    return int(number)
 
 
 @converts("sort.stable")

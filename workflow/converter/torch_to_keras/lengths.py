@@ -93,6 +93,9 @@ def _made(call: Call, expression: Any) -> KerasTensor:
     if type(expression).__name__ == "FloorDiv" and expression.args[1].is_Integer:
         whole, divisor = expression.args
         return call.op(operator.getitem, _ones(call, whole), (slice(int(divisor) - 1, None, int(divisor)),))
+    if type(expression).__name__ == "Min" and len(expression.args) == 2 and expression.args[0].is_Integer:
+        most, rest = expression.args
+        return call.op(operator.getitem, _ones(call, rest), (slice(None, int(most)),))
     raise call.unsupported(f"the size {expression} cannot be counted off the inputs' axes")
 
 

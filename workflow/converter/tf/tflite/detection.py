@@ -1,35 +1,95 @@
-"""Non-maximum suppression for the TFLite converter, whose kernel pads its indices to max_output_size.
+"""Non-maximum suppression as TFLite's kernel (LiteRT 2.3) computes what TensorFlow does.
 
-The converter (TensorFlow 2.21) turns NonMaxSuppressionV3, which hands out as many as it chose, into that kernel and drops
-the count: behind the chosen ones come zeros, so that box 0 is found again and again. Written as NonMaxSuppressionV4, padded,
-and a slice of the chosen ones, it comes out right.
+The kernel pads its indices to max_output_size: the converter (TensorFlow 2.21) turns NonMaxSuppressionV3, which hands out as
+many as it chose, into it and drops the count, so that box 0 would be found again and again. It suppresses at an overlap equal
+to the threshold, where TensorFlow asks for more. And what it has chosen is out only because a box overlaps itself, so that it
+chooses one without an area over and over, until all places are full.
 """
 
 from __future__ import annotations
 
+import numpy as np
 import tensorflow as tf
 
+from converter.errors import UnsupportedError
 from converter.tf.graph.dense_steps import NodeWriter, become
-from converter.tf.graph.graph import GraphDef, tensor_name
+from converter.tf.graph.graph import GraphDef, NodeDef, node_name, tensor_name
 
-__all__ = ["pad_non_max_suppressions"]
+__all__ = ["exact_non_max_suppressions"]
+
+_OPERATORS = ("NonMaxSuppressionV3", "NonMaxSuppressionV4", "NonMaxSuppressionV5")
+_BOXES, _THRESHOLD = 0, 3
 
 
-def pad_non_max_suppressions(graph_def: GraphDef) -> None:
-    """Rewrite, in place, every NonMaxSuppressionV3 of the graph; its functions, which TF1 does not have, stay as they are."""
+def exact_non_max_suppressions(graph_def: GraphDef) -> None:
+    """Rewrite them, in place, in the graph; its functions stay as they are.
+
+    Raises UnsupportedError for a threshold of 1, where nothing is suppressed.
+    """
     writer = NodeWriter(graph_def.node)
-    for node in [node for node in graph_def.node if node.op == "NonMaxSuppressionV3"]:
+    for node in [node for node in graph_def.node if node.op in _OPERATORS]:
         data = [source for source in node.input if not source.startswith("^")]
-        writer.after = data[0].partition(":")[0]
-        padded = writer.add(f"{node.name}/padded", "NonMaxSuppressionV4", data, **_types(node))
-        writer.by_name[padded].attr["pad_to_max_output_size"].b = True
-        first = writer.constant(f"{node.name}/first", [0])
-        axis = writer.constant(f"{node.name}/axis", 0)
-        count = writer.add(
-            f"{node.name}/count", "ExpandDims", [tensor_name(padded, 1), axis], T=tf.int32, Tdim=tf.int32
+        writer.after = node_name(data[0])
+        if _types(node)["T"] == tf.float32:
+            node.input[_BOXES] = data[_BOXES] = _without_empty(writer, f"{node.name}/boxes", data[_BOXES])
+        threshold = _raised(writer, f"{node.name}/threshold", data[_THRESHOLD])
+        node.input[_THRESHOLD] = data[_THRESHOLD] = threshold
+        if node.op == "NonMaxSuppressionV3":
+            _pad(writer, node, data)
+
+
+def _pad(writer: NodeWriter, node: NodeDef, data: list[str]) -> None:
+    """As the padded operator, and a slice of the chosen ones."""
+    padded = writer.add(f"{node.name}/padded", "NonMaxSuppressionV4", data, **_types(node))
+    writer.by_name[padded].attr["pad_to_max_output_size"].b = True
+    first = writer.constant(f"{node.name}/first", [0])
+    axis = writer.constant(f"{node.name}/axis", 0)
+    count = writer.add(f"{node.name}/count", "ExpandDims", [tensor_name(padded, 1), axis], T=tf.int32, Tdim=tf.int32)
+    become(node, "Slice", [padded, first, count], T=tf.int32, Index=tf.int32)
+
+
+def _raised(writer: NodeWriter, name: str, source: str) -> str:
+    """The next number of float32 in the place of a constant threshold: from there on an overlap is above it."""
+    node = writer.by_name[node_name(source)]
+    while node.op == "Identity":
+        node = writer.by_name[node_name(node.input[0])]
+    if node.op != "Const" or tf.as_dtype(node.attr["dtype"].type) != tf.float32:
+        return source
+    value = np.float32(tf.make_ndarray(node.attr["value"].tensor))
+    if value >= 1:
+        raise UnsupportedError(
+            f"{name.rpartition('/')[0]} suppresses boxes that overlap more than wholly, which are none, and TensorFlow Lite's "
+            "operator would drop equal ones: leave it out of the model, or write an iou_threshold below 1"
         )
-        become(node, "Slice", [padded, first, count], T=tf.int32, Index=tf.int32)
+    return writer.constant(name, np.nextafter(value, np.float32(np.inf)), tf.float32)
 
 
-def _types(node: tf.compat.v1.NodeDef) -> dict[str, tf.DType]:
-    return {key: tf.dtypes.as_dtype(node.attr[key].type) for key in ("T", "T_threshold")}
+def _without_empty(writer: NodeWriter, name: str, boxes: str) -> str:
+    """The boxes (N, 4), those without an area moved to where no box is, which none overlaps there as here."""
+
+    def add(op: str, *inputs: str, **types: object) -> str:
+        return writer.add(f"{name}/{op}", op, inputs, **({"T": tf.float32} | types))
+
+    def halves(tensor: str, axis: str) -> tuple[str, str]:
+        first = add("Split", axis, tensor, num_split=2)
+        return first, tensor_name(first, 1)
+
+    # The constants first: in a TF1 loop they wait for the boxes.
+    axis, zero = writer.constant(f"{name}/one", 1), writer.constant(f"{name}/zero", 0.0, tf.float32)
+    down, both = writer.constant(f"{name}/down", 0), writer.constant(f"{name}/both", [0, 1])
+    two, one = writer.constant(f"{name}/two", 2.0, tf.float32), writer.constant(f"{name}/least", 1.0, tf.float32)
+    corners = writer.constant(f"{name}/corners", [[1.0, 1.0, 1.5, 1.5]], tf.float32)
+    first, second = halves(boxes, axis)
+    low, high = add("Minimum", first, second), add("Maximum", first, second)
+    height, width = halves(add("Sub", high, low), axis)
+    has_area = add("Greater", add("Mul", height, width), zero)
+    largest = add("Max", add("Abs", boxes), both, Tidx=tf.int32)
+    far = add("Mul", add("Maximum", largest, one), two)
+    # By a running sum and one product: the converter crashes at a concatenation of scaled columns.
+    rank = add("Cumsum", add("OnesLike", height), down, Tidx=tf.int32)
+    nowhere = add("Mul", add("AddV2", rank, corners), far)
+    return add("SelectV2", has_area, boxes, nowhere)
+
+
+def _types(node: NodeDef) -> dict[str, tf.DType]:
+    return {key: tf.dtypes.as_dtype(node.attr[key].type) for key in ("T", "T_threshold") if key in node.attr}

@@ -21,12 +21,13 @@ from converter.tf.graph.graph import node_name
 from converter.tf.graph.graph_bytes import read_graph
 from converter.tf.graph.new_axes import expand_new_axes
 from converter.tf.graph.places import behind_texts, cut_advice, places_of
+from converter.tf.graph.single_unpacks import squeeze_single_unpacks
 from converter.tf.graph.spectra import without_complex
 from converter.tf.graph.tensor_arrays import has_tensor_arrays, without_tensor_arrays
 from converter.tf.graph.tensor_lists import fix_element_shapes, has_tensor_lists, without_tensor_lists
 from converter.tf.tflite.convert import ConversionFailure, ConvertOptions, convert_graph, unsupported
 from converter.tf.tflite.deferred import deferrable, misplaced, place, transpose_matrices
-from converter.tf.tflite.detection import pad_non_max_suppressions
+from converter.tf.tflite.detection import exact_non_max_suppressions
 from converter.tf.tflite.direct import convert_direct
 from converter.tf.tflite.lstm import STATE_NOTE, keeps_state
 from converter.tf.tflite.signature import set_signature
@@ -120,6 +121,7 @@ def _attempts(hub: Hub, opsset: str, *, fuse: bool) -> Iterator[Attempt]:
     expand_bicubic(graph_def)
     expand_new_axes(graph_def)
     expand_einsums(graph_def)
+    squeeze_single_unpacks(graph_def)
     expand_composites(graph_def, FOR_TFLITE)
     weights = hub.weights()
 
@@ -135,9 +137,9 @@ def _attempts(hub: Hub, opsset: str, *, fuse: bool) -> Iterator[Attempt]:
             "export_tflite_direct", lambda: convert_direct(direct, hub.inputs, hub.outputs, ConvertOptions()), note
         )
     free = _with_free_batch(hub, graph_def)
-    for graph in (free, graph_def):
+    for graph in (free, graph_def) if free is not graph_def else (free,):
         _pass_shape_checks(graph)
-        pad_non_max_suppressions(graph)
+        exact_non_max_suppressions(graph)
     yield Attempt("export_tflite", lambda: from_graph(free, ConvertOptions()))
     if hub.batch_dynamic:
         note = "TensorFlow Lite cannot express this model with a free batch: the file takes a batch of 1"
