@@ -119,7 +119,7 @@ def _torchaudio() -> dict[str, Made]:
         "Wav2Letter": ({"num_classes": 12}, ("1,1,3200",)),
         "DeepSpeech": ({"n_feature": 16, "n_hidden": 64, "n_class": 12}, ("1,1,24,16",)),
         "ConvTasNet": (separation, ("1,1,3200",)),
-        "HDemucs": ({"sources": ["a", "b"], "channels": 8, "nfft": 512, "depth": 4}, ("1,2,8192",)),
+        "HDemucs": ({"sources": ["a", "b"], "channels": 8, "nfft": 256, "depth": 4}, ("1,2,8192",)),
         "WaveRNN": ({"upsample_scales": [4, 4], "n_classes": 16, "hop_length": 16, **rnn}, ("1,1,128", "1,1,16,12")),
         "Conformer": ({**sequence, "depthwise_conv_kernel_size": 5}, frames),
         "Emformer": ({**sequence, "segment_length": 4, "right_context_length": 2}, frames),
