@@ -7,6 +7,7 @@ import pytorch_networks
 import torch
 from keras_checks import Function, check, check_each, convert, export
 from pytorch_networks import vary
+from special_hubs import export_to, program_hub
 from torch import nn
 from torch.nn import functional as F
 
@@ -279,3 +280,24 @@ def test_an_hdf5_file_refuses_what_it_cannot_hold(tmp_path):
     convert(module, (STEPS,), tmp_path / "m.keras")
     with pytest.raises(UnsupportedError, match=r"aten\.sort.*convert to \.keras"):
         convert(module, (STEPS,), tmp_path / "m.h5")
+
+
+@pytest.mark.parametrize("dims", [1, 2, 3])
+def test_dropout_of_whole_channels_stays_for_training(tmp_path, dims):
+    """Its layers' constructors take fewer arguments than those of other layers."""
+    parts = {
+        1: (torch.nn.Conv1d, torch.nn.Dropout1d),
+        2: (torch.nn.Conv2d, torch.nn.Dropout2d),
+        3: (torch.nn.Conv3d, torch.nn.Dropout3d),
+    }
+    convolution, dropout = parts[dims]
+    torch.manual_seed(0)
+    module = torch.nn.Sequential(convolution(3, 4, 2), dropout(0.3), convolution(4, 2, 2))
+    array = np.random.default_rng(0).normal(size=(2, 3, *[5] * dims)).astype(np.float32)
+    hub = program_hub(tmp_path / "hub", module, {"typical": [array], "other": [array[:1] - 1]}, shared_batch=True)
+    result = export_to(hub, "keras", tmp_path)
+    assert result.verification.passed, result.verification.message
+    model = keras.saving.load_model(tmp_path / "model.keras")
+    assert [
+        layer.rate for layer in model.layers if isinstance(layer, getattr(keras.layers, f"SpatialDropout{dims}D"))
+    ] == [0.3]

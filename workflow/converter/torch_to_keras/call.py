@@ -99,7 +99,9 @@ class Call:
         if shared is not None and all(map(np.array_equal, weights, same_weights)):
             return shared(*inputs, **(call or {}))
         name = name or self.name(cls.__name__.lower(), named[0] if named else None)
-        layer = cls(name=name, trainable=trainable, **config)
+        layer = cls(name=name, **config)
+        if not trainable:  # set here: not all constructors take it (SpatialDropout2D, Keras 3.15)
+            layer.trainable = False
         self.conversion.known.add(layer)
         if key is not None:
             self.conversion.shared_layers[key] = (layer, weights)
