@@ -69,6 +69,17 @@ def test_a_choice_that_is_exchanged_is_found(tmp_path, monkeypatch):
     assert not export_to(hub, "tflite", tmp_path).verification.passed
 
 
+class Halves(torch.nn.Module):
+    def forward(self, x):
+        return torch.cond(x.sum() > 0, lambda x: x // 2 + x % 3, lambda x: x * 1, (x,))
+
+
+def test_whole_numbers_divided_by_a_number(tmp_path):
+    samples = {"typical": [np.array([[5, 7, -2]] * 2)], "other": [np.array([[-5, -7, 2]])]}
+    result = export_to(program_hub(tmp_path / "hub", Halves(), samples, shared_batch=True), "tflite", tmp_path)
+    assert result.verification.passed, result.verification.message
+
+
 @pytest.mark.parametrize(
     ("module", "arrays"), [(LooksUp(), [ARRAY, np.array([0, 3])]), (Divides(), [np.array([[1, 2, 3]] * 2)])]
 )

@@ -15,6 +15,7 @@ from converter.tf.graph.einsums import expand_einsums
 from converter.tf.graph.graph import GraphDef
 from converter.tf.graph.new_axes import expand_new_axes
 from converter.tf.onnx.export import export as to_onnx
+from converter.tf.tflite.detection import exact_non_max_suppressions
 from converter.verification.runtimes import OnnxModel, TFLiteModel
 
 
@@ -227,6 +228,24 @@ def test_suppression_of_boxes_in_tensorflow_lite(threshold, padded, tmp_path):
     hub = function_hub(tmp_path / "hub", suppress, samples)
     result = export_to(hub, "tflite", tmp_path)
     assert result.verification.passed, result.verification.message
+
+
+@pytest.mark.parametrize("move_empty", [True, False])
+def test_boxes_without_an_area_are_moved_where_coordinates_are_floats(move_empty):
+    """The range of coordinates becomes twice as large, no more: places between the largest one and twice that."""
+    with tf.Graph().as_default() as graph:
+        boxes, scores = tf.compat.v1.placeholder(tf.float32, (None, 4)), tf.compat.v1.placeholder(tf.float32, (None,))
+        tf.image.non_max_suppression(boxes, scores, 7, 0.5)
+    graph_def = graph.as_graph_def()
+    exact_non_max_suppressions(graph_def, move_empty=move_empty)
+    (suppression,) = (node for node in graph_def.node if node.op == "NonMaxSuppressionV4")
+    assert (suppression.input[0] != boxes.op.name) == move_empty
+    if move_empty:
+        with tf.Graph().as_default() as changed:
+            tf.import_graph_def(graph_def, name="")
+        with tf.compat.v1.Session(graph=changed) as session:
+            moved = session.run(f"{suppression.input[0]}:0", {boxes.name: np.array(BOXES) * 100})
+        assert moved.max() <= 2 * 950 and (moved[[5, 6]].min() > 950) and (np.delete(moved, [5, 6], 0) <= 950).all()
 
 
 def test_suppression_of_nothing_in_tensorflow_lite(tmp_path):

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from corpus.model import Model, settle
+from corpus.model import Model, settle, varied
 
 __all__ = ["MADE", "load_made", "write_made"]
 
@@ -36,12 +36,12 @@ class Made:
         return getattr(importlib.import_module(module), name)(**self.arguments).eval()
 
     def example(self) -> list[torch.Tensor]:
-        """Two samples of each input; lengths are whole."""
+        """Some samples of each input; lengths are whole."""
         tensors = []
         for text in self.inputs:
             dtype, _, shape = text.rpartition(":")
-            sizes = [2, *map(int, shape.split(",")[1:])]
-            tensors.append(torch.full(sizes, _LENGTH) if dtype else torch.randn(sizes))
+            sizes = [4, *map(int, shape.split(",")[1:])]
+            tensors.append(torch.full(sizes, _LENGTH) if dtype else varied(*sizes))
         return tensors
 
 

@@ -10,7 +10,7 @@ import torch
 from converter.torch.extensions.audio import prepare_torchaudio
 from converter.torch.extensions.vision import import_torchvision
 
-__all__ = ["Model", "settle"]
+__all__ = ["Model", "settle", "varied"]
 
 import_torchvision()  # transformers and timm import it, which works beside a CPU build of torch only so
 prepare_torchaudio()
@@ -29,6 +29,18 @@ class Model:
     def stem(self) -> str:
         """Of its targets' names."""
         return f"{self.family}-{self.name}".replace("/", "_")
+
+
+def varied(*shape: int) -> torch.Tensor:
+    """Noise on coarse patches and on a level of each sample's own, as pictures and sounds have.
+
+    Statistics of noise alone make a network that blows up whatever is not noise, and with it its own rounding.
+    """
+    noise = torch.randn(shape)
+    if len(shape) < 3:
+        return noise
+    coarse = torch.nn.functional.interpolate(torch.randn(*shape[:2], *[4] * (len(shape) - 2)), size=shape[2:])
+    return 0.5 * noise + coarse + torch.randn(*shape[:2], *[1] * (len(shape) - 2))
 
 
 def settle(network: torch.nn.Module, *inputs: torch.Tensor) -> None:

@@ -11,7 +11,7 @@ import torch
 
 from converter.torch.huggingface.config import offline
 from corpus.made import MADE, load_made, write_made
-from corpus.model import Model, settle
+from corpus.model import Model, settle, varied
 
 offline()
 
@@ -59,7 +59,7 @@ def _write_timm(name: str, folder: Path) -> None:
 
     torch.manual_seed(0)
     network = timm.create_model(name, pretrained=False, num_classes=10).eval()
-    settle(network, torch.randn(4, *network.default_cfg["input_size"]))
+    settle(network, varied(8, *network.default_cfg["input_size"]))
     folder.mkdir(parents=True, exist_ok=True)
     save_file({key: value.contiguous() for key, value in network.state_dict().items()}, folder / "model.safetensors")
     config = {"architecture": name, "num_classes": 10, "pretrained_cfg": network.pretrained_cfg}

@@ -21,16 +21,17 @@ _OPERATORS = ("NonMaxSuppressionV3", "NonMaxSuppressionV4", "NonMaxSuppressionV5
 _BOXES, _THRESHOLD = 0, 3
 
 
-def exact_non_max_suppressions(graph_def: GraphDef) -> None:
+def exact_non_max_suppressions(graph_def: GraphDef, *, move_empty: bool = True) -> None:
     """Rewrite them, in place, in the graph; its functions stay as they are.
 
+    move_empty: boxes without an area too, which doubles the range of coordinates: not for integers, which have 256 of them.
     Raises UnsupportedError for a threshold of 1, where nothing is suppressed.
     """
     writer = NodeWriter(graph_def.node)
     for node in [node for node in graph_def.node if node.op in _OPERATORS]:
         data = [source for source in node.input if not source.startswith("^")]
         writer.after = node_name(data[0])
-        if _types(node)["T"] == tf.float32:
+        if move_empty and _types(node)["T"] == tf.float32:
             node.input[_BOXES] = data[_BOXES] = _without_empty(writer, f"{node.name}/boxes", data[_BOXES])
         threshold = _raised(writer, f"{node.name}/threshold", data[_THRESHOLD])
         node.input[_THRESHOLD] = data[_THRESHOLD] = threshold
@@ -77,17 +78,18 @@ def _without_empty(writer: NodeWriter, name: str, boxes: str) -> str:
     # The constants first: in a TF1 loop they wait for the boxes.
     axis, zero = writer.constant(f"{name}/one", 1), writer.constant(f"{name}/zero", 0.0, tf.float32)
     down, both = writer.constant(f"{name}/down", 0), writer.constant(f"{name}/both", [0, 1])
-    two, one = writer.constant(f"{name}/two", 2.0, tf.float32), writer.constant(f"{name}/least", 1.0, tf.float32)
-    corners = writer.constant(f"{name}/corners", [[1.0, 1.0, 1.5, 1.5]], tf.float32)
+    one = writer.constant(f"{name}/least", 1.0, tf.float32)
+    corners = writer.constant(f"{name}/corners", [[0.0, 0.0, 0.5, 0.5]], tf.float32)
     first, second = halves(boxes, axis)
     low, high = add("Minimum", first, second), add("Maximum", first, second)
     height, width = halves(add("Sub", high, low), axis)
     has_area = add("Greater", add("Mul", height, width), zero)
-    largest = add("Max", add("Abs", boxes), both, Tidx=tf.int32)
-    far = add("Mul", add("Maximum", largest, one), two)
-    # By a running sum and one product: the converter crashes at a concatenation of scaled columns.
+    # Places from 1 to 2 times the largest coordinate. By a running sum and one product: the converter (TensorFlow 2.21) crashes
+    # at a concatenation of scaled columns.
     rank = add("Cumsum", add("OnesLike", height), down, Tidx=tf.int32)
-    nowhere = add("Mul", add("AddV2", rank, corners), far)
+    count = add("AddV2", add("Max", rank, both, Tidx=tf.int32), one)
+    largest = add("Maximum", add("Max", add("Abs", boxes), both, Tidx=tf.int32), one)
+    nowhere = add("Mul", add("AddV2", add("RealDiv", add("AddV2", rank, corners), count), one), largest)
     return add("SelectV2", has_area, boxes, nowhere)
 
 

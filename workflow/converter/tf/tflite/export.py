@@ -60,7 +60,8 @@ def export(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
     _check_signature(hub)
     opsset = job.quantization.get("opsset", "tflite")
     outcome = Outcome()
-    for attempt in _attempts(hub, opsset, fuse=not _is_dynamic_range(job.quantization)):
+    is_dynamic, integers = _is_dynamic_range(job.quantization), _is_integer(job.quantization)
+    for attempt in _attempts(hub, opsset, fuse=not is_dynamic, integers=integers):
         try:
             model = attempt.convert()
         except ConversionFailure as failure:
@@ -114,8 +115,18 @@ def _is_dynamic_range(quantization: dict) -> bool:
     return kind == ("default", "float32") and "load" not in quantization
 
 
-def _attempts(hub: Hub, opsset: str, *, fuse: bool) -> Iterator[Attempt]:
-    """The ways in order of preference: fused LSTMs, the batch left free, a batch of 1; Select-TF only on request."""
+def _is_integer(quantization: dict) -> bool:
+    """Whether the file will be calibrated, and its activations int8."""
+    if quantization.get("optimization", "none") == "none" or _is_dynamic_range(quantization):
+        return False
+    return quantization.get("type", "float32") != "float16"
+
+
+def _attempts(hub: Hub, opsset: str, *, fuse: bool, integers: bool) -> Iterator[Attempt]:
+    """The ways in order of preference: fused LSTMs, the batch left free, a batch of 1; Select-TF only on request.
+
+    integers: the file will be quantized by calibration.
+    """
     graph_def = _with_input_shapes(read_graph(hub.graph_path), hub.inputs)
     expand_bins(graph_def)
     expand_bicubic(graph_def)
@@ -139,7 +150,7 @@ def _attempts(hub: Hub, opsset: str, *, fuse: bool) -> Iterator[Attempt]:
     free = _with_free_batch(hub, graph_def)
     for graph in (free, graph_def) if free is not graph_def else (free,):
         _pass_shape_checks(graph)
-        exact_non_max_suppressions(graph)
+        exact_non_max_suppressions(graph, move_empty=not integers)
     yield Attempt("export_tflite", lambda: from_graph(free, ConvertOptions()))
     if hub.batch_dynamic:
         note = "TensorFlow Lite cannot express this model with a free batch: the file takes a batch of 1"

@@ -72,7 +72,9 @@ def _may_raise(graph: torch.fx.GraphModule) -> bool:
         if name.startswith(_LOOK_UP):
             return True
         value = node.meta.get("val")
-        if name.startswith(_DIVIDE) and isinstance(value, torch.Tensor) and not value.dtype.is_floating_point:
+        is_whole = isinstance(value, torch.Tensor) and not value.dtype.is_floating_point
+        by_number = len(node.args) > 1 and isinstance(node.args[1], int) and node.args[1] > 0
+        if name.startswith(_DIVIDE) and is_whole and not by_number:
             return True
     return any(_may_raise(part) for part in graph.children() if isinstance(part, torch.fx.GraphModule))
 
