@@ -106,4 +106,5 @@ audit: $(TOOLS)/.ready
 	$(TOOLS)/bin/python supply/audit.py $(TOOLS)/bin/pip-audit $(ADVISORIES)
 
 licences: $(VENV)/.all
+	$(PIP) --no-deps --requirement requirements-corpus.txt
 	$(BIN)/python supply/licences.py docs/licences.md

@@ -119,13 +119,19 @@ def test_packed_rows_whose_lengths_are_numbers_are_refused_or_right(tmp_path):
         np.testing.assert_allclose(outputs, network("PackedByNumbers")(*inputs).numpy(), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["Scaled", "Either"])
-def test_layers_hold_no_values_of_inputs(tmp_path, name):
-    hub = imported(tmp_path, name, None, "1,5")
+def test_layers_hold_no_values_of_inputs(tmp_path):
+    hub = imported(tmp_path, "Scaled", None, "1,5")
     with pytest.raises(UnsupportedError, match=r"values of its inputs become .*ask for .onnx"):
         export_keras(hub, ExportJob("net.keras"), tmp_path / "net.keras")
     with pytest.raises(UnsupportedError, match=r"values of its inputs become .*ask for an .onnx"):
         export_tflite(hub, ExportJob("net.tflite"), tmp_path / "net.tflite")
+
+
+def test_layers_choose_by_values_of_inputs(tmp_path):
+    hub = imported(tmp_path, "Either", None, "1,5")
+    for suffix, write in (("keras", export_keras), ("tflite", export_tflite)):
+        result = write(hub, ExportJob(f"net.{suffix}"), tmp_path / f"net.{suffix}")
+        assert result.verification.passed, result.verification.message
 
 
 def test_trace_with_values_of_its_example_is_refused(tmp_path):
