@@ -52,6 +52,33 @@ def suppressed(threshold):
     return lambda boxes, scores: torchvision.ops.nms(boxes, scores, threshold)
 
 
+class Best(torch.nn.Module):
+    """At most five of the boxes that stay, and their number."""
+
+    def forward(self, boxes, scores):
+        keep = torchvision.ops.nms(boxes, scores, 0.5)
+        kept = scores[keep]
+        best, places = kept.topk(torch.sym_min(5, kept.shape[0]))
+        return (
+            boxes[keep][places],
+            best,
+            keep[:3],
+            keep[1:3],
+            torch.full_like(kept, 1).cumsum(0),
+            torch.arange(best.shape[0]),
+        )
+
+
+def test_the_best_of_an_unknown_number(tmp_path):
+    scores = {"typical": [0.3, 0.8, 0.9, 0.6, 0.5, 0.4, 0.7, 0.2], "other": [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8]}
+    samples = {kind: [BOXES, np.array(values, np.float32)] for kind, values in scores.items()}
+    samples["few"] = [BOXES[:2], np.array([0.1, 0.9], np.float32)]
+    hub = program_hub(tmp_path / "hub", Best(), samples, shared_batch=True)
+    assert {len(run.outputs[0]) for run in hub.reference()} == {5, 2}
+    result = export_to(hub, "tflite", tmp_path)
+    assert result.verification.passed, result.verification.message
+
+
 BOXES = np.array(
     [[0, 0, 1, 1], [0, 0, 1, 2], [5, 5, 4, 4], [4, 4, 5, 5], [0, 0, 1, 1], [2, 2, 2, 2], [8, 8, 9, 9], [8, 8, 9, 9.5]],
     np.float32,

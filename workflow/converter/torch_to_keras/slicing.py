@@ -85,11 +85,19 @@ def slice_tensor(call: Call, value: Value, dim: int, start: int | None, stop: in
 
 
 def _open_slice(call: Call, value: Value, dim: int, start: int, stop: int | None, step: int) -> Value:
-    """A slice of an axis of unknown size: its ends are taken as Python takes them."""
+    """A slice of an axis of unknown size: its ends are taken as Python takes them.
+
+    One of two positive ends is left open at a time: TensorFlow's converter (2.21) takes them for a SLICE of a known size, at
+    which LiteRT raises where the axis is shorter.
+    """
     first, last = known_bound(call, start), known_bound(call, stop)
     last = None if last is not None and last >= 2**62 else last
-    index = (*(slice(None),) * value.axis(dim), slice(first, last, step))
-    return Value(call.op(operator.getitem, value.tensor, index), call.shape, value.order, value.nonnegative)
+    tensor, axis = value.tensor, value.axis(dim)
+    if first is not None and last is not None and first > 0 and last > 0 and step == 1:
+        tensor = call.op(operator.getitem, tensor, (*(slice(None),) * axis, slice(first, None)))
+        first, last = 0, max(last - first, 0)
+    index = (*(slice(None),) * axis, slice(first or None, last, step))
+    return Value(call.op(operator.getitem, tensor, index), call.shape, value.order, value.nonnegative)
 
 
 def known_bound(call: Call, bound: Dim | None) -> int | None:
