@@ -7,6 +7,7 @@ from contextlib import nullcontext
 
 import keras
 import pytest
+import tf2onnx.tfonnx  # noqa: F401  (its modules take names from each other as they are imported)
 import tf_keras
 from conftest import ROOT
 
