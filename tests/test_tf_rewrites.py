@@ -205,17 +205,19 @@ BOXES = [
 ]
 
 
-@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize("form", ["plain", "padded", "with a number", "with scores"])
 @pytest.mark.parametrize("threshold", [0.0, 0.5, 2 / 3, 0.9])
-def test_suppression_of_boxes_in_tensorflow_lite(threshold, padded, tmp_path):
+def test_suppression_of_boxes_in_tensorflow_lite(threshold, form, tmp_path):
     """Overlaps of exactly the threshold, boxes without an area, and such whose corners are exchanged."""
 
     def suppress(boxes, scores):
-        if not padded:
+        if form == "plain":
             return tf.image.non_max_suppression(boxes, scores, 7, threshold, 0.25)
+        if form == "with scores":
+            return tf.image.non_max_suppression_with_scores(boxes, scores, 7, threshold, 0.25)
         return tf.raw_ops.NonMaxSuppressionV4(
             boxes=boxes, scores=scores, max_output_size=7, iou_threshold=threshold, score_threshold=0.25,
-            pad_to_max_output_size=True,
+            pad_to_max_output_size=form == "padded",
         )  # fmt: skip
 
     boxes = np.array(BOXES, np.float32)
@@ -246,6 +248,19 @@ def test_boxes_without_an_area_are_moved_where_coordinates_are_floats(move_empty
         with tf.compat.v1.Session(graph=changed) as session:
             moved = session.run(f"{suppression.input[0]}:0", {boxes.name: np.array(BOXES) * 100})
         assert moved.max() <= 2 * 950 and (moved[[5, 6]].min() > 950) and (np.delete(moved, [5, 6], 0) <= 950).all()
+
+
+def test_soft_suppression_in_tensorflow_lite(tmp_path):
+    """Scores fall with the overlap; at its usual threshold of 1 none is dropped for it."""
+    boxes = np.array([BOXES[i] for i in (0, 1, 3, 7)], np.float32)
+    scores = np.array([0.9, 0.8, 0.7, 0.6], np.float32)
+
+    def suppress(boxes, scores):
+        return tf.image.non_max_suppression_with_scores(boxes, scores, 4, 1.0, 0.1, soft_nms_sigma=0.5)
+
+    samples = {"typical": [boxes, scores], "other": [boxes + 1, scores[::-1].copy()]}
+    result = export_to(function_hub(tmp_path / "hub", suppress, samples), "tflite", tmp_path)
+    assert result.verification.passed, result.verification.message
 
 
 def test_suppression_of_nothing_in_tensorflow_lite(tmp_path):

@@ -18,7 +18,7 @@ from converter.tf.graph.graph import GraphDef, NodeDef, node_name, tensor_name
 __all__ = ["exact_non_max_suppressions"]
 
 _OPERATORS = ("NonMaxSuppressionV3", "NonMaxSuppressionV4", "NonMaxSuppressionV5")
-_BOXES, _THRESHOLD = 0, 3
+_BOXES, _THRESHOLD, _SIGMA = 0, 3, 5
 
 
 def exact_non_max_suppressions(graph_def: GraphDef, *, move_empty: bool = True) -> None:
@@ -33,30 +33,50 @@ def exact_non_max_suppressions(graph_def: GraphDef, *, move_empty: bool = True) 
         writer.after = node_name(data[0])
         if move_empty and _types(node)["T"] == tf.float32:
             node.input[_BOXES] = data[_BOXES] = _without_empty(writer, f"{node.name}/boxes", data[_BOXES])
-        threshold = _raised(writer, f"{node.name}/threshold", data[_THRESHOLD])
-        node.input[_THRESHOLD] = data[_THRESHOLD] = threshold
-        if node.op == "NonMaxSuppressionV3":
+        if (
+            len(data) <= _SIGMA or _constant(writer, data[_SIGMA]) == 0
+        ):  # else scores fall, and equal boxes alone are dropped
+            node.input[_THRESHOLD] = data[_THRESHOLD] = _raised(writer, f"{node.name}/threshold", data[_THRESHOLD])
+        if not node.attr["pad_to_max_output_size"].b:  # V3 has none
             _pad(writer, node, data)
 
 
 def _pad(writer: NodeWriter, node: NodeDef, data: list[str]) -> None:
-    """As the padded operator, and a slice of the chosen ones."""
-    padded = writer.add(f"{node.name}/padded", "NonMaxSuppressionV4", data, **_types(node))
+    """As the padded operator, and slices of what is chosen: its places, and for V5 its scores."""
+    op, types = ("NonMaxSuppressionV4" if node.op == "NonMaxSuppressionV3" else node.op), _types(node)
+    padded = writer.add(f"{node.name}/padded", op, data, **types)
     writer.by_name[padded].attr["pad_to_max_output_size"].b = True
     first = writer.constant(f"{node.name}/first", [0])
     axis = writer.constant(f"{node.name}/axis", 0)
-    count = writer.add(f"{node.name}/count", "ExpandDims", [tensor_name(padded, 1), axis], T=tf.int32, Tdim=tf.int32)
+    number = tensor_name(padded, 2 if op == "NonMaxSuppressionV5" else 1)
+    count = writer.add(f"{node.name}/count", "ExpandDims", [number, axis], T=tf.int32, Tdim=tf.int32)
+    read = {tensor_name(node.name, 1): number}
+    if op == "NonMaxSuppressionV5":
+        scores = [tensor_name(padded, 1), first, count]
+        read[tensor_name(node.name, 1)] = writer.add(
+            f"{node.name}/scores", "Slice", scores, T=types["T"], Index=tf.int32
+        )
+        read[tensor_name(node.name, 2)] = number
+    for other in writer.nodes:
+        other.input[:] = [read.get(source, source) for source in other.input]
     become(node, "Slice", [padded, first, count], T=tf.int32, Index=tf.int32)
 
 
-def _raised(writer: NodeWriter, name: str, source: str) -> str:
-    """The next number of float32 in the place of a constant threshold: from there on an overlap is above it."""
+def _constant(writer: NodeWriter, source: str) -> np.ndarray | None:
+    """The value of a constant of float32, also behind an Identity; None of what is none."""
     node = writer.by_name[node_name(source)]
     while node.op == "Identity":
         node = writer.by_name[node_name(node.input[0])]
     if node.op != "Const" or tf.as_dtype(node.attr["dtype"].type) != tf.float32:
+        return None
+    return tf.make_ndarray(node.attr["value"].tensor)
+
+
+def _raised(writer: NodeWriter, name: str, source: str) -> str:
+    """The next number of float32 in the place of a constant threshold: from there on an overlap is above it."""
+    value = _constant(writer, source)
+    if value is None:
         return source
-    value = np.float32(tf.make_ndarray(node.attr["value"].tensor))
     if value >= 1:
         raise UnsupportedError(
             f"{name.rpartition('/')[0]} suppresses boxes that overlap more than wholly, which are none, and TensorFlow Lite's "
