@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["TRUST", "channels_last_note", "first_line", "quoted", "shape_text"]
+__all__ = ["TRUST", "channels_last_note", "first_line", "quoted", "shape_text", "shortened"]
 
 TRUST = "write `trusted: true` if you know where the file comes from"
 _LONGEST = 300
@@ -28,8 +28,12 @@ def first_line(error: object) -> str:
 
 
 def quoted(value: object) -> str:
-    """What somebody wrote, as Python writes it; of a long one its ends."""
-    text = repr(value)
+    """What somebody wrote, as Python writes it, shortened."""
+    return shortened(repr(value))
+
+
+def shortened(text: str) -> str:
+    """Of a long text its ends."""
     half = _LONGEST_QUOTED // 2
     return text if len(text) <= _LONGEST_QUOTED else f"{text[:half]}...{text[-half:]}"
 

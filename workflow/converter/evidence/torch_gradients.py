@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from converter.evidence.probe import NoEvidence, Observation, projection, sample
 from converter.hub.hub import Run
+from converter.torch.extensions.exported_norms import scale_and_shift
 from converter.torch.program.flat import flat_outputs, to_arrays, to_tensors
 
 __all__ = ["TorchProbe"]
@@ -229,12 +230,9 @@ def _scaled(
     bias: torch.Tensor | None,
     epsilon: float,
 ) -> torch.Tensor:
-    factor = torch.rsqrt(variance + epsilon)
-    if weight is not None:
-        factor = weight * factor
-    shift = -mean * factor if bias is None else bias - mean * factor
+    scale, shift = scale_and_shift(mean, variance, weight, bias, epsilon)
     zeros, ones = torch.zeros_like(mean, requires_grad=False), torch.ones_like(mean, requires_grad=False)
-    return torch.batch_norm(x, factor, shift, zeros.detach(), ones.detach(), False, 0.0, 0.0, False)
+    return torch.batch_norm(x, scale, shift, zeros.detach(), ones.detach(), False, 0.0, 0.0, False)
 
 
 class _Watch(TorchDispatchMode):

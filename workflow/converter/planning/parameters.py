@@ -17,7 +17,7 @@ from typing import Any
 from converter.errors import ParameterError, nearest
 from converter.planning.input_shapes import format_input_shape, parse_input_shape
 from converter.planning.value_types import Parameters, is_list, is_mapping
-from converter.wording import quoted
+from converter.wording import quoted, shortened
 
 __all__ = [
     "DEFAULT_OPSET",
@@ -38,7 +38,7 @@ RESERVED = re.compile(r"[{}\n\r]")
 
 def _error(name: str, value: object, allowed: str) -> ParameterError:
     shown = repr(value) if isinstance(value, str) else _as_json(value) or repr(value)
-    return ParameterError(f"{name} is {shown[:120]}; write {allowed}")
+    return ParameterError(f"{name} is {shortened(shown)}; write {allowed}")
 
 
 def _as_json(value: object) -> str | None:

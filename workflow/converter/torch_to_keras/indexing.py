@@ -189,8 +189,8 @@ def topk(call: Call, value: Value, k: Dim, dim: int, largest: bool, ordered: boo
 def _at_most(call: Call, k: Dim, size: Dim) -> int:
     """n, where k is the smaller of the axis's size and n."""
     expression = expression_of(k)
-    number, rest = expression.args if type(expression).__name__ == "Min" else (None, None)
-    if number is None or not number.is_Integer or rest != expression_of(size):
+    number, *rest = expression.args if type(expression).__name__ == "Min" else (expression,)
+    if not number.is_Integer or rest != [expression_of(size)]:
         raise call.unsupported(f"it takes the {expression} largest, a number that is not known before the model runs")
     return int(number)
 

@@ -10,7 +10,7 @@ from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 from converter.library_patches.replacing import replaced
 from converter.library_patches.torch import BATCH_NORM
 
-__all__ = ["followable_batch_norm"]
+__all__ = ["followable_batch_norm", "scale_and_shift"]
 
 _original = torch.nn.functional.batch_norm
 
@@ -33,11 +33,16 @@ def _batch_norm(
     if training or running_mean is None or running_var is None or not free_unbacked_symbols(input):
         return _original(input, running_mean, running_var, weight, bias, training, momentum, eps)
     # Arithmetic: torch's operator for this has no gradient by the statistics, of which the proof asks what they matter.
-    scale = torch.rsqrt(running_var + eps)
-    if weight is not None:
-        scale = scale * weight
-    shift = -running_mean * scale
-    if bias is not None:
-        shift = shift + bias
+    scale, shift = scale_and_shift(running_mean, running_var, weight, bias, eps)
     shape = (1, -1, *[1] * (input.dim() - 2))
     return input * scale.reshape(shape) + shift.reshape(shape)
+
+
+def scale_and_shift(
+    mean: torch.Tensor, variance: torch.Tensor, weight: torch.Tensor | None, bias: torch.Tensor | None, epsilon: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """What an inference normalization multiplies each channel with, and what it adds then."""
+    scale = torch.rsqrt(variance + epsilon)
+    if weight is not None:
+        scale = weight * scale
+    return scale, -mean * scale if bias is None else bias - mean * scale

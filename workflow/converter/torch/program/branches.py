@@ -15,10 +15,12 @@ from converter.torch.program.inlining import name_outputs, place_graph, replace_
 
 __all__ = ["select_branches"]
 
-# Beginnings of the names of operators that look something up, or check.
+# Beginnings of the names of operators that look something up, or check; and of those that divide, shift or take powers, which
+# raise for some whole numbers.
 _LOOK_UP = ("index", "_index", "_unsafe_index", "gather", "take", "embedding", "scatter", "_assert", "put", "_embedding",
-            "linalg", "_linalg", "multinomial", "bincount", "one_hot")  # fmt: skip
-_DIVIDE = ("div", "floor_divide", "remainder", "fmod", "true_divide", "bitwise_left_shift", "bitwise_right_shift")
+            "linalg", "_linalg", "cholesky", "inverse", "multinomial", "bincount", "one_hot")  # fmt: skip
+_DIVIDE = ("div", "floor_divide", "remainder", "fmod", "pow", "bitwise_left_shift", "bitwise_right_shift", "__lshift__",
+           "__rshift__")  # fmt: skip
 
 
 def select_branches(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
