@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -47,11 +48,12 @@ def main() -> None:
             for model in group:
                 entry = results.setdefault(model.stem, {"family": model.family, "name": model.name})
                 entry.setdefault("converter", {}).update(dict.fromkeys(args.targets))
-            _convert(group, args.targets, work)
+            whole = _convert(group, args.targets, work)
             official = {} if args.no_official else _official(group, work)
             for model in group:
                 entry = results[model.stem]
                 entry["converter"].update(_outcomes(model, args.targets, work))
+                entry["converter"]["whole_run"] = {"cpu_seconds": round(whole / len(group), 2), "targets": args.targets}
                 if not args.no_official:
                     entry["official"] = official[model.stem]
                 print(model.stem, json.dumps(entry), flush=True)
@@ -72,7 +74,8 @@ def _groups(models: Iterable[Model], size: int) -> Iterator[list[Model]]:
         yield group
 
 
-def _convert(models: Sequence[Model], targets: Sequence[str], work: Path) -> None:
+def _convert(models: Sequence[Model], targets: Sequence[str], work: Path) -> float:
+    """CPU seconds of the whole run: Snakemake, the processes that import libraries once for all, and all steps."""
     jobs = [
         {"convert_from": f"models/{m.source}", "convert_to": f"converted/{m.stem}.{target}", **m.parameters}
         for m in models
@@ -90,8 +93,15 @@ def _convert(models: Sequence[Model], targets: Sequence[str], work: Path) -> Non
         "all",
     ]
     command += ["--cores", str(os.cpu_count()), "--configfile", "jobs.yaml", "--", *(job["convert_to"] for job in jobs)]
+    before = _used_by_children()
     with open(work / "snakemake.log", "a") as log:
         subprocess.run(command, cwd=work, stdout=log, stderr=log, check=False)
+    return _used_by_children() - before
+
+
+def _used_by_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _outcomes(model: Model, targets: Sequence[str], work: Path) -> dict[str, Any]:
@@ -125,7 +135,7 @@ def _outcomes(model: Model, targets: Sequence[str], work: Path) -> dict[str, Any
 
 def _official(models: Sequence[Model], work: Path) -> dict[str, dict[str, Any]]:
     """By the models' stems, by route; nothing of those that Converter did not import."""
-    from corpus.official import ROUTES, Task, run_routes
+    from corpus.official import ROUTES, Task, run_routes, start_up_seconds
 
     tasks = []
     for model in models:
@@ -135,7 +145,7 @@ def _official(models: Sequence[Model], work: Path) -> dict[str, dict[str, Any]]:
         tasks += [Task(model, route, work / "models", hub) for hub in hubs[:1] for route in ROUTES]
     found: dict[str, dict[str, Any]] = {model.stem: {} for model in models}
     for (stem, route), result in run_routes(tasks, _OFFICIAL_SECONDS, os.cpu_count() or 1).items():
-        found[stem][route] = result
+        found[stem][route] = {**result, "start_up_seconds": start_up_seconds(stem.partition("-")[0], route)}
     return found
 
 

@@ -6,8 +6,11 @@ own files, on the example it was exported with and on another of its size.
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
 import resource
+import subprocess
+import sys
 import tempfile
 import time
 import warnings
@@ -29,7 +32,7 @@ from converter.verification.runtimes import TFLiteModel
 from converter.verification.verify import Tolerance, verify
 from corpus.sources import Model, load
 
-__all__ = ["ROUTES", "Task", "run_routes"]
+__all__ = ["ROUTES", "Task", "run_routes", "start_up_seconds"]
 
 _FORK = multiprocessing.get_context("fork")
 ROUTES = ("onnx", "tflite")
@@ -74,6 +77,22 @@ def run_routes(tasks: Sequence[Task], seconds: float, at_once: int) -> dict[tupl
             del running[here]
             results[task.model.stem, task.route] = result
     return results
+
+
+_IMPORTS = {"onnx": "import torch, onnxscript, onnxruntime", "tflite": "import torch, litert_torch"}
+_MODELS = {"transformers": "from transformers import AutoModel, PreTrainedModel", "timm": "import timm"}
+
+
+@functools.cache
+def start_up_seconds(family: str, route: str) -> float:
+    """CPU seconds until the libraries are imported, which each run of a script as the routes' pages show it takes besides."""
+    # A torchvision of another build than torch's does not import by itself.
+    vision = "from converter.torch.extensions.vision import import_torchvision; import_torchvision()"
+    code = f"{_IMPORTS[route]}; {vision}; {_MODELS.get(family, 'import torchvision')}"
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    now = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return round(now.ru_utime + now.ru_stime - before.ru_utime - before.ru_stime, 2)
 
 
 def _work(answer: Connection, task: Task) -> None:

@@ -26,7 +26,9 @@ converts them: they count as not verified, for both sides. Made, and made again,
     make corpus                                                   # hours; adds to what docs/corpus.json has
     PYTHONPATH=workflow:benchmarks python -m corpus --families timm --models rexnetr_100 --work /tmp/corpus
 
-CPU s are of the export, and of Converter's import in a column of its own, which its targets share.
+CPU s are of the export, and of Converter's import in a column of its own, which its targets share. Whole runs: for Converter
+a run of Snakemake for some dozens of models and all their targets, with everything that it starts; for the official routes
+a script for each model and route, as their pages show them, that imports the libraries first.
 """
 
 
@@ -91,7 +93,27 @@ def _costs(results: Mapping[str, Any]) -> Iterable[str]:
                 f"| {family} | {_TARGETS[target]} | {len(both)} | {own:.0f} | {imports:.0f} | {other:.0f} | {memory[0]:.0f} "
                 f"| {memory[1]:.0f} |"
             )
+    yield from _whole_runs(results)
     yield ""
+
+
+def _whole_runs(results: Mapping[str, Any]) -> Iterable[str]:
+    yield "\nWhole runs, CPU seconds a model, whatever came of it: all of Converter's targets, both official routes.\n"
+    yield "| family | models | Converter, 3 targets | official, 2 routes | of those start-up |"
+    yield "|---|---|---|---|---|"
+    for family, entries in _by_family(results).items():
+        both = [
+            entry
+            for entry in entries
+            if len(entry["converter"].get("whole_run", {}).get("targets", [])) == len(_TARGETS)
+            and all("start_up_seconds" in entry.get("official", {}).get(route, {}) for route in _OFFICIAL)
+        ]
+        if not both:
+            continue
+        own = sum(entry["converter"]["whole_run"]["cpu_seconds"] for entry in both) / len(both)
+        starts = sum(entry["official"][r]["start_up_seconds"] for entry in both for r in _OFFICIAL) / len(both)
+        work = sum(entry["official"][r]["cpu_seconds"] for entry in both for r in _OFFICIAL) / len(both)
+        yield f"| {family} | {len(both)} | {own:.1f} | {starts + work:.1f} | {starts:.1f} |"
 
 
 def _median(values: Iterable[float]) -> float:

@@ -86,6 +86,7 @@ _OWN: dict[str, dict[str, Any]] = {
     "gpt_neo": {"attention_types": [[["global", "local"], 1]], "num_layers": 2},
     "hubert": {"num_conv_pos_embedding_groups": 4},
     "falcon_h1": {"mamba_d_ssm": 64},
+    "maskformer": {"image_size": 64},
     "mobilevit": {"hidden_sizes": [16, 24, 32], "neck_hidden_sizes": [8, 8, 16, 16, 24, 32, 64], "image_size": 64},
     "nemotron": {"num_key_value_heads": 2, "head_dim": 8},
     "deepseek_v2": {"num_experts_per_tok": 2, "topk_method": "greedy"},

@@ -20,8 +20,13 @@ _AT_ONCE = 64  # tensors in memory together
 class OnnxComputation(Computation):
     """Bodies of loops and branches count as part of the operator that holds them."""
 
-    def __init__(self, path: Path, inputs: Sequence[str], outputs: Sequence[str]) -> None:
-        """`inputs`, `outputs`: the hub's names, which the file has too, but for inputs that nothing uses."""
+    def __init__(
+        self, path: Path, inputs: Sequence[str], outputs: Sequence[str], scratch: Path | None = None
+    ) -> None:
+        """`inputs`, `outputs`: the hub's names, which the file has too, but for inputs that nothing uses.
+
+        scratch: a folder that may be written to, where that of the file may not.
+        """
         import onnxruntime
 
         model = onnx.load(path)
@@ -45,7 +50,7 @@ class OnnxComputation(Computation):
         options.intra_op_num_threads = 1
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         # From a file: as bytes it would be one more copy of the weights.
-        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        with tempfile.TemporaryDirectory(dir=scratch or path.parent) as folder:
             widened = Path(folder) / "intermediates.onnx"
             widened.write_bytes(model.SerializeToString())
             del model, graph

@@ -14,6 +14,7 @@ from converter.divergence.comparison import Side
 from converter.divergence.computation import Computation
 from converter.errors import UnsupportedError
 from converter.hub.hub import Hub, Run, TensorSpec
+from converter.hub.layout import becomes_channels_last
 
 __all__ = ["open_sides"]
 
@@ -31,14 +32,19 @@ def open_sides(hub: Hub, job: ExportJob, path: Path) -> tuple[Side, Side, Run]:
     """Both sides on the run on which the outputs differ most. Raises UnsupportedError where one cannot be followed."""
     target = _open_target(hub, job, path)
     run = _worst_run(target, job.tolerance.of)
-    return Side(_open_source(hub, run.inputs), run.inputs), Side(target.computation, run.inputs), run
+    return Side(_open_source(hub, run.inputs, path.parent), run.inputs), Side(target.computation, run.inputs), run
 
 
-def _open_source(hub: Hub, arrays: Sequence[np.ndarray]) -> Computation:
+def _open_source(hub: Hub, arrays: Sequence[np.ndarray], scratch: Path) -> Computation:
     if hub.framework == "tensorflow":
         from converter.divergence.tensorflow_graph import TensorFlowComputation
 
         return TensorFlowComputation(hub)
+    if hub.framework == "onnx":
+        from converter.divergence.onnx_file import OnnxComputation
+
+        names = [spec.name for spec in hub.inputs], [spec.name for spec in hub.outputs]
+        return OnnxComputation(hub.path / "model.onnx", *names, scratch)
     if hub.extra.get("form") == "exported":
         from converter.divergence.torch_program import ProgramComputation
 
@@ -65,8 +71,8 @@ def _open_target(hub: Hub, job: ExportJob, path: Path) -> _Target:
 
 
 def _orders(specs: Sequence[TensorSpec], hub: Hub, job: ExportJob) -> list[tuple[int, ...]]:
-    """The axes of a file's inputs or outputs: TensorFlow Lite files of PyTorch models are channels-last."""
-    if hub.framework == "pytorch" and job.input_layout == "nhwc":
+    """The axes of a file's inputs or outputs: TensorFlow Lite files of channels-first models are channels-last."""
+    if becomes_channels_last(hub, job):
         from converter.torch.program.file_layout import channels_last_order as order
     else:
 

@@ -2,7 +2,7 @@
 
 from converter.formats.declarations import Framework
 
-__all__ = ["PYTORCH", "TENSORFLOW"]
+__all__ = ["ONNX", "PYTORCH", "TENSORFLOW"]
 
 TENSORFLOW = Framework(
     name="tensorflow",
@@ -17,5 +17,13 @@ PYTORCH = Framework(
     module="torch",
     runner="converter.torch.program.run_hub:runner",
     code=("converter.torch", "converter.torch_to_keras"),
+    requirements="torch",
+)
+ONNX = Framework(
+    name="onnx",
+    title="ONNX",
+    module="onnxruntime",
+    runner="converter.onnx.run_hub:runner",
+    code=("converter.onnx", "converter.onnx_to_torch", "converter.tflite_to_onnx", "converter.torch", "converter.torch_to_keras"),
     requirements="torch",
 )

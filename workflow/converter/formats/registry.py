@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from converter.formats.declarations import Declaration, Framework, SourceFormat, TargetFormat, load
-from converter.formats.frameworks import PYTORCH, TENSORFLOW
+from converter.formats.frameworks import ONNX, PYTORCH, TENSORFLOW
 
 __all__ = [
     "added",
@@ -27,7 +27,7 @@ __all__ = [
 _Kind = TypeVar("_Kind", Framework, SourceFormat, TargetFormat)
 
 # By name, in the order of tables and of messages. A step reads the declarations that it needs, and no others.
-_FRAMEWORKS = {"tensorflow": TENSORFLOW, "pytorch": PYTORCH}
+_FRAMEWORKS = {"tensorflow": TENSORFLOW, "pytorch": PYTORCH, "onnx": ONNX}
 _SOURCES = {
     "keras": "converter.formats.source_formats.keras:KERAS",
     "savedmodel": "converter.formats.source_formats.savedmodel:SAVEDMODEL",
@@ -35,6 +35,8 @@ _SOURCES = {
     "protobuf": "converter.formats.source_formats.protobuf:PROTOBUF",
     "pytorch": "converter.formats.source_formats.pytorch:PYTORCH",
     "huggingface": "converter.formats.source_formats.huggingface:HUGGINGFACE",
+    "onnx": "converter.formats.source_formats.onnx:ONNX",
+    "tflite": "converter.formats.source_formats.tflite:TFLITE",
 }
 _TARGETS = {
     "onnx": "converter.formats.target_formats.onnx:ONNX",

@@ -45,6 +45,8 @@ class Extra(TypedDict, total=False):
     PyTorch. form: how the model is kept, "exported" in program.pt2 or "torchscript" in module.pt; module: the name of its class;
     kind: how it was loaded, "module", "torchscript" or "program"; computes_in: its
     narrow dtype, where it computes in one.
+
+    ONNX. kind: "onnx" or "tflite", of the source's file; channels_last: whether its images are so already.
     """
 
     variables: list[str]
@@ -54,3 +56,4 @@ class Extra(TypedDict, total=False):
     module: str
     kind: str
     computes_in: str
+    channels_last: bool

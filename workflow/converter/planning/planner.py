@@ -18,6 +18,7 @@ from converter.errors import ConverterError, ParameterError, SourceError, Unsupp
 from converter.planning.applies import applies, import_parameters_of, where_applies
 from converter.planning.config import CONVERTED, Config, normal_path, report_name
 from converter.planning.parameters import EXPORT_PARAMETERS, IMPORT_PARAMETERS, PARAMETERS
+from converter.planning.same_format import refuse_copies
 from converter.planning.sources import ModelFolder, model_name, source_format
 from converter.planning.storage import Storage, is_mirror, is_remote, mirror
 from converter.planning.toolchains import check_available
@@ -141,6 +142,9 @@ class Planner:
             if "backend" in job:  # one for a model or for all applies to the targets that it can make
                 raise ParameterError(misfit)
             notes.append(f"not used: {misfit.partition(':')[0]}")
+        refuse_copies(
+            imported.source, imported.format, format.name, bool(format.variants), imported.parameters, exported
+        )
         plan = Plan(target, name, extension, imported, exported, notes=tuple(notes))
         for toolchain in toolchains(plan):
             check_available(toolchain)

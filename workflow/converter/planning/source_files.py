@@ -9,6 +9,7 @@ from pathlib import Path
 
 from converter.errors import SourceError, UntrustedError
 from converter.planning.model_directories import files_of_directory
+from converter.planning.onnx_files import external_files
 from converter.wording import TRUST
 
 __all__ = [
@@ -28,7 +29,8 @@ _PATTERN = "*?[\\"
 
 
 def source_files(source: Path) -> list[Path]:
-    """The files of a source, sorted: a checkpoint's .meta with its .index and .data files, those of a directory, or one file.
+    """The files of a source, sorted: a checkpoint's .meta with its .index and .data files, an .onnx file with those
+    that hold its weights, those of a directory, or one file.
 
     Of a Hugging Face directory these are its configurations and the weights that are read, and not whatever else lies there.
 
@@ -44,6 +46,8 @@ def source_files(source: Path) -> list[Path]:
         raise SourceError(f"{source} does not exist")
     if not source.is_file():
         raise SourceError(f"{source} is neither a file nor a directory")
+    if source.suffix == ".onnx":
+        return sorted({source, *external_files(source)})
     if source.suffix != ".meta":
         return [source]
     return sorted(file for file in _of_checkpoint(source) if file.is_file())

@@ -13,6 +13,7 @@ from converter.contracts import ExportJob, ExportResult
 from converter.errors import ParameterError, UnsupportedError
 from converter.hub.hub import Hub, Run
 from converter.hub.informative import typical
+from converter.hub.layout import becomes_channels_last
 from converter.planning.variants import is_dynamic
 from converter.quantization.composition import Composition, check, composition
 from converter.quantization.representative import RepresentativeData
@@ -217,7 +218,7 @@ class FloatModel:
 
 def _file_axes(hub: Hub, job: ExportJob) -> list[Sequence[int]]:
     """For each input the source's axes in the order of the file's."""
-    if hub.framework == "pytorch" and job.input_layout == "nhwc":
+    if becomes_channels_last(hub, job):
         from converter.torch.program.file_layout import channels_last_order
 
         return [channels_last_order(len(spec.shape or ())) for spec in hub.inputs]

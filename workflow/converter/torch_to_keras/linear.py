@@ -86,8 +86,16 @@ def matmul(call: Call, a: Value | Constant, b: Value | Constant) -> Value:
         return dense(call, b, a.numpy.T, None, a.name, -2)
     if isinstance(a, Value) and isinstance(b, Value):
         return product(call, a, b)
-    tensors = [torch_tensor(call, x) if isinstance(x, Value) else x.numpy for x in (a, b)]
+    tensors = [torch_tensor(call, x) if isinstance(x, Value) else _matrices(x) for x in (a, b)]
     return call.value(call.op(keras.ops.matmul, *tensors))
+
+
+def _matrices(constant: Constant) -> np.ndarray:
+    """Its array with all axes: one number may stand for many equal ones, of a batch whose size varies."""
+    if constant.array.dim() == len(constant.shape):
+        return constant.numpy
+    sizes = [size if isinstance(size, int) else 1 for size in constant.shape]
+    return np.ascontiguousarray(np.broadcast_to(constant.numpy, sizes))
 
 
 @converts("baddbmm.default")

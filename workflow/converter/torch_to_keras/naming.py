@@ -29,6 +29,10 @@ class Names:
         return name
 
 
+# As onnx_to_torch/module.py calls it.
+_ONNX_FILE = "model.onnx"
+
+
 def innermost_module(node: torch.fx.Node) -> tuple[str, str]:
     """(path, class name) of the module whose forward made the node, ("", "") where the program does not say."""
     stack = node.meta.get("nn_module_stack") or {}
@@ -55,4 +59,6 @@ def source_line(node: torch.fx.Node) -> str:
         return place
     file, line, _, code = (own or frames)[-1]
     file = re.split(r"[/\\]", file)[-1]
+    if file == _ONNX_FILE:
+        return f"of the ONNX node {code.strip()}"
     return f'{place} ({file} line {line}: "{code.strip()}")'

@@ -19,6 +19,7 @@ ONNX = TargetFormat(
             packages=("torch", "numpy", "onnxscript", "onnx", "onnxruntime"),
             process="torch",
         ),
+        "onnx": Exporter("converter.onnx.export:export", packages=("onnx", "onnxruntime", "numpy")),
     },
     parameters=frozenset({"onnx_opset", "backend"}),
     runtime="converter.verification.runtimes:OnnxModel",

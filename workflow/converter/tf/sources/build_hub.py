@@ -18,8 +18,6 @@ from converter.hub.hub import Hub, Run, TensorSpec
 from converter.hub.informative import write_evidence
 from converter.hub.npz import read_arrays_file
 from converter.hub.reference import follows_batch, make_reference
-from converter.importing.batch import with_batch
-from converter.planning.input_shapes import InputShape, shapes_by_name
 from converter.tf.graph.errors import reason
 from converter.tf.graph.graph import GraphDef
 from converter.tf.sources.freeze import Frozen
@@ -27,7 +25,7 @@ from converter.tf.sources.keys import find_keys, key_runs
 from converter.tf.sources.vocabulary import find_vocabulary
 from converter.wording import shape_text
 
-__all__ = ["Source", "build_hub", "override_shapes", "ranks_boxes"]
+__all__ = ["Source", "build_hub", "ranks_boxes"]
 
 RunSource = Callable[[list[np.ndarray]], Sequence[np.ndarray]]
 
@@ -52,47 +50,6 @@ class Source:
     output_candidates: list[TensorSpec] = field(default_factory=list)
     direct: str | None = None
     decisions: list[str] = field(default_factory=list)
-
-
-def override_shapes(spec: ImportSpec, inputs: Sequence[TensorSpec]) -> list[TensorSpec]:
-    """The inputs with the shapes and dtypes of `input_shape` and `batch`. Raises ParameterError where these do not fit them."""
-    given = _given_shapes(spec, [entry.name for entry in inputs])
-    unknown = [entry.name for entry, shape in zip(inputs, given, strict=True) if shape is None and entry.shape is None]
-    if unknown:
-        raise ParameterError(
-            f"{spec.source}: the graph does not say the shape of {', '.join(unknown)}: "
-            'give input_shape, such as "-1,224,224,3", ";" between inputs'
-        )
-    overridden = []
-    for entry, shape in zip(inputs, given, strict=True):
-        if shape is None:
-            overridden.append(entry)
-            continue
-        if shape.dtype is not None and shape.dtype != entry.dtype:
-            raise ParameterError(
-                f"input_shape: {entry.name} is {entry.dtype} in the model, not {shape.dtype}: leave the dtype out"
-            )
-        if entry.shape is not None and len(entry.shape) != len(shape.dims):
-            raise ParameterError(
-                f"input_shape: {entry.name} has {len(entry.shape)} dimensions ({shape_text(entry.shape)}), "
-                f"not {len(shape.dims)} ({shape_text(shape.dims)})"
-            )
-        overridden.append(TensorSpec(entry.name, shape.dims, entry.dtype, entry.tensor))
-    return with_batch(overridden, spec.batch)
-
-
-def _given_shapes(spec: ImportSpec, names: Sequence[str]) -> list[InputShape | None]:
-    """The shape that input_shape gives to each of these inputs, None where it gives none."""
-    if spec.input_shape is None:
-        return [None] * len(names)
-    if spec.input_shape[0].name is not None:
-        return shapes_by_name(spec.input_shape, names)
-    if len(spec.input_shape) != len(names):
-        raise ParameterError(
-            f"input_shape has {len(spec.input_shape)} shapes for {len(names)} inputs ({', '.join(names)}): "
-            'write one for each, ";" between them, or the names of those that you give'
-        )
-    return list(spec.input_shape)
 
 
 def build_hub(spec: ImportSpec, out: Path, frozen: Frozen, source: Source) -> Hub:

@@ -20,7 +20,7 @@ from converter.tf.graph.errors import reason
 from converter.tf.graph.graph import GraphDef, NodeDef, clean, inline_functions, node_name, prune
 from converter.tf.graph.resources import VARIABLE_OPS
 from converter.tf.graph.values import Value
-from converter.tf.sources.build_hub import override_shapes
+from converter.importing.shapes import override_shapes
 from converter.tf.sources.endpoints import (
     check_inputs,
     check_types,

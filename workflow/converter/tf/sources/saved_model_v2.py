@@ -13,7 +13,8 @@ from converter.errors import SourceError, UnsupportedError
 from converter.hub.hub import Hub
 from converter.tf.graph.direct import has_fused_lstm, save_direct
 from converter.tf.graph.errors import reason
-from converter.tf.sources.build_hub import Source, build_hub, override_shapes
+from converter.importing.shapes import override_shapes
+from converter.tf.sources.build_hub import Source, build_hub
 from converter.tf.sources.freeze import freeze_function
 from converter.tf.sources.graph_source import unknown_operators
 from converter.tf.sources.keras_metadata import in_model_order

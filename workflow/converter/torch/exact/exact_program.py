@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import torch
 
-from converter.torch.exact import adaptive_pooling, copies, division, integer_shifts, masked_attention, stable_functions
+from converter.torch.exact import (
+    adaptive_pooling,
+    copies,
+    division,
+    integer_shifts,
+    masked_attention,
+    squeezes,
+    stable_functions,
+)
 from converter.torch.exact.complex_pairs import write_pairs
 from converter.torch.exact.quantized_program import by_arithmetic
 from converter.torch.exact.rewriting import rewrite
@@ -17,7 +25,7 @@ def exact_program(program: torch.export.ExportedProgram, *, onnx: bool = False) 
     write_pairs(program)
     rewrite(program, masked_attention.rules(program))
     rewrite(program, integer_shifts.RULES)
-    rewrite(program, division.RULES)
+    rewrite(program, division.RULES | squeezes.RULES)
     if onnx:
         rewrite(program, division.BY_FMOD | stable_functions.RULES | adaptive_pooling.RULES)
     else:

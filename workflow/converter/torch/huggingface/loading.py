@@ -68,11 +68,21 @@ def load_directory(spec: ImportSpec) -> Loaded:
     return source, find
 
 
+def _is_meant(model_type: str, name: str) -> bool:
+    """Whether transformers itself takes the class for this type, though it was made for another (InternLM3: a Llama)."""
+    from transformers.models.auto import modeling_auto
+
+    tables = [table for key, table in vars(modeling_auto).items() if key.endswith("_MAPPING_NAMES")]
+    found = [table.get(model_type) for table in tables]
+    return any(name == entry or (isinstance(entry, list | tuple) and name in entry) for entry in found)
+
+
 def _transformers(spec: ImportSpec, config: dict[str, Any], state: dict[str, torch.Tensor]) -> Loaded:
     folder = spec.source
     found = model_class(folder, config, spec.network_name)
     settings = configuration(folder, config, found.config_class if "auto_map" in config else None)
-    if getattr(found, "config_class", None) is not None and not isinstance(settings, found.config_class):
+    other = getattr(found, "config_class", None) is not None and not isinstance(settings, found.config_class)
+    if other and not _is_meant(config["model_type"], found.__name__):
         raise ParameterError(
             f"{folder}: {found.__name__} is not of models of type {config['model_type']}: "
             "write another class in network_name, or leave it out"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -32,10 +31,13 @@ def export(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
     if hub.extra.get("form") != "exported":
         # Where there is only TorchScript in the file, its class may be what torch.export can follow.
         other = ", or give the module's class with network_script" if hub.extra.get("kind") == "torchscript" else ""
-        raise UnsupportedError(
-            f"{source} could be kept as TorchScript only, and Keras files are made from exported programs: "
-            f"ask for .onnx{other}"
-        )
+        try:
+            return _by_onnx(hub, job, staged)
+        except UnsupportedError as error:
+            raise UnsupportedError(
+                f"{source} could be kept as TorchScript only, and Keras files are made from exported programs; by way of "
+                f"ONNX: {error}: ask for .onnx{other}"
+            ) from error
     from converter.torch.program.branches import select_branches
     from converter.torch.program.eager_program import value_read
     from converter.torch.program.hub_program import read_program, size_advice
@@ -52,11 +54,12 @@ def export(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
 
     from converter.torch.exact.exact_program import exact_program
     from converter.torch_to_keras import build_keras_model
+    from converter.torch_to_keras.names import layer_names
     from converter.torch_to_keras.save import save
 
     keras.config.set_image_data_format("channels_last")
     keras.config.set_floatx("float32")
-    inputs, outputs = _layer_names(hub)
+    inputs, outputs = layer_names(hub.inputs, hub.outputs)
     try:
         conversion = build_keras_model(
             exact_program(program),
@@ -82,16 +85,14 @@ def export(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
     return ExportResult(["export_keras"], file.inputs, file.outputs, verification, notes=notes, decisions=decisions)
 
 
-def _layer_names(hub: Hub) -> tuple[list[str], list[str]]:
-    """Names of inputs and outputs as Keras allows them for layers, all different."""
-    names: list[str] = []
-    for spec in (*hub.inputs, *hub.outputs):
-        base = name = re.sub(r"[^A-Za-z0-9_.\-]", "_", spec.name)
-        count = 1
-        while name in names:
-            name, count = f"{base}_{count}", count + 1
-        names.append(name)
-    return names[: len(hub.inputs)], names[len(hub.inputs) :]
+def _by_onnx(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
+    """What the model's ONNX form becomes."""
+    from converter.onnx_to_torch.third_way import through_onnx
+
+    with tempfile.TemporaryDirectory(dir=staged.parent) as folder:
+        result = export(through_onnx(hub, job, Path(folder)), job, staged)
+    result.route = ["onnx_to_torch", *result.route]
+    return result
 
 
 def _permutation_notes(conversion: Any) -> list[str]:

@@ -19,6 +19,7 @@ from converter.torch.exact.quantized_program import output_scales
 from converter.torch.program.flat import flat_outputs, is_flat_result, to_arrays
 from converter.torch.program.kept_state import kept_state
 from converter.torch.program.narrow import computes_in
+from converter.torch.program.storages import separate_dtypes
 from converter.torch.sources.dtypes import vocabulary
 from converter.torch.sources.evidence import (
     FirstCalls,
@@ -95,6 +96,7 @@ def write_hub(source: Source, inputs: Inputs, first_calls: FirstCalls, spec: Imp
             size = attempt.specs[0].shape[0]
             notes.append(f"the batch is fixed at {size}: {first_failure}")
             decisions.append(f"batch fixed at {size}")
+        separate_dtypes(program)
         torch.export.save(write_program(program), out / "program.pt2")
         return _hub(source, attempt, outputs, reference, is_batch, (notes, decisions), spec, out, "exported", program)
     if obstacle is None:

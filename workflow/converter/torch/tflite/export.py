@@ -39,10 +39,7 @@ __all__ = ["export"]
 def export(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
     """Write `staged`, verified in LiteRT. Raises UnsupportedError where no route leads to a file that runs."""
     if hub.extra.get("form") != "exported":
-        raise UnsupportedError(
-            f"TensorFlow Lite files are made from models that torch.export can follow, and this one was {hub.notes[-1]}: "
-            "ask for an .onnx file"
-        )
+        return _by_onnx(hub, job, staged)
     program = select_branches(read_program(hub))
     if (reading := value_read(program)) is not None:
         raise UnsupportedError(
@@ -64,6 +61,11 @@ def export(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
             candidate.unlink(missing_ok=True)
         if best is not None and best[0] == _BEST:
             break
+    if (best is None or best[0] == 0) and hub.extra.get("module") != _FROM_ONNX:
+        try:
+            return _by_onnx(hub, job, staged)
+        except UnsupportedError as error:
+            failures += [str(error)] if not any(reason in str(error) for reason in failures) else []
     if best is None:
         # A kernel that is missing is missing for all sizes.
         advice = None if failures[0].startswith("TensorFlow Lite has no kernel") else size_advice(hub)
@@ -71,6 +73,28 @@ def export(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
         raise UnsupportedError(f"TensorFlow Lite cannot express the model: {'; '.join(failures)}{sizes}")
     _, name, result = best
     result.notes += [f"not made by Keras: {failure}" for failure in failures[:1] if name == "_by_litert"]
+    return result
+
+
+# The module of a program that was made from ONNX, which would go in circles.
+_FROM_ONNX = "OnnxModule"
+
+
+def _by_onnx(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
+    """What the model's ONNX form becomes: the third way. Raises UnsupportedError with why it is none."""
+    from converter.onnx_to_torch.third_way import through_onnx
+
+    with tempfile.TemporaryDirectory(dir=staged.parent) as folder:
+        try:
+            result = export(through_onnx(hub, job, Path(folder)), job, staged)
+        except UnsupportedError as error:
+            if hub.extra.get("form") == "exported":
+                raise UnsupportedError(f"by way of ONNX: {error}") from error
+            raise UnsupportedError(
+                f"TensorFlow Lite files are made from models that torch.export can follow, and this one was {hub.notes[-1]}; "
+                f"by way of ONNX: {error}: ask for an .onnx file"
+            ) from error
+    result.route = ["onnx_to_torch", *result.route]
     return result
 
 

@@ -23,11 +23,14 @@ def tensorflow_hub(hub: Hub, program: torch.export.ExportedProgram, folder: Path
 
     from converter.tf.sources.freeze import freeze_function
     from converter.torch_to_keras.build import build_keras_model
+    from converter.torch_to_keras.names import layer_names
 
-    input_names, output_names = [spec.name for spec in hub.inputs], [spec.name for spec in hub.outputs]
+    input_names, output_names = layer_names(hub.inputs, hub.outputs)
     conversion = build_keras_model(program, input_names, output_names, channels_last=channels_last, for_tensorflow=True)
     model = conversion.model
-    orders = {**conversion.input_permutations, **conversion.output_permutations}
+    own = dict(zip([*input_names, *output_names], [spec.name for spec in (*hub.inputs, *hub.outputs)], strict=True))
+    permutations = {**conversion.input_permutations, **conversion.output_permutations}
+    orders = {own[name]: order for name, order in permutations.items()}
 
     @tf.function
     def call(*tensors: tf.Tensor) -> list[tf.Tensor]:

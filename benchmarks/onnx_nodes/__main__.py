@@ -1,0 +1,88 @@
+"""make onnx-nodes: PYTHONPATH=workflow:benchmarks:scripts python -m onnx_nodes [--only TEXT ...] [--targets tflite,keras].
+
+Converts every node test of the `onnx` package and merges what came of it into docs/onnx-nodes.json and docs/onnx-operators.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import time
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+from onnx_nodes.cases import Case, all_cases, cannot_hold
+from onnx_nodes.convert import TARGETS, convert
+from onnx_nodes.page import write_page
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ROOT / "docs" / "onnx-nodes.json"
+_SECONDS = 120
+_FORK = multiprocessing.get_context("fork")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="onnx_nodes", description=__doc__)
+    parser.add_argument("--only", nargs="*", default=None, help="parts of cases' names")
+    parser.add_argument("--targets", type=lambda text: text.split(","), default=list(TARGETS))
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    args = parser.parse_args()
+    import keras  # noqa: F401  once, for all cases
+    import tensorflow as tf  # noqa: F401
+    import torch  # noqa: F401
+
+    results: dict[str, Any] = json.loads(args.results.read_text()) if args.results.exists() else {}
+    tasks = []
+    for case in all_cases():
+        if args.only is not None and not any(text in case.name for text in args.only):
+            continue
+        entry = results.setdefault(case.name, {})
+        entry |= {"operator": case.operator, "cannot": cannot_hold(case)}
+        tasks += [(case, target) for target in args.targets if target == "onnx" or entry["cannot"] is None]
+    for (name, target), result in _run(tasks, os.cpu_count() or 1):
+        results[name][target] = result
+        if result["outcome"] not in ("verified", "no reference"):
+            print(name, target, result["outcome"], (result["reason"] or "")[:300], flush=True)
+    args.results.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
+    if args.results == RESULTS:
+        write_page(results)
+
+
+def _run(tasks: list[tuple[Case, str]], at_once: int) -> Any:
+    waiting, running = list(reversed(tasks)), {}
+    while waiting or running:
+        while waiting and len(running) < at_once:
+            case, target = waiting.pop()
+            here, there = _FORK.Pipe()
+            process = _FORK.Process(target=_work, args=(there, case, target))
+            process.start()
+            there.close()
+            running[here] = (case.name, target, process, time.monotonic() + _SECONDS)
+        ready = wait(list(running), timeout=1)
+        for here, (name, target, process, end) in list(running.items()):
+            if here in ready:
+                try:
+                    result = here.recv()
+                except EOFError:
+                    result = {"outcome": "error", "reason": "the process ended"}
+            elif time.monotonic() > end:
+                result = {"outcome": "error", "reason": f"took more than {_SECONDS} s"}
+            else:
+                continue
+            process.kill()
+            process.join()
+            del running[here]
+            yield (name, target), result
+
+
+def _work(answer: Connection, case: Case, target: str) -> None:
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)  # what TensorFlow prints for each case
+    answer.send(convert(case, target))
+
+
+if __name__ == "__main__":
+    main()

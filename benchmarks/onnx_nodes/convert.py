@@ -1,0 +1,120 @@
+"""One case to one target, in a process of its own: what came of it."""
+
+from __future__ import annotations
+
+import resource
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from converter.contracts import ExportJob, ImportSpec
+from converter.errors import ConverterError, ParameterError, SourceError
+from converter.hub.hub import Hub
+from onnx_nodes.cases import Case
+
+__all__ = ["TARGETS", "convert"]
+
+TARGETS = ("tflite", "keras", "onnx")
+# Numbers that say sizes are inputs of many cases; of models they are constants.
+_LARGEST_SETTING = 16
+
+
+def convert(case: Case, target: str) -> dict[str, Any]:
+    """{"outcome": "verified", "wrong", "refused", "no reference" or "error", "reason", "constants", "cpu_seconds"}."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    result: dict[str, Any] = {}
+    for settings in ({}, _settings(case)):
+        if settings is None:
+            break
+        try:
+            result = {**_converted(case, target, settings), "constants": sorted(settings)}
+        except ConverterError as error:
+            result = {"outcome": "refused", "reason": str(error), "constants": sorted(settings)}
+        except Exception as error:  # whatever a library raises is a finding
+            result = {"outcome": "error", "reason": f"{type(error).__name__}: {error}"[:300], "constants": sorted(settings)}
+        if result["outcome"] == "verified":
+            break
+    now = resource.getrusage(resource.RUSAGE_SELF)
+    result["cpu_seconds"] = round(now.ru_utime + now.ru_stime - used.ru_utime - used.ru_stime, 2)
+    return result
+
+
+def _settings(case: Case) -> dict[str, Any] | None:
+    """Inputs of few whole numbers, or single numbers, with the case's own values; None where all or none are."""
+    names = [entry.name for entry in case.model.graph.input]
+    found = {}
+    for position, (name, array) in enumerate(zip(names, case.inputs, strict=True)):
+        array = np.asarray(array)
+        few = array.ndim <= 1 and array.size <= _LARGEST_SETTING
+        if position and few and (array.dtype.kind in "iub" or array.size <= 1 or name in ("scales", "roi")):
+            found[name] = array
+    return found if found and len(found) < len(names) else None
+
+
+def _converted(case: Case, target: str, settings: dict[str, Any]) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        hub = _hub(case, settings, folder)
+        if isinstance(hub, str):
+            return {"outcome": "no reference", "reason": hub}
+        staged = folder / f"model.{target}"
+        result = _exporter(target)(hub, ExportJob(f"converted/model.{target}", **_asked(target, case)), staged)
+    verification = result.verification
+    if verification is None:
+        return {"outcome": "refused", "reason": result.unverified_reason}
+    return {"outcome": "verified" if verification.passed else "wrong", "reason": verification.message}
+
+
+def _asked(target: str, case: Case) -> dict[str, Any]:
+    if target != "onnx":
+        return {"input_layout": "nchw"}
+    own = next((entry.version for entry in case.model.opset_import if entry.domain in ("", "ai.onnx")), 1)
+    return {"onnx_opset": own + 1 if own < 21 else own - 1}
+
+
+def _exporter(target: str) -> Callable[..., Any]:
+    if target == "onnx":
+        from converter.onnx.export import export
+
+        return export
+    from converter.onnx_to_torch.exports import export_keras, export_tflite
+
+    return {"tflite": export_tflite, "keras": export_keras}[target]
+
+
+def _hub(case: Case, settings: dict[str, Any], folder: Path) -> Hub | str:
+    """The case's hub, on seeded samples, or on its own inputs where onnxruntime takes no others."""
+    from import_onnx import import_model
+
+    source, own = folder / "case.onnx", folder / "inputs.npz"
+    onnx.save(case.model, source)
+    arrays = {
+        entry.name: np.asarray(array)[None]
+        for entry, array in zip(case.model.graph.input, case.inputs, strict=True)
+        if entry.name not in settings
+    }
+    np.savez(own, **arrays)
+    spec = ImportSpec(source, "onnx", constants=settings)
+    failure = ""
+    for attempt, given in enumerate((spec, replace(spec, reference_inputs=own))):
+        out = folder / f"hub{attempt}"
+        out.mkdir()
+        try:
+            hub = import_model(given, out)
+        except (SourceError, ParameterError) as error:
+            failure = str(error)
+            continue
+        except ConverterError:
+            raise
+        except Exception as error:  # what onnxruntime raises for a model that it has no kernel for
+            failure = f"{type(error).__name__}: {error}"
+            continue
+        hub.source = {"path": str(source), "sha256": "0" * 64}
+        hub.write()
+        return Hub.read(out)
+    return failure[:300]

@@ -1,0 +1,101 @@
+"""docs/onnx-operators.md from docs/onnx-nodes.json."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+__all__ = ["write_page"]
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "onnx-operators.md"
+_TARGETS = {"tflite": "TensorFlow Lite", "keras": "Keras", "onnx": "ONNX at another opset"}
+_HEAD = """# Operators of ONNX sources
+
+Every node test of the `onnx` package, converted as a model of its own and verified against onnxruntime, on seeded samples or,
+where it takes no others, on the test's own inputs. Numbers that say sizes (shapes, axes, repetitions) are inputs of many tests:
+where a file cannot have them as inputs they were given as `constants`, as models have them. Made, and made again, by
+
+    make onnx-nodes                                             # half an hour; docs/onnx-nodes.json has all outcomes
+    make onnx-nodes ONNX_NODES="--only test_resize --targets tflite"
+"""
+
+
+def write_page(results: Mapping[str, Any]) -> None:
+    """All of it, from `results`, the contents of docs/onnx-nodes.json."""
+    lines = [_HEAD, *_summary(results), *_operators(results), *_reasons(results), *_impossible(results)]
+    PAGE.write_text("\n".join(lines) + "\n")
+
+
+def _counted(results: Mapping[str, Any], target: str) -> Counter:
+    return Counter(
+        entry[target]["outcome"] for entry in results.values() if target in entry and (target == "onnx" or not entry["cannot"])
+    )
+
+
+def _summary(results: Mapping[str, Any]) -> Iterable[str]:
+    impossible = sum(entry["cannot"] is not None for entry in results.values())
+    yield f"{len(results)} cases, {impossible} of which TensorFlow Lite and Keras cannot hold (last section).\n"
+    yield "| target | cases | without a reference | verified | refused | wrong | errors |"
+    yield "|---|---|---|---|---|---|---|"
+    for target, title in _TARGETS.items():
+        counts = _counted(results, target)
+        tried = sum(counts.values()) - counts["no reference"]
+        share = f" ({100 * counts['verified'] / tried:.1f} %)" if tried else ""
+        yield (
+            f"| {title} | {sum(counts.values())} | {counts['no reference']} | {counts['verified']}{share} "
+            f"| {counts['refused']} | {counts['wrong']} | {counts['error']} |"
+        )
+    yield "\nWithout a reference: onnxruntime has no kernel for the operator, its types, or this opset.\n"
+
+
+def _operators(results: Mapping[str, Any]) -> Iterable[str]:
+    yield "## By operator\n\nVerified of those that could be, in the order of the targets above.\n"
+    yield "| operator | TensorFlow Lite | Keras | ONNX |"
+    yield "|---|---|---|---|"
+    groups = defaultdict(list)
+    for entry in results.values():
+        groups[entry["operator"]].append(entry)
+    for name, entries in sorted(groups.items(), key=lambda item: item[0].lower()):
+        cells = []
+        for target in _TARGETS:
+            found = [
+                entry[target]["outcome"]
+                for entry in entries
+                if target in entry and entry[target]["outcome"] != "no reference" and (target == "onnx" or not entry["cannot"])
+            ]
+            cells.append(f"{found.count('verified')} of {len(found)}" if found else "")
+        yield f"| {name} | {' | '.join(cells)} |"
+    yield ""
+
+
+def _reasons(results: Mapping[str, Any]) -> Iterable[str]:
+    yield "## What is refused, by cause\n"
+    for target, title in _TARGETS.items():
+        causes = defaultdict(list)
+        for name, entry in sorted(results.items()):
+            found = entry.get(target)
+            if found and found["outcome"] in ("refused", "wrong", "error"):
+                causes[_cause(found["reason"] or found["outcome"])].append(name.removeprefix("test_"))
+        if causes:
+            yield f"### {title}\n"
+            for cause, names in sorted(causes.items(), key=lambda item: (-len(item[1]), item[0])):
+                yield f"- {cause}: {', '.join(names)}"
+            yield ""
+
+
+def _cause(reason: str) -> str:
+    reason = re.sub(r"/\S*/case\.onnx", "the source", reason)
+    return reason.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")[:300]
+
+
+def _impossible(results: Mapping[str, Any]) -> Iterable[str]:
+    yield "## What TensorFlow Lite cannot hold\n"
+    reasons = defaultdict(list)
+    for name, entry in sorted(results.items()):
+        if entry["cannot"]:
+            reasons[entry["cannot"]].append(name.removeprefix("test_"))
+    for reason, names in sorted(reasons.items()):
+        yield f"- {reason}: {', '.join(names)}"

@@ -1,0 +1,40 @@
+"""Read an ONNX file into a hub: its graph, its weights beside it, and what onnxruntime computes of it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow"))
+
+from converter.contracts import ImportSpec
+from converter.hub.hub import Hub
+from converter.running.step_runner import run_import
+
+
+def import_model(spec: ImportSpec, out: Path) -> Hub:
+    """Check `spec.source`, cut it and fix its sizes as asked, run it for the reference, and write model.onnx into `out`."""
+    from converter.importing.shapes import override_shapes
+    from converter.onnx.constants import fix_constants
+    from converter.onnx.cut import cut
+    from converter.onnx.hub_writer import write_hub
+    from converter.onnx.interface import inputs_of, outputs_of
+    from converter.onnx.reading import read_model, write_model
+    from converter.onnx.shapes import with_shapes
+    from converter.verification.runtimes import OnnxModel
+
+    model = read_model(spec.source)
+    candidates = {"inputs": inputs_of(model, spec.source), "outputs": outputs_of(model, spec.source)}
+    fix_constants(model, spec.source, spec.constants)
+    if spec.input_nodes or spec.output_nodes:
+        model = cut(model, spec.input_nodes, spec.output_nodes)
+    inputs = override_shapes(spec, inputs_of(model, spec.source))
+    with_shapes(model, {entry.name: entry.shape for entry in inputs})
+    write_model(model, out)
+    runtime = OnnxModel(out / "model.onnx")
+    outputs = outputs_of(model, spec.source)
+    return write_hub(spec, out, model, (inputs, outputs), runtime.run, kind="onnx", candidates=candidates)
+
+
+if __name__ == "__main__":
+    sys.exit(run_import("import_onnx", import_model))

@@ -1,0 +1,37 @@
+"""Read a TensorFlow Lite file into a hub: its graph as ONNX, and what LiteRT computes of it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow"))
+
+from converter.contracts import ImportSpec
+from converter.hub.hub import Hub
+from converter.running.step_runner import run_import
+
+
+def import_model(spec: ImportSpec, out: Path) -> Hub:
+    """Read `spec.source` as ONNX, run it in LiteRT for the reference, and write model.onnx and model.tflite into `out`."""
+    import shutil
+
+    from converter.importing.shapes import override_shapes
+    from converter.onnx.hub_writer import write_hub
+    from converter.onnx.reading import write_model
+    from converter.onnx.shapes import with_shapes
+    from converter.tflite_to_onnx import read_model
+    from converter.verification.runtimes import TFLiteModel
+
+    model = read_model(spec.source)
+    shutil.copyfile(spec.source, out / "model.tflite")
+    runtime = TFLiteModel(out / "model.tflite")
+    inputs = override_shapes(spec, runtime.inputs)
+    with_shapes(model, {entry.name: entry.shape for entry in inputs})
+    write_model(model, out)
+    candidates = {"inputs": runtime.inputs, "outputs": runtime.outputs}
+    return write_hub(spec, out, model, (inputs, runtime.outputs), runtime.run, kind="tflite", candidates=candidates)
+
+
+if __name__ == "__main__":
+    sys.exit(run_import("import_tflite", import_model))

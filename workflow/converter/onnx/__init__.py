@@ -1,0 +1,1 @@
+"""ONNX to ONNX: cut, with other sizes, at another opset."""

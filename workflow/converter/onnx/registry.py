@@ -1,0 +1,50 @@
+"""Which function takes an operator over the boundary between two opsets."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from converter.onnx import adapters
+
+if TYPE_CHECKING:
+    from converter.onnx.site import Site
+
+__all__ = ["adapter", "down", "up"]
+
+Adapter = Callable[["Site"], None]
+
+_ADAPTERS: dict[tuple[str, int, bool], Adapter] = {}
+
+
+def up(opset: int, *operators: str) -> Callable[[Adapter], Adapter]:
+    """Registers what makes one of these operators of the opset before `opset` one of `opset`."""
+    return _registered(opset, operators, upwards=True)
+
+
+def down(opset: int, *operators: str) -> Callable[[Adapter], Adapter]:
+    """Registers what makes one of these operators of `opset` one of the opset before it."""
+    return _registered(opset, operators, upwards=False)
+
+
+def _registered(opset: int, operators: tuple[str, ...], upwards: bool) -> Callable[[Adapter], Adapter]:
+    def register(function: Adapter) -> Adapter:
+        for operator in operators:
+            _ADAPTERS[operator, opset, upwards] = function
+        return function
+
+    return register
+
+
+def adapter(operator: str, opset: int, upwards: bool) -> Adapter | None:
+    """What takes the operator over the boundary below `opset`; None where nothing but types and attributes may change."""
+    _load()
+    return _ADAPTERS.get((operator, opset, upwards))
+
+
+def _load() -> None:
+    if not _ADAPTERS:
+        for module in pkgutil.iter_modules(adapters.__path__):
+            importlib.import_module(f"{adapters.__name__}.{module.name}")

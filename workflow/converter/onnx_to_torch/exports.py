@@ -1,0 +1,57 @@
+"""ONNX hubs to TensorFlow Lite, Keras and Protobuf: through a program of torch, with the exporters that PyTorch sources have."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from converter.contracts import ExportJob, ExportResult
+from converter.hub.hub import Hub
+
+__all__ = ["export_keras", "export_protobuf", "export_tflite"]
+
+Export = Callable[[Hub, ExportJob, Path], ExportResult]
+
+
+def export_tflite(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
+    """Write `staged`, verified in LiteRT. Raises UnsupportedError where no route leads to a file that runs."""
+    from converter.torch.tflite.export import export
+
+    return _through_torch(hub, job, staged, export)
+
+
+def export_keras(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
+    """Write `staged`, a Keras file of ordinary layers, verified in Keras. Raises UnsupportedError where layers cannot say it."""
+    from converter.torch.keras.export import export
+
+    return _through_torch(hub, job, staged, export)
+
+
+def export_protobuf(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
+    """Write `staged`, a frozen graph, verified in TensorFlow. Raises UnsupportedError as `export_keras` does."""
+    return _through_torch(hub, job, staged, _as_graph)
+
+
+def _as_graph(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
+    from converter.tf.protobuf.export import export
+    from converter.torch.exact.exact_program import exact_program
+    from converter.torch.program.branches import select_branches
+    from converter.torch.program.hub_program import read_program
+    from converter.torch.tflite.keras_route import tensorflow_hub
+
+    program = exact_program(select_branches(read_program(hub)))
+    with tempfile.TemporaryDirectory(dir=staged.parent) as folder:
+        return export(tensorflow_hub(hub, program, Path(folder), channels_last=False), job, staged)
+
+
+def _through_torch(hub: Hub, job: ExportJob, staged: Path, export: Export) -> ExportResult:
+    from converter.onnx_to_torch.lower import torch_hub
+
+    if hub.extra.get("channels_last"):  # its images already are what the file's would be
+        job = replace(job, input_layout="nchw")
+    with tempfile.TemporaryDirectory(dir=staged.parent) as folder:
+        result = export(torch_hub(hub, Path(folder)), job, staged)
+    result.route = ["onnx_to_torch", *result.route]
+    return result

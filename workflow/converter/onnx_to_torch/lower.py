@@ -1,0 +1,88 @@
+"""An ONNX hub as a PyTorch hub: the model as an exported program, with the reference of the source's own runtime."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import onnx
+import torch
+
+from converter.errors import ConverterError, UnsupportedError
+from converter.hub.hub import Hub, TensorSpec
+from converter.hub.informative import typical
+from converter.onnx_to_torch.module import OnnxModule
+from converter.torch.exact.quantized_program import has_quantized_operators, rewrite_quantized
+from converter.torch.program.flat import to_tensors
+from converter.torch.program.inlining import inline_wrapped
+from converter.torch.sources.tracing import quiet, reason
+
+__all__ = ["torch_hub"]
+
+
+def torch_hub(hub: Hub, folder: Path) -> Hub:
+    """Write program.pt2 and reference.npz into `folder`, and return their hub.
+
+    Raises UnsupportedError that names the operator which torch has no way for, or the size that the program fixes.
+    """
+    program = _exported(hub)
+    torch.export.save(program, folder / "program.pt2")
+    shutil.copyfile(hub.path / "reference.npz", folder / "reference.npz")
+    operators = {
+        node.target._schema.name.removeprefix("aten::"): 1
+        for node in program.graph.nodes
+        if isinstance(node.target, torch._ops.OpOverload)
+    }
+    return replace(
+        hub,
+        path=folder,
+        framework="pytorch",
+        operators=operators,
+        extra={"form": "exported", "module": "OnnxModule", "kind": "module"},
+    )
+
+
+def _exported(hub: Hub) -> torch.export.ExportedProgram:
+    model = onnx.load(str(hub.path / "model.onnx"))
+    module = OnnxModule(model).eval()
+    example = _example(hub)
+    dims = [{axis: torch.export.Dim.AUTO for axis, dim in enumerate(s.shape or ()) if dim is None} for s in hub.inputs]
+    try:
+        with torch.no_grad():
+            module(*example)  # weights become parameters where they are read as tensors
+        with quiet():
+            # forward(*tensors) is one argument to torch.export.
+            exported = torch.export.export(module, example, dynamic_shapes=(tuple(dims),), strict=False)
+            program = inline_wrapped(exported)
+    except (ConverterError, MemoryError):
+        raise
+    except Exception as error:  # torch raises whatever stands in its way
+        raise UnsupportedError(f"torch cannot follow the ONNX model: {reason(error)}") from error
+    if has_quantized_operators(program):
+        rewrite_quantized(Path(hub.source.get("path", "the model")), program)
+    _check_dimensions(program, hub.inputs)
+    return program
+
+
+def _example(hub: Hub) -> tuple[torch.Tensor, ...]:
+    """Inputs to trace with: the last typical run's, which has the largest batch; a size of 1 would become a constant."""
+    tensors = to_tensors(typical(hub.reference())[-1].inputs)
+    for position, spec in enumerate(hub.inputs):
+        for axis, dim in enumerate(spec.shape or ()):
+            if dim is None and tensors[position].shape[axis] == 1:
+                tensors[position] = tensors[position].repeat_interleave(2, axis)
+    return tuple(tensors)
+
+
+def _check_dimensions(program: torch.export.ExportedProgram, specs: list[TensorSpec]) -> None:
+    """Dim.AUTO lets torch.export fix a dimension silently."""
+    values = {node.name: node.meta.get("val") for node in program.graph.nodes if node.op == "placeholder"}
+    for spec, name in zip(specs, program.graph_signature.user_inputs, strict=True):
+        for axis, dim in enumerate(spec.shape or ()):
+            size = values[name].shape[axis]  # type: ignore[index]
+            if dim is None and (isinstance(size, int) or size.node.expr.is_number):
+                raise UnsupportedError(
+                    f"the ONNX model can be followed for size {int(size)} of dimension {axis} of {spec.name} only: "
+                    "give its sizes in input_shape"
+                )

@@ -1,0 +1,1 @@
+"""The operators of TensorFlow Lite, one file for each family."""
