@@ -24,7 +24,9 @@ def fix_constants(model: onnx.ModelProto, path: Path, constants: Mapping[str, ob
             raise ParameterError(f"constants: {path} has no input {name}; {hint}")
         tensor = entry.type.tensor_type
         try:
-            array = np.asarray(value).astype(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type), casting="same_kind")
+            array = np.asarray(value).astype(
+                onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type), casting="same_kind"
+            )
         except (KeyError, TypeError, ValueError) as error:
             raise ParameterError(f"constants: {name} of {path} does not take {value!r}") from error
         if len(tensor.shape.dim) != array.ndim and array.size == 1:

@@ -143,7 +143,9 @@ def _reference(
 def _check_repeatable(path: Path, run: Run, source: RunSource) -> None:
     again = [np.asarray(output) for output in source(run.inputs)]
     if not all(_alike(a, b) for a, b in zip(run.outputs, again, strict=True)):
-        raise UnsupportedError(f"{path} answers differently to the same inputs, so that no file can be compared with it")
+        raise UnsupportedError(
+            f"{path} answers differently to the same inputs, so that no file can be compared with it"
+        )
 
 
 def _alike(a: np.ndarray, b: np.ndarray) -> bool:
@@ -173,5 +175,3 @@ def _with_sizes(
         dtype = spec.dtype if spec.dtype in ("string", "bfloat16") else np.asarray(arrays[0]).dtype.name
         found.append(replace(spec, shape=shape, dtype=dtype))
     return found
-
-

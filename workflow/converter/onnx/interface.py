@@ -57,9 +57,7 @@ def share_batch(model: onnx.ModelProto, inputs: list[TensorSpec]) -> bool:
     if not inputs or not all(spec.shape and spec.shape[0] is None for spec in inputs):
         return False
     names = {
-        entry.type.tensor_type.shape.dim[0].dim_param
-        for entry in model.graph.input
-        if entry.type.tensor_type.shape.dim
+        entry.type.tensor_type.shape.dim[0].dim_param for entry in model.graph.input if entry.type.tensor_type.shape.dim
     }
     return len(names - {""}) <= 1
 

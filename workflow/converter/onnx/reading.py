@@ -68,8 +68,7 @@ def write_model(model: onnx.ModelProto, folder: Path) -> None:
 def operators(model: onnx.ModelProto) -> dict[str, int]:
     """How often each operator occurs, in all graphs, most frequent first; those of other domains with their domain's name."""
     names = (
-        node.op_type if node.domain in _STANDARD else f"{node.domain}.{node.op_type}"
-        for node in all_nodes(model.graph)
+        node.op_type if node.domain in _STANDARD else f"{node.domain}.{node.op_type}" for node in all_nodes(model.graph)
     )
     return dict(Counter(names).most_common())
 

@@ -14,6 +14,7 @@ from converter.hub.hub import Hub, TensorSpec
 from converter.hub.informative import typical
 from converter.onnx_to_torch.module import OnnxModule
 from converter.torch.exact.quantized_program import has_quantized_operators, rewrite_quantized
+from converter.torch.extensions.exported_recurrence import followable_recurrence
 from converter.torch.program.flat import to_tensors
 from converter.torch.program.inlining import inline_wrapped
 from converter.torch.sources.tracing import quiet, reason
@@ -51,7 +52,7 @@ def _exported(hub: Hub) -> torch.export.ExportedProgram:
     try:
         with torch.no_grad():
             module(*example)  # weights become parameters where they are read as tensors
-        with quiet():
+        with quiet(), followable_recurrence():
             # forward(*tensors) is one argument to torch.export.
             exported = torch.export.export(module, example, dynamic_shapes=(tuple(dims),), strict=False)
             program = inline_wrapped(exported)

@@ -41,12 +41,12 @@ class OnnxModule(torch.nn.Module):
         self._opsets = {_domain(entry.domain): entry.version for entry in model.opset_import}
         self._initial = {name: Known(array, array.dtype, True, name) for name, array in _initializers(model.graph)}
         self._inputs = [entry.name for entry in model.graph.input if entry.name not in self._initial]
-        self._inner: dict[tuple[str, ...], dict[str, Known]] = {}
         self._folded: dict[tuple, tuple[list[Value], tuple[Value, ...]]] = {}
         self._initial_inner: dict[tuple, dict[str, Value]] = {}
         # For torch's own control flow, whose functions have to be given what they read: what was read as a tensor, and
         # what stands for it within such a function.
         self.readers: list[dict[int, Known]] = []
+        self.read_within: dict[tuple, dict[int, Known]] = {}
         self.lent: dict[int, torch.Tensor] = {}
         self._parameters_of: dict[int, tuple[Known, torch.nn.Module, str]] = {}
         self.operators: dict[str, int] = {}
@@ -64,16 +64,13 @@ class OnnxModule(torch.nn.Module):
             return [self._result(part) for part in value]
         return None if value is None else self.tensor(value)
 
-    def initial_values(self, graph: onnx.GraphProto, path: tuple) -> Mapping[str, Known]:
-        """The weights of a graph within a graph: the same objects in each iteration, so that each is one parameter."""
-        site = tuple(part for part in path if isinstance(part, str))
-        if site not in self._inner:
-            self._inner[site] = {name: Known(array, array.dtype, True, name) for name, array in _initializers(graph)}
-        return self._inner[site]
-
     def opset(self, domain: str) -> int:
         """The version of that domain."""
         return self._opsets.get(_domain(domain), 1)
+
+    def is_tracing(self) -> bool:
+        """Whether torch.export follows this run, on tensors without data."""
+        return _is_tracing()
 
     def tensor(self, value: Value) -> torch.Tensor:
         """The value as a tensor. What is the same for all inputs is a parameter, or a buffer where it is no float."""
@@ -152,7 +149,7 @@ class Frame:
     ) -> list[Value]:
         """The outputs of a graph within this one. instead: of values of the graphs around it."""
         place = (*self.place, *place)
-        initial = self.module._initial_inner
+        initial = self.module._initial_inner  # the same objects in each run: each is one parameter
         if place not in initial:
             initial[place] = {name: Known(array, array.dtype, True, name) for name, array in _initializers(graph)}
         values: dict[str, Value] = {**(instead or {}), **initial[place]}

@@ -1,8 +1,9 @@
 """What names of an ONNX graph stand for while it is run in torch.
 
 A tensor is a torch.Tensor. What is known before the model runs is a `Known`: initializers, attributes, and the sizes of
-tensors, which are torch.SymInt where a dimension may vary. Operators that ask for shapes, axes or repetitions get plain numbers from
-there, so that the arithmetic of sizes never becomes part of the program. Sequences are lists, and None an optional without a value.
+tensors, which are torch.SymInt where a dimension may vary. Operators that ask for shapes, axes or repetitions get plain
+numbers from there, so that the arithmetic of sizes never becomes part of the program. Sequences are lists, and None is an
+optional without a value.
 """
 
 from __future__ import annotations
@@ -66,8 +67,8 @@ _FEW_BITS = {
 class Known:
     """An array that is known before the model runs.
 
-    array: of an ordinary dtype, or of objects: int and torch.SymInt (float, bool and their like on the way to them). dtype: of the
-    ONNX tensor. constant: it is the same for all inputs; sizes are not, even where they are fixed while this input is looked at.
+    array: of an ordinary dtype, or of objects: int and torch.SymInt (float, bool and their like on the way to them). dtype:
+    of the ONNX tensor. constant: it is the same for all inputs; sizes are not, even where they are fixed while this input is looked at.
     name: of the tensor in the file, after which the parameter of the module is called that holds it.
     """
 

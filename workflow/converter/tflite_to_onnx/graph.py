@@ -166,7 +166,7 @@ class Graph:
         if all(isinstance(size, int) for size in sizes):
             return self.constant(list(sizes))
         parts = [self.constant([size]) if isinstance(size, int) else size for size in sizes]
-        return self.node("Concat", *parts, axis=0)
+        return parts[0] if len(parts) == 1 else self.node("Concat", *parts, axis=0)
 
     def reshape(self, name: str, sizes: Sequence[int | str]) -> str:
         """That tensor in this shape."""

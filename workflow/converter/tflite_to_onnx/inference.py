@@ -11,7 +11,7 @@ from typing import Any, cast
 import numpy as np
 import onnx
 
-from converter.errors import SourceError
+from converter.errors import SourceError, UnsupportedError
 
 __all__ = ["TensorType", "known_numbers", "output_types"]
 
@@ -46,10 +46,15 @@ def output_types(
 ) -> dict[str, TensorType]:
     """Types of the node's outputs, of those of its inputs. Raises SourceError where these do not fit the operator."""
     given = [name for name in node.input if name]
+    if node.op_type == "Slice" and 0 in (types[node.input[0]].shape or ()):
+        # onnx 1.23 ends the process where a step is negative (std::clamp of an empty range).
+        first = types[node.input[0]]
+        free = tuple(0 if size == 0 else None for size in first.shape or ())
+        return {node.output[0]: TensorType(first.kind, free)}
     data = {
         name: onnx.numpy_helper.from_array(arrays[name], name)
         for name in given
-        if name in arrays and arrays[name].nbytes <= _MOST_BYTES
+        if name in arrays and arrays[name].nbytes <= _MOST_BYTES and arrays[name].dtype.kind != "c"
     }
     opsets = [onnx.helper.make_opsetid("", opset)]
     try:
@@ -61,6 +66,10 @@ def output_types(
             opset_imports=opsets,
             ir_version=onnx.helper.find_min_ir_version_for(opsets),
         )
+    except onnx.checker.ValidationError as error:
+        raise UnsupportedError(
+            f"the TensorFlow Lite model has types that ONNX lacks ({node.op_type}: {error})"
+        ) from error
     except onnx.shape_inference.InferenceError as error:
         raise SourceError(f"shapes or types of its tensors do not fit each other ({node.op_type}: {error})") from error
     result = {}
@@ -147,13 +156,10 @@ def known_numbers(
     except (ValueError, IndexError, TypeError, np.exceptions.AxisError):
         return None
     limits = np.iinfo(onnx.helper.tensor_dtype_to_np_dtype(result.kind))
-    if (
-        found.size > _MOST_NUMBERS
-        or all(x is None for x in found.flat)
-        or any(x is not None and not limits.min <= x <= limits.max for x in found.flat)
-    ):
+    known = [number for number in found.reshape(-1).tolist() if number is not None]
+    if found.size > _MOST_NUMBERS or (found.size and not known):
         return None
-    return found
+    return found if all(limits.min <= number <= limits.max for number in known) else None
 
 
 def _unknown(tensor: TensorType) -> np.ndarray | None:

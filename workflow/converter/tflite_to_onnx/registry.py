@@ -99,7 +99,7 @@ class Call:
             if isinstance(found, kind):
                 return found
             if found is not None:
-                raise SourceError(f"the file's operator {self.name} has options of another operator")
+                raise SourceError(f"its operator {self.name} has options of another operator")
         return kind()
 
     def has(self, position: int) -> bool:
@@ -110,13 +110,13 @@ class Call:
         """That input. Raises SourceError where it is missing."""
         value = self.inputs[position] if position < len(self.inputs) else None
         if value is None:
-            raise SourceError(f"the file's operator {self.name} has no input {position}")
+            raise SourceError(f"its operator {self.name} has no input {position}")
         return value
 
     def output(self, position: int = 0) -> Value:
         """What is known of that output. Raises SourceError where it is missing."""
         if position >= len(self.outputs):
-            raise SourceError(f"the file's operator {self.name} has no output {position}")
+            raise SourceError(f"its operator {self.name} has no output {position}")
         return self.outputs[position]
 
     def real(self, position: int = 0) -> str:
@@ -192,7 +192,7 @@ class Call:
     def axis(self, number: int, rank: int) -> int:
         """An axis of a tensor of this rank, counted from the front. Raises SourceError."""
         if not -rank <= number < rank:
-            raise SourceError(f"the file's operator {self.name} names axis {number} of a tensor of {rank} axes")
+            raise SourceError(f"its operator {self.name} names axis {number} of a tensor of {rank} axes")
         return number % rank
 
     def axes(self, position: int, rank: int, what: str = "axes") -> list[int]:
@@ -203,9 +203,7 @@ class Call:
         """The real values of that input with its axes in another order; a constant is turned before it is written."""
         value = self.input(position)
         if len(value.shape) != len(perm):
-            raise SourceError(
-                f"the file's operator {self.name} has weights of {len(value.shape)} axes, not {len(perm)}"
-            )
+            raise SourceError(f"its operator {self.name} has weights of {len(value.shape)} axes, not {len(perm)}")
         if value.array is None:
             return self.graph.transpose(self.scope.real(value), perm)
         quantization = value.quantization
@@ -224,7 +222,7 @@ class Call:
         value = self.input(position)
         array = self.constant(position, what)
         if array.size != 1:
-            raise SourceError(f"the file's operator {self.name} has {array.size} numbers as {what}, not one")
+            raise SourceError(f"its operator {self.name} has {array.size} numbers as {what}, not one")
         if value.quantization is not None:
             array = dequantized(array, value.quantization)
         return array.reshape(-1)[0].item()

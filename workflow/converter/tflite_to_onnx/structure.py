@@ -25,6 +25,7 @@ _OBJECT_BYTES = 8
 _STRING_SHARING = 16
 _MOST_AXES = 16
 _MOST_NUMBERS = 2**40
+_BUILTIN = {code for name, code in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
 # What flatbuffers and its generated classes raise where a file is not what it says (flatbuffers 25.12).
 _READING_ERRORS = (struct.error, ValueError, IndexError, TypeError, AttributeError, OverflowError, RecursionError)
 
@@ -108,6 +109,9 @@ def _check_tensor(model: schema.ModelT, tensor: schema.TensorT, where: str) -> N
 def _check_operator(model: schema.ModelT, operator: schema.OperatorT, tensors: int, where: str) -> None:
     if not 0 <= operator.opcodeIndex < len(model.operatorCodes or []):
         raise SourceError(f"{where} names operator code {operator.opcodeIndex} of {len(model.operatorCodes or [])}")
+    code = model.operatorCodes[operator.opcodeIndex]
+    if max(code.builtinCode, code.deprecatedBuiltinCode) not in _BUILTIN:
+        raise SourceError(f"{where} has the unknown code {max(code.builtinCode, code.deprecatedBuiltinCode)}")
     _check_indices(operator.inputs, tensors, -1, where)
     _check_indices(operator.outputs, tensors, 0, where)
 

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 
 from converter.errors import SourceError, UnsupportedError
-from converter.tflite.flatbuffer import is_constant, operator_name, operators, schema
+from converter.tflite.flatbuffer import is_constant, operator_name, schema
 from converter.tflite_to_onnx import structure
 from converter.tflite_to_onnx.graph import Constants, Graph
 from converter.tflite_to_onnx.registry import Call, find
@@ -18,6 +18,8 @@ __all__ = ["Model", "Scope"]
 
 # Subgraphs that call each other may be written more than once; a file that uses this without end is refused.
 _MOST_OPERATORS = 200_000
+# What numbers that mean nothing lead to, in a file that is made to do harm.
+_UNFIT = (ValueError, TypeError, IndexError, KeyError, AttributeError, OverflowError, ZeroDivisionError)
 # Constants may grow: integers of four bits to eight, float16 to float32, one constant in two orders of its axes.
 _MOST_TIMES, _ALWAYS_ALLOWED = 16, 1 << 26
 
@@ -28,7 +30,7 @@ class Model:
     def __init__(self, source: schema.ModelT, size: int) -> None:
         """size: of the file, in bytes."""
         self.source = source
-        names = {name for _, _, name in operators(source)}
+        names = {_name(source, operator) for subgraph in source.subgraphs for operator in subgraph.operators or []}
         unknown = sorted(name for name in names if find(name) is None)
         if unknown:
             raise UnsupportedError(
@@ -45,6 +47,14 @@ class Model:
         self._written += 1
         if self._written > _MOST_OPERATORS:
             raise UnsupportedError(f"the TensorFlow Lite model has more than {_MOST_OPERATORS} operators")
+
+
+def _name(model: schema.ModelT, operator: schema.OperatorT) -> str:
+    """A custom operator's own name, which may be that of a builtin one, has quotation marks."""
+    code = model.operatorCodes[operator.opcodeIndex]
+    if code.customCode or max(code.builtinCode, code.deprecatedBuiltinCode) == schema.BuiltinOperator.CUSTOM:
+        return f'"{structure.text(code.customCode)}"'
+    return operator_name(model, operator)
 
 
 def _has_wide_activations(model: schema.ModelT) -> bool:
@@ -85,11 +95,14 @@ class Scope:
         """Write the operators. Returns the values of the subgraph's outputs."""
         for operator in self._subgraph.operators or []:
             self.model.count()
-            name = operator_name(self.model.source, operator)
+            name = _name(self.model.source, operator)
             entry = find(name)
             assert entry is not None, name
             call = Call(self, operator, name)
-            results = entry.handler(call)
+            try:
+                results = entry.handler(call)
+            except _UNFIT as error:
+                raise SourceError(f"its operator {name} has inputs or options that do not fit it ({error})") from error
             results = results if isinstance(results, tuple) else (results,)
             places = [] if operator.outputs is None else [int(index) for index in operator.outputs]
             if len(results) < len(places):

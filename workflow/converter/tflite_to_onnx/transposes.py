@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import onnx
 
+from converter.errors import SourceError
 from converter.tflite_to_onnx.graph import Constants
 
 __all__ = ["with_few_transposes"]
@@ -119,6 +120,8 @@ class _Pass:
         (source,), (result,) = node.input, node.output
         perm = list(node.attribute[0].ints)
         if source in self._constants.arrays:
+            if self._constants.arrays[source].ndim != len(perm):
+                raise SourceError("it has an operator that turns a tensor of another number of axes")
             turned = np.ascontiguousarray(self._constants.arrays[source].transpose(perm))
             self._same[result] = self._constants.add(turned, source)
             if result in self._outputs:

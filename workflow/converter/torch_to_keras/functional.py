@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from converter.torch.compositions.table import is_composed
+from converter.torch.extensions.exported_recurrence import followable_recurrence
 from converter.torch_to_keras.registry import converter_of, decompositions
 
 __all__ = ["functional_program"]
@@ -33,7 +34,8 @@ def functional_program(
     graph = _without_writes(program.graph)
     if graph is not None:
         return program, graph
-    program = program.run_decompositions(decompositions())
+    with followable_recurrence():
+        program = program.run_decompositions(decompositions())
     return program, program.graph
 
 

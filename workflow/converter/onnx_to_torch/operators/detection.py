@@ -100,7 +100,7 @@ def _roi_align(call: Call) -> torch.Tensor:
 def _samples(
     start: torch.Tensor, length: torch.Tensor, bins: int, samples: int, size: Any
 ) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Elements and weights (regions, bins * samples) below and above each sample along one axis; weights 0 beyond the edges."""
+    """Elements and weights (regions, bins * samples) below and above each sample along one axis: 0 beyond the edges."""
     steps = (torch.arange(bins * samples, dtype=start.dtype) + 0.5) / samples
     places = start[:, None] + length[:, None] / bins * steps
     inside = ((places >= -1) & (places <= size)).to(start.dtype)

@@ -38,13 +38,22 @@ def _constant_of_shape_sizes(call: Call, arrays: list[np.ndarray]) -> Known | No
 
 @operator("Range")
 def _range(call: Call) -> torch.Tensor:
-    numbers = [call.int(position) for position in range(3)]
-    if any(isinstance(number, torch.SymInt) for number in numbers):  # of floats that are whole the count is one of sizes
-        numbers = [int(x) if isinstance(x, float) and x.is_integer() else x for x in numbers]
-    start, limit, delta = numbers
-    value = call.inputs[0]
-    dtype = to_torch(np.zeros(0, value.dtype)).dtype if isinstance(value, Known) else call.tensor(0).dtype
+    values = call.inputs
+    are_numbers = all(isinstance(value, Known) for value in values)
+    is_float = not are_numbers and any(call.tensor(position).is_floating_point() for position in range(3))
+    if is_float or not isinstance(values[2], Known) or values[2].symbolic:
+        return _computed_range(*(call.tensor(position).reshape(()) for position in range(3)))
+    start, limit, delta = (call.int(position) for position in range(3))
+    dtype = to_torch(np.zeros(0, values[2].dtype)).dtype
+    if all(isinstance(number, int | float) for number in (start, limit)) and (limit - start) * delta <= 0:
+        return torch.zeros(0, dtype=dtype)  # torch.arange raises
     return torch.arange(start, limit, delta, dtype=dtype)
+
+
+def _computed_range(start: torch.Tensor, limit: torch.Tensor, delta: torch.Tensor) -> torch.Tensor:
+    """Of tensors without axes: as many numbers as they say."""
+    count = ((limit - start).to(torch.float64) / delta.to(torch.float64)).ceil().clamp(min=0).to(torch.int64).item()
+    return start + torch.arange(count).to(start.dtype) * delta  # type: ignore[arg-type]
 
 
 @on_sizes("Range")

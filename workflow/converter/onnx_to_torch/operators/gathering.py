@@ -34,7 +34,9 @@ def _gather(call: Call) -> torch.Tensor:
     is_table = isinstance(table, Known) and table.constant and x.ndim == 2 and x.is_floating_point()
     indices = call.tensor(1)
     if is_table and axis in (0, -2) and not isinstance(places, Known):
-        # Rows by index are an embedding to torch, which counts none from the end: it raises.
+        # To torch an embedding, which counts no rows from the end.
+        if not call.frame.module.is_tracing() and (indices < 0).any():
+            raise call.refusal("takes rows of a table by indices below zero, which embeddings have not")
         return functional.embedding(indices.to(torch.int64), x)
     return picked(x, indices if indices.dtype == torch.int64 else indices.to(torch.int64), axis)
 

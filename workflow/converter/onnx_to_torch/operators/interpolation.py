@@ -1,6 +1,7 @@
 """Along one axis: where in the input each element of a resized output lies, and which elements it is made of.
 
-Computed in numpy where the sizes are known, and else in torch, with the same formulas in float32, as onnxruntime has them.
+Computed in numpy where the sizes are known, and else in torch: the formulas are the same, in float32 as
+onnxruntime's are.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _MATRIX_FROM = 6
 
 @dataclass(frozen=True)
 class ResizedAxis:
-    """old, new: its sizes. scale: new by old, as positions are computed by it. start, end: of the region, in parts of old."""
+    """old, new: its sizes. scale: new by old, for the positions. start, end: of a region, in parts of old."""
 
     axis: int
     old: Any

@@ -50,7 +50,8 @@ def _pad(call: Call) -> torch.Tensor:
             x = x[(*(slice(None),) * axis, slice(max(-before, 0), min(after, 0) or None))]
     widths = {axis: (max(before, 0), max(after, 0)) for axis, (before, after) in widths.items()}
     if _is_torchs(x, mode, widths):
-        return functional.pad(x, _in_torch_order(widths, x.ndim), _TORCH_MODES[mode])
+        spatial = {axis: widths.get(axis, (0, 0)) for axis in range(2, x.ndim)}
+        return functional.pad(x, _in_torch_order(spatial, x.ndim), _TORCH_MODES[mode])
     for axis, (before, after) in widths.items():
         x = picked(x, _places(mode, x.shape[axis], before, after), axis)
     return x

@@ -48,8 +48,10 @@ def _forwards(start: Any, end: Any) -> slice:
 def _backwards(start: Any, end: Any, size: Any) -> slice:
     """What is read from start down to just above end, in the order in which it lies."""
     if isinstance(start, int):
-        if isinstance(size, int):
-            start = max(start + size if start < 0 else start, 0)
+        # What lies before the first element is the first here, not nothing as to Python. Of a size that varies torch.export
+        # takes note of which it is, as it does for ends beyond the axis.
+        if start < -1 and size + start < 0:
+            start = 0
         start = None if start == -1 or start >= _OPEN else start + 1
     else:
         start = start + 1

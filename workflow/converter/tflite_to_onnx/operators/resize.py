@@ -29,7 +29,7 @@ def _resized(call: Call, **attributes: str) -> str:
 
 def _target(call: Call) -> list[int]:
     sizes = call.ints(1, "sizes")
-    if len(sizes) != 2 or min(sizes) < 1 or call.rank() != 4:
+    if len(sizes) != 2 or min(sizes) < 1 or call.rank() != 4 or 0 in call.shape():
         raise SourceError(f"its operator {call.name} resizes {call.rank()} axes to {sizes}")
     return sizes
 

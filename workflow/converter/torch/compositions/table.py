@@ -9,6 +9,8 @@ from collections.abc import Callable
 
 import torch
 
+from converter.torch.extensions.exported_recurrence import followable_recurrence
+
 __all__ = ["COMPOSITIONS", "composed_program", "composes", "is_composed"]
 
 COMPOSITIONS: dict[object, Callable] = {}
@@ -40,4 +42,5 @@ def composed_program(program: torch.export.ExportedProgram) -> torch.export.Expo
     """The program with such operators written as others; None where it has none. Others stay what they are."""
     if not any(is_composed(node) for node in program.graph.nodes):
         return None
-    return program.run_decompositions(dict(COMPOSITIONS))  # type: ignore[arg-type]
+    with followable_recurrence():
+        return program.run_decompositions(dict(COMPOSITIONS))  # type: ignore[arg-type]

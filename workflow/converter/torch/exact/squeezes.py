@@ -19,7 +19,9 @@ def _squeeze(write: Writer, node: torch.fx.Node) -> torch.fx.Node | None:
     sizes = list(x.meta["val"].shape)
     if all(isinstance(size, int) for size in sizes):
         return None
-    return write(_aten.squeeze.dims, x, [axis for axis, size in enumerate(sizes) if isinstance(size, int) and size == 1])
+    return write(
+        _aten.squeeze.dims, x, [axis for axis, size in enumerate(sizes) if isinstance(size, int) and size == 1]
+    )
 
 
 RULES: dict[torch._ops.OpOverload, Rule] = {_aten.squeeze.default: _squeeze}

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch.export.graph_signature import InputKind, OutputKind
 
+from converter.torch.extensions.exported_recurrence import followable_recurrence
+
 __all__ = ["all_nodes", "changed_attribute", "changed_container", "kept_state"]
 
 
@@ -21,7 +23,8 @@ def kept_state(program: torch.export.ExportedProgram) -> str | None:
     if not program.graph_signature.buffers_to_mutate and not _may_write_to_buffer(program):
         return None
     # Operators that write in place are replaced, and what they write to is listed.
-    functional = copy.deepcopy(program).run_decompositions({})
+    with followable_recurrence():
+        functional = copy.deepcopy(program).run_decompositions({})
     changed = set(functional.graph_signature.buffers_to_mutate.values())
     for spec in functional.graph_signature.input_specs:
         if spec.kind == InputKind.BUFFER and spec.target in changed and _reaches_output(functional, spec.arg.name):

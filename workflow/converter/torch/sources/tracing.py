@@ -27,6 +27,7 @@ from converter.library_patches.torch import EXPORTING
 from converter.torch.exact.quantized_program import has_quantized_operators, rewrite_quantized
 from converter.torch.extensions.exported_detection import followable_detection
 from converter.torch.extensions.exported_norms import followable_batch_norm
+from converter.torch.extensions.exported_recurrence import followable_recurrence
 from converter.torch.program.eager_program import misdescribed
 from converter.torch.program.flat import Call, flat_outputs, to_arrays, to_tensors
 from converter.torch.program.inlining import inline_wrapped
@@ -103,7 +104,13 @@ def export_program(
     for told in (True, False):
         try:
             with contextlib.ExitStack() as stack:
-                for context in (quiet, refusals_raised, followable_detection, followable_batch_norm):
+                for context in (
+                    quiet,
+                    refusals_raised,
+                    followable_detection,
+                    followable_batch_norm,
+                    followable_recurrence,
+                ):
                     stack.enter_context(context())
                 if not told:
                     stack.enter_context(_unnoticed())
