@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import onnx
 import torch
+from torch.utils._python_dispatch import _disable_current_modes
 
 from converter.errors import UnsupportedError
 from converter.onnx_to_torch.registry import Call, Handler, as_tensor, find, find_on_sizes, known_sizes
@@ -42,6 +43,7 @@ class OnnxModule(torch.nn.Module):
         self._initial = {name: Known(array, array.dtype, True, name) for name, array in _initializers(model.graph)}
         self._inputs = [entry.name for entry in model.graph.input if entry.name not in self._initial]
         self._folded: dict[tuple, tuple[list[Value], tuple[Value, ...]]] = {}
+        self._is_folding = False
         self._initial_inner: dict[tuple, dict[str, Value]] = {}
         # For torch's own control flow, whose functions have to be given what they read: what was read as a tensor, and
         # what stands for it within such a function.
@@ -79,7 +81,7 @@ class OnnxModule(torch.nn.Module):
         if value is None or isinstance(value, list):
             what = "an empty optional" if value is None else "a sequence"
             raise UnsupportedError(f"the ONNX model has {what} where a tensor is needed")
-        if not value.constant or value.symbolic:
+        if self._is_folding or not value.constant or value.symbolic:
             return as_tensor(value)
         for reader in self.readers:
             reader[id(value)] = value
@@ -205,14 +207,20 @@ class Frame:
         place = (*self.place, *call.node.output, *map(id, call.inputs))
         if place in self.module._folded:
             return self.module._folded[place][1]
-        results = tuple(
-            Known(to_numpy(value), to_numpy(value).dtype, True, call.node.output[index])
-            if isinstance(value, torch.Tensor) and not _is_tracing()
-            else value
-            for index, value in enumerate(_tuple(handler(call)))
-        )
-        if not _is_tracing():
-            self.module._folded[place] = (call.inputs, results)  # the inputs: that no others get their ids
+        # On real tensors, also while torch.export follows; what only this reads becomes no parameter.
+        was_folding, self.module._is_folding = self.module._is_folding, True
+        try:
+            with _disable_current_modes(), torch.no_grad():
+                found = _tuple(handler(call))
+                results = tuple(
+                    Known(array := to_numpy(value), array.dtype, True, call.node.output[index])
+                    if isinstance(value, torch.Tensor)
+                    else value
+                    for index, value in enumerate(found)
+                )
+        finally:
+            self.module._is_folding = was_folding
+        self.module._folded[place] = (call.inputs, results)  # the inputs: that no others get their ids
         return results
 
     def _written_out(

@@ -76,6 +76,8 @@ def output_types(
     for name, proto in found.items():
         tensor = proto.tensor_type
         dims = [dim.dim_value if dim.HasField("dim_value") else None for dim in tensor.shape.dim]
+        if any(dim is not None and dim < 0 for dim in dims):
+            raise SourceError(f"shapes of its tensors do not fit each other ({node.op_type} gives {dims})")
         shape = tuple(dims) if tensor.HasField("shape") else None
         result[name] = TensorType(tensor.elem_type, _with_numbers(node, shape, types, numbers))
     return result

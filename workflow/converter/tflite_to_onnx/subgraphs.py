@@ -157,11 +157,11 @@ class Scope:
         return found.shape[:-1] if pairs else found.shape
 
     def described(self, index: int) -> Value:
-        """A tensor of the subgraph, without its value."""
+        """A tensor of the subgraph, without its value. Raises UnsupportedError for texts, resources and such."""
         tensor = self._subgraph.tensors[index]
         name = structure.text(tensor.name)
         if tensor.type not in DTYPES:
-            return Value(name, np.dtype(object), structure.shape(tensor))
+            raise UnsupportedError(f"the TensorFlow Lite tensor {name} has a type that ONNX cannot compute with")
         return Value(name, DTYPES[tensor.type], structure.shape(tensor), structure.quantization(tensor))
 
     def value(self, index: int) -> Value:
@@ -169,8 +169,6 @@ class Scope:
         if index in self._values:
             return self._values[index]
         tensor, value = self._subgraph.tensors[index], self.described(index)
-        if value.dtype == object:
-            raise UnsupportedError(f"the TensorFlow Lite tensor {value.name} has a type that ONNX cannot compute with")
         dims = tuple(0 if dim is None else dim for dim in value.shape)
         if is_constant(self.model.source, tensor):
             data = np.asarray(self.model.source.buffers[tensor.buffer].data).reshape(-1).view(np.uint8)

@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import torch
 from torch._higher_order_ops.while_loop import while_loop_op
+from torch.fx.experimental.symbolic_shapes import statically_known_true
 from torch.utils import _pytree
 
 from converter.onnx_to_torch.operators.sequences import joined
@@ -26,8 +27,7 @@ _MOST_NODES = 20_000
 def _if(call: Call) -> tuple[Value, ...]:
     condition = call.inputs[0]
     if isinstance(condition, Known):
-        # Of a size that varies: torch.export takes note of what it has to be for this branch.
-        return tuple(call.graph("then_branch" if condition.array.item() else "else_branch", []))
+        return tuple(call.graph("then_branch" if _decided(call, condition.array.item()) else "else_branch", []))
     assert isinstance(condition, torch.Tensor)
     captured = _Captured(call, ("then_branch", "else_branch"))
     branches = [captured.function(name) for name in ("then_branch", "else_branch")]
@@ -37,6 +37,17 @@ def _if(call: Call) -> tuple[Value, ...]:
         _check_alike(call, *found)
         return found[0] if condition.item() else found[1]
     return tuple(torch.ops.higher_order.cond(condition.reshape(()), *branches, captured.operands))
+
+
+def _decided(call: Call, condition: Any) -> bool:
+    """What holds for all sizes. What one example says would be fixed in the program, and wrong for others."""
+    if not isinstance(condition, torch.SymBool):
+        return bool(condition)
+    if statically_known_true(condition):
+        return True
+    if statically_known_true(torch.sym_not(condition)):
+        return False
+    raise call.refusal("chooses a branch by the size of an input that may vary: give that size in input_shape")
 
 
 def _check_alike(call: Call, one: Sequence[torch.Tensor], other: Sequence[torch.Tensor]) -> None:

@@ -120,4 +120,6 @@ def _dropout(call: Call) -> tuple[torch.Tensor, ...]:
             raise call.refusal("drops elements at random as in training: export the model for inference")
     if not call.wants(1):
         return (x,)
-    return x, torch.ones_like(x, dtype=torch.bool if call.opset >= 10 else x.dtype)
+    # What is kept; before opset 12 onnxruntime says of all that it is not dropped, with zeros.
+    mask = torch.ones_like if call.opset >= 12 else torch.zeros_like
+    return x, mask(x, dtype=torch.bool if call.opset >= 10 else x.dtype)

@@ -21,6 +21,8 @@ def _widths(call: Call, rank: int) -> dict[int, tuple[Any, Any]]:
     pads = call.attribute("pads") if call.opset < 11 else call.ints(1)
     axes = call.ints(3) if call.has(3) else list(range(rank))
     assert pads is not None and axes is not None
+    if not all(isinstance(axis, int) for axis in axes):
+        raise call.refusal("needs axes that are known before the model runs, which this model computes")
     half = len(pads) // 2
     return {
         axis % rank: (before, after)
