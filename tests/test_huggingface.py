@@ -372,3 +372,15 @@ def test_what_lies_beside_the_model_is_not_read(tmp_path):
 def test_transformers_is_the_one_of_the_list():
     listed = (Path(__file__).parents[1] / "requirements-torch.txt").read_text()
     assert f"transformers=={transformers.__version__}" in listed
+
+
+def test_types_for_which_transformers_takes_the_class_of_another(tmp_path):
+    """InternLM3 is a Llama in transformers 5.23."""
+    from transformers import InternLM3Config, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 31, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1}
+    config = InternLM3Config(**sizes, num_attention_heads=2, num_key_value_heads=2, head_dim=8)
+    LlamaForCausalLM(config).eval().save_pretrained(tmp_path / "model")
+    assert json.loads((tmp_path / "model" / "config.json").read_text())["model_type"] == "internlm3"
+    assert imported(tmp_path / "model", tmp_path / "hub").extra["module"] == "LlamaForCausalLM"

@@ -6,6 +6,7 @@ Converts every node test of the `onnx` package and merges what came of it into d
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import multiprocessing
 import os
@@ -14,6 +15,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
+from converter.running.fork_server import KINDS
 from onnx_nodes.cases import Case, all_cases, cannot_hold
 from onnx_nodes.convert import TARGETS, convert
 from onnx_nodes.page import write_page
@@ -21,6 +23,13 @@ from onnx_nodes.page import write_page
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "docs" / "onnx-nodes.json"
 _SECONDS = 120
+_ONCE = (
+    *KINDS["torch+tensorflow"],
+    *("onnxruntime", "import_onnx", "ai_edge_litert.interpreter", "converter.onnx.export", "converter.onnx.hub_writer"),
+    *("converter.onnx_to_torch.lower", "converter.torch.tflite.export", "converter.torch.keras.export"),
+    *("converter.torch.tflite.keras_route", "converter.torch_to_keras.build", "converter.tf.tflite.export"),
+    *("converter.evidence.torch_gradients", "converter.evidence.coverage"),
+)
 _FORK = multiprocessing.get_context("fork")
 
 
@@ -30,10 +39,8 @@ def main() -> None:
     parser.add_argument("--targets", type=lambda text: text.split(","), default=list(TARGETS))
     parser.add_argument("--results", type=Path, default=RESULTS)
     args = parser.parse_args()
-    import keras  # noqa: F401  once, for all cases
-    import tensorflow as tf  # noqa: F401
-    import torch  # noqa: F401
-
+    for module in _ONCE:  # for all cases, which are forked from here
+        importlib.import_module(module)
     results: dict[str, Any] = json.loads(args.results.read_text()) if args.results.exists() else {}
     tasks = []
     for case in all_cases():

@@ -65,7 +65,8 @@ for _name in ("INT2", "UINT2"):
 _OPERATORS = {
     **dict.fromkeys(("Adagrad", "Adam", "Momentum", "Gradient"), "training of weights"),
     **dict.fromkeys(
-        ("Bernoulli", "RandomUniformLike", "RandomNormalLike", "Multinomial"), "random numbers, no two runs of which agree"
+        ("Bernoulli", "RandomUniformLike", "RandomNormalLike", "Multinomial"),
+        "random numbers, no two runs of which agree",
     ),
     "ImageDecoder": "decoding of image files",
     "TreeEnsemble": "ensembles of trees",

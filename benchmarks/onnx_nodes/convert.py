@@ -20,7 +20,7 @@ from onnx_nodes.cases import Case
 __all__ = ["TARGETS", "convert"]
 
 TARGETS = ("tflite", "keras", "onnx")
-# Numbers that say sizes are inputs of many cases; of models they are constants.
+# Numbers that say sizes, and weights, are inputs of many cases; of models they are constants.
 _LARGEST_SETTING = 16
 
 
@@ -28,15 +28,17 @@ def convert(case: Case, target: str) -> dict[str, Any]:
     """{"outcome": "verified", "wrong", "refused", "no reference" or "error", "reason", "constants", "cpu_seconds"}."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     result: dict[str, Any] = {}
-    for settings in ({}, _settings(case)):
-        if settings is None:
-            break
+    for settings in _attempts(case):
         try:
             result = {**_converted(case, target, settings), "constants": sorted(settings)}
         except ConverterError as error:
             result = {"outcome": "refused", "reason": str(error), "constants": sorted(settings)}
         except Exception as error:  # whatever a library raises is a finding
-            result = {"outcome": "error", "reason": f"{type(error).__name__}: {error}"[:300], "constants": sorted(settings)}
+            result = {
+                "outcome": "error",
+                "reason": f"{type(error).__name__}: {error}"[:300],
+                "constants": sorted(settings),
+            }
         if result["outcome"] == "verified":
             break
     now = resource.getrusage(resource.RUSAGE_SELF)
@@ -44,16 +46,19 @@ def convert(case: Case, target: str) -> dict[str, Any]:
     return result
 
 
-def _settings(case: Case) -> dict[str, Any] | None:
-    """Inputs of few whole numbers, or single numbers, with the case's own values; None where all or none are."""
+def _attempts(case: Case) -> list[dict[str, Any]]:
+    """What is given as constants: nothing; inputs of few whole numbers, or single numbers; all but the first input."""
     names = [entry.name for entry in case.model.graph.input]
-    found = {}
-    for position, (name, array) in enumerate(zip(names, case.inputs, strict=True)):
-        array = np.asarray(array)
-        few = array.ndim <= 1 and array.size <= _LARGEST_SETTING
-        if position and few and (array.dtype.kind in "iub" or array.size <= 1 or name in ("scales", "roi")):
-            found[name] = array
-    return found if found and len(found) < len(names) else None
+    few, rest = {}, {}
+    for position, (name, value) in enumerate(zip(names, case.inputs, strict=True)):
+        if not position or isinstance(value, list) or value is None:
+            continue
+        array = rest[name] = np.asarray(value)
+        is_few = array.ndim <= 1 and array.size <= _LARGEST_SETTING
+        if is_few and (array.dtype.kind in "iub" or array.size <= 1 or name in ("scales", "roi")):
+            few[name] = array
+    attempts: list[dict[str, Any]] = [{}]
+    return attempts + [found for found in ([few] if few != rest else []) + [rest] if found]
 
 
 def _converted(case: Case, target: str, settings: dict[str, Any]) -> dict[str, Any]:
@@ -73,8 +78,8 @@ def _converted(case: Case, target: str, settings: dict[str, Any]) -> dict[str, A
 def _asked(target: str, case: Case) -> dict[str, Any]:
     if target != "onnx":
         return {"input_layout": "nchw"}
-    own = next((entry.version for entry in case.model.opset_import if entry.domain in ("", "ai.onnx")), 1)
-    return {"onnx_opset": own + 1 if own < 21 else own - 1}
+    own = next((entry.version for entry in case.model.opset_import if entry.domain in ("", "ai.onnx")), None)
+    return {} if own is None else {"onnx_opset": own + 1 if own < 21 else min(own - 1, 25)}
 
 
 def _exporter(target: str) -> Callable[..., Any]:

@@ -15,8 +15,9 @@ _TARGETS = {"tflite": "TensorFlow Lite", "keras": "Keras", "onnx": "ONNX at anot
 _HEAD = """# Operators of ONNX sources
 
 Every node test of the `onnx` package, converted as a model of its own and verified against onnxruntime, on seeded samples or,
-where it takes no others, on the test's own inputs. Numbers that say sizes (shapes, axes, repetitions) are inputs of many tests:
-where a file cannot have them as inputs they were given as `constants`, as models have them. Made, and made again, by
+where it takes no others, on the test's own inputs. Numbers that say sizes (shapes, axes, repetitions), and weights, are inputs
+of many tests: where a file cannot have them as inputs, first these numbers and then all but the first input were given as
+`constants`, as models have them. Made, and made again, by
 
     make onnx-nodes                                             # half an hour; docs/onnx-nodes.json has all outcomes
     make onnx-nodes ONNX_NODES="--only test_resize --targets tflite"
@@ -31,7 +32,9 @@ def write_page(results: Mapping[str, Any]) -> None:
 
 def _counted(results: Mapping[str, Any], target: str) -> Counter:
     return Counter(
-        entry[target]["outcome"] for entry in results.values() if target in entry and (target == "onnx" or not entry["cannot"])
+        entry[target]["outcome"]
+        for entry in results.values()
+        if target in entry and (target == "onnx" or not entry["cannot"])
     )
 
 
@@ -64,7 +67,9 @@ def _operators(results: Mapping[str, Any]) -> Iterable[str]:
             found = [
                 entry[target]["outcome"]
                 for entry in entries
-                if target in entry and entry[target]["outcome"] != "no reference" and (target == "onnx" or not entry["cannot"])
+                if target in entry
+                and entry[target]["outcome"] != "no reference"
+                and (target == "onnx" or not entry["cannot"])
             ]
             cells.append(f"{found.count('verified')} of {len(found)}" if found else "")
         yield f"| {name} | {' | '.join(cells)} |"

@@ -52,6 +52,9 @@ def _through_torch(hub: Hub, job: ExportJob, staged: Path, export: Export) -> Ex
     if hub.extra.get("channels_last"):  # its images already are what the file's would be
         job = replace(job, input_layout="nchw")
     with tempfile.TemporaryDirectory(dir=staged.parent) as folder:
-        result = export(torch_hub(hub, Path(folder)), job, staged)
+        lowered = torch_hub(hub, Path(folder))
+        result = export(lowered, job, staged)
+    result.notes += [note for note in lowered.notes if note not in hub.notes]
+    result.decisions += [decision for decision in lowered.decisions if decision not in hub.decisions]
     result.route = ["onnx_to_torch", *result.route]
     return result

@@ -1,7 +1,8 @@
-"""Arithmetic of unsigned integers wider than a byte, which torch (2.13) stores and casts but does not compute with.
+"""Arithmetic of integers that torch, or a target, stores and casts but does not compute with.
 
-All is computed in int64, whose last bits are those of the result; what depends on the order of numbers needs more for
-uint64, whose upper half is negative there.
+Unsigned ones wider than a byte (torch 2.13) are computed in int64, whose last bits are those of the result; what depends on
+the order of numbers needs more for uint64, whose upper half is negative there. Narrow ones (TensorFlow Lite has most kernels
+for quantized numbers of that width only) are computed in int32.
 """
 
 from __future__ import annotations
@@ -13,17 +14,20 @@ import torch
 __all__ = ["UNSIGNED", "divided", "in_int64", "in_order", "shifted_right"]
 
 UNSIGNED = (torch.uint16, torch.uint32, torch.uint64)
+_WIDER = {**dict.fromkeys(UNSIGNED, torch.int64), **dict.fromkeys((torch.int8, torch.uint8, torch.int16), torch.int32)}
 _LOWEST = torch.iinfo(torch.int64).min
 
 
 def in_int64(function: Callable[..., torch.Tensor], *tensors: torch.Tensor) -> torch.Tensor:
-    """function(*tensors); of unsigned integers in int64 and back: for sums, products, bits, equality and selections."""
+    """function(*tensors), of integers that are not computed with in wider ones and back: for sums, products, bits, equality
+    and selections. The last tensor's dtype is the result's, but for truth values.
+    """
     dtype = tensors[-1].dtype
-    if dtype not in UNSIGNED:
+    wider = _WIDER.get(dtype)
+    if wider is None:
         return function(*tensors)
-    return _back(
-        function(*(tensor.to(torch.int64) if tensor.dtype in UNSIGNED else tensor for tensor in tensors)), dtype
-    )
+    result = function(*(tensor.to(wider) if tensor.dtype in _WIDER else tensor for tensor in tensors))
+    return result.to(dtype) if result.dtype == wider else result
 
 
 def in_order(function: Callable[..., torch.Tensor], *tensors: torch.Tensor) -> torch.Tensor:
@@ -53,7 +57,3 @@ def shifted_right(a: torch.Tensor, bits: torch.Tensor) -> torch.Tensor:
         return in_int64(torch.bitwise_right_shift, a, bits)
     x, y = a.to(torch.int64), bits.to(torch.int64)
     return torch.where(y == 0, x, ((x >> 1) & ~_LOWEST) >> (y - 1).clamp(min=0)).to(torch.uint64)
-
-
-def _back(result: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    return result.to(dtype) if result.dtype == torch.int64 else result

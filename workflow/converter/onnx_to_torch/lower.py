@@ -12,6 +12,7 @@ import torch
 from converter.errors import ConverterError, UnsupportedError
 from converter.hub.hub import Hub, TensorSpec
 from converter.hub.informative import typical
+from converter.onnx.precision import float32_note, float32_reference, float32_runner, in_float32, widened
 from converter.onnx_to_torch.module import OnnxModule
 from converter.torch.exact.quantized_program import has_quantized_operators, rewrite_quantized
 from converter.torch.extensions.exported_recurrence import followable_recurrence
@@ -27,9 +28,13 @@ def torch_hub(hub: Hub, folder: Path) -> Hub:
 
     Raises UnsupportedError that names the operator which torch has no way for, or the size that the program fixes.
     """
-    program = _exported(hub)
+    model = onnx.load(str(hub.path / "model.onnx"))
+    if narrow := in_float32(model):
+        hub = _in_float32(hub, model, folder, narrow)
+    else:
+        shutil.copyfile(hub.path / "reference.npz", folder / "reference.npz")
+    program = _exported(hub, model)
     torch.export.save(program, folder / "program.pt2")
-    shutil.copyfile(hub.path / "reference.npz", folder / "reference.npz")
     operators = {
         node.target._schema.name.removeprefix("aten::"): 1
         for node in program.graph.nodes
@@ -44,8 +49,21 @@ def torch_hub(hub: Hub, folder: Path) -> Hub:
     )
 
 
-def _exported(hub: Hub) -> torch.export.ExportedProgram:
-    model = onnx.load(str(hub.path / "model.onnx"))
+def _in_float32(hub: Hub, model: onnx.ModelProto, folder: Path, narrow: list[str]) -> Hub:
+    """The hub with what onnxruntime computes of the model in float32, on the same samples, as its reference in `folder`."""
+    wide = replace(
+        hub,
+        path=folder,
+        inputs=[widened(spec) for spec in hub.inputs],
+        outputs=[widened(spec) for spec in hub.outputs],
+        notes=[*hub.notes, float32_note(narrow)],
+        decisions=[*hub.decisions, "computed in float32"],
+    )
+    wide.write_reference(float32_reference(hub, float32_runner(model, folder)))
+    return wide
+
+
+def _exported(hub: Hub, model: onnx.ModelProto) -> torch.export.ExportedProgram:
     module = OnnxModule(model).eval()
     example = _example(hub)
     dims = [{axis: torch.export.Dim.AUTO for axis, dim in enumerate(s.shape or ()) if dim is None} for s in hub.inputs]

@@ -16,6 +16,8 @@ import numpy as np
 import onnx
 import torch
 
+from converter.errors import UnsupportedError
+
 __all__ = ["TORCH_DTYPES", "Known", "Value", "to_numpy", "to_torch", "torch_dtype"]
 
 # By ONNX's numbers. Integers of four and two bits are held in eight; their range is kept by the casts.
@@ -67,9 +69,9 @@ _FEW_BITS = {
 class Known:
     """An array that is known before the model runs.
 
-    array: of an ordinary dtype, or of objects: int and torch.SymInt (float, bool and their like on the way to them). dtype:
-    of the ONNX tensor. constant: it is the same for all inputs; sizes are not, even where they are fixed while this input is looked at.
-    name: of the tensor in the file, after which the parameter of the module is called that holds it.
+    array: of an ordinary dtype, or of objects: int and torch.SymInt (float, bool and their like on the way to them).
+    dtype: of the ONNX tensor. constant: it is the same for all inputs; sizes are not, even where they are fixed while this
+    input is looked at. name: of the tensor in the file, after which the module's parameter is called that holds it.
     """
 
     array: np.ndarray
@@ -92,14 +94,21 @@ def torch_dtype(number: int) -> torch.dtype | None:
 
 
 def to_torch(array: np.ndarray) -> torch.Tensor:
-    """A tensor of the array's values, sharing its memory where that can be written. Raises TypeError for dtypes torch lacks."""
+    """A tensor of the array's values, sharing its memory where that can be written.
+
+    Raises UnsupportedError for texts and other types that torch has no tensors of.
+    """
     array = np.ascontiguousarray(array) if array.ndim else array
     if array.dtype in _FEW_BITS:
         array = array.astype(_FEW_BITS[array.dtype])
     narrow = _NARROW.get(array.dtype.type)
     if narrow is not None:
         return torch.from_numpy(array.view(narrow[0]).copy()).view(narrow[1])
-    return torch.from_numpy(array if array.flags.writeable else array.copy())
+    try:
+        return torch.from_numpy(array if array.flags.writeable else array.copy())
+    except TypeError as error:
+        kind = "texts" if array.dtype.kind in "OSU" else array.dtype.name
+        raise UnsupportedError(f"the ONNX model computes with {kind}, which torch has no tensors of") from error
 
 
 def to_numpy(tensor: torch.Tensor) -> np.ndarray:

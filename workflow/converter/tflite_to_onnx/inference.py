@@ -112,7 +112,8 @@ def _sizes(name: str, types: Mapping[str, TensorType], numbers: Mapping[str, np.
     found = types[name].shape
     if found is None or len(found) != 1 or found[0] is None or found[0] > _MOST_NUMBERS:
         return None
-    return [None] * found[0]
+    free: list[int | None] = [None] * found[0]
+    return free
 
 
 def _each(function: Callable[..., int]) -> Callable[..., np.ndarray]:
@@ -146,12 +147,15 @@ def known_numbers(
         return None if shape is None else np.array(shape, object)
     if kind not in _OF_NUMBERS and kind not in _ELEMENTWISE:
         return None
-    arrays = [numbers[name] if name in numbers else _unknown(types[name]) for name in node.input]
-    if any(array is None for array in arrays):
-        return None
+    arrays: list[np.ndarray] = []
+    for name in node.input:
+        array = numbers[name] if name in numbers else _unknown(types[name])
+        if array is None:
+            return None
+        arrays.append(array)
     try:
         if kind in _ELEMENTWISE:
-            found = functools.reduce(_ELEMENTWISE[kind], arrays)
+            found = np.asarray(functools.reduce(_ELEMENTWISE[kind], arrays), object)
         else:
             axis = next((entry.i for entry in node.attribute if entry.name == "axis"), 0)
             found = _OF_NUMBERS[kind](arrays, axis)

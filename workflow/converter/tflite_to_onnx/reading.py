@@ -19,7 +19,7 @@ from converter.tflite_to_onnx import structure
 from converter.tflite_to_onnx.cleaning import cleaned
 from converter.tflite_to_onnx.graph import Constants, Graph
 from converter.tflite_to_onnx.subgraphs import Model, Scope
-from converter.tflite_to_onnx.values import Value
+from converter.tflite_to_onnx.values import Value, known_shape
 
 __all__ = ["read_model"]
 
@@ -55,6 +55,9 @@ def _model(data: bytes) -> onnx.ModelProto:
     results = [(name, scope.value(index)) for name, index in outputs.items()]
     for name, value in results:
         graph.nodes.append(onnx.helper.make_node("Identity", [scope.stored(value)], [name], name=name))
+    if not any(None in value.shape for value in values):  # then the file's own shapes hold
+        for _, value in results:
+            value.shape = known_shape(value)
     nodes = cleaned(graph.nodes, list(outputs), list(inputs), model.constants)
     return _written(
         nodes,

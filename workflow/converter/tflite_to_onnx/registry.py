@@ -14,7 +14,7 @@ import numpy as np
 from converter.errors import SourceError, UnsupportedError
 from converter.tflite.flatbuffer import schema
 from converter.tflite_to_onnx.graph import Graph
-from converter.tflite_to_onnx.values import Quantization, Value, dequantized
+from converter.tflite_to_onnx.values import Quantization, Value, dequantized, known_shape
 
 if TYPE_CHECKING:
     from converter.tflite_to_onnx.subgraphs import Scope
@@ -145,12 +145,8 @@ class Call:
         return self.input(position).shape
 
     def hint(self, position: int = 0) -> tuple[int | None, ...]:
-        """The same with what the file says of free axes, which need only hold for the file's own sizes of its inputs."""
-        value = self.input(position)
-        file = value.file_shape
-        if len(file) != len(value.shape):
-            return value.shape
-        return tuple(own if own is not None else said for own, said in zip(value.shape, file, strict=True))
+        """The same with what the file says of free axes."""
+        return known_shape(self.input(position))
 
     def rank(self, position: int = 0) -> int:
         """The number of axes of that input."""

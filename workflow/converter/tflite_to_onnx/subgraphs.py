@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 import onnx
@@ -199,15 +200,23 @@ class Scope:
             return self.stored(value)
         if value.real is None:
             found = value.quantization
-            if (
-                value.array is not None and value.dtype.itemsize > 4
-            ):  # biases of 16-bit models; ONNX has them to 32 bits
-                value.real = self.model.constants.add(dequantized(value.array, found), value.name or "constant")
-            else:
-                value.real = self.graph.node(
-                    "DequantizeLinear", self.stored(value), *self._scales(value), axis=found.axis
+            # ONNX has integers to 32 bits, those of 32 without a zero point; biases of 16-bit models have 64.
+            fits = value.dtype.itemsize < 4 or (value.dtype == np.int32 and not found.zero_points.any())
+            if not fits and value.array is None:
+                raise UnsupportedError(f"the TensorFlow Lite tensor {value.name} is quantized to {value.dtype}")
+            value.real = (
+                self._dequantized(value)
+                if fits
+                else self.model.constants.add(
+                    dequantized(cast("np.ndarray", value.array), found), value.name or "constant"
                 )
+            )
         return value.real
+
+    def _dequantized(self, value: Value) -> str:
+        assert value.quantization is not None
+        scales, axis = self._scales(value), value.quantization.axis
+        return self.graph.node("DequantizeLinear", self.stored(value), *scales, axis=axis)
 
     def _quantized(self, name: str, value: Value) -> str:
         assert value.quantization is not None

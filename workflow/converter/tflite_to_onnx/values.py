@@ -9,7 +9,7 @@ import numpy as np
 
 from converter.tflite.flatbuffer import TENSOR_DTYPES, schema
 
-__all__ = ["DTYPES", "Quantization", "Value", "dequantized", "stored_bytes", "unpacked"]
+__all__ = ["DTYPES", "Quantization", "Value", "dequantized", "known_shape", "stored_bytes", "unpacked"]
 
 # By the schema's numbers. Narrower integers than eight bits are held in eight.
 DTYPES: dict[int, np.dtype] = {
@@ -71,6 +71,13 @@ class Value:
 
     def __post_init__(self) -> None:
         self.file_shape = self.shape
+
+
+def known_shape(value: Value) -> tuple[int | None, ...]:
+    """The value's shape, with what the file says of free axes: that need only hold for the file's own sizes of its inputs."""
+    if len(value.file_shape) != len(value.shape):
+        return value.shape
+    return tuple(own if own is not None else said for own, said in zip(value.shape, value.file_shape, strict=True))
 
 
 def stored_bytes(kind: int, count: int) -> int:

@@ -42,7 +42,7 @@ def attention(
         raise call.unsupported(f"its inputs have {rank} axes, Keras's attention takes 4")
     if rank == 3:
         query, key, value = (view(call, x, (x.shape[0], 1, *x.shape[1:])) for x in (query, key, value))
-    if call.layers_only:
+    if call.layers_only or query.shape[-1] != value.shape[-1]:  # Keras 3.15 gives its result the size of the queries
         result = _by_heads(call, query, key, value, mask, causal, scale)
     else:
         options = _mask_option(call, mask, rank) | {"is_causal": causal, "scale": float(scale)}

@@ -49,8 +49,8 @@ def padding(
             return {"auto_pad": "SAME_UPPER"}
         else:
             raise call.refusal("pads an axis of free size with stride and dilation, which ONNX cannot")
-    befores = [total // 2 for total in totals]
-    pads = [*befores, *(total - before for total, before in zip(totals, befores, strict=True))]
+    begins = [total // 2 for total in totals]
+    pads = [*begins, *(total - before for total, before in zip(totals, begins, strict=True))]
     return {"pads": pads} if any(pads) else {}
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from converter.errors import SourceError
@@ -15,7 +17,7 @@ def _mode(align_corners: bool, half_pixel: bool) -> str:
     return "align_corners" if align_corners else "half_pixel" if half_pixel else "asymmetric"
 
 
-def _resized(call: Call, **attributes: str) -> str:
+def _resized(call: Call, **attributes: Any) -> str:
     graph = call.graph
     x = graph.transpose(call.real(), (0, 3, 1, 2))
     sizes = graph.sizes(call.real())

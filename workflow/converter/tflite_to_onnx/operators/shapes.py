@@ -226,8 +226,8 @@ def _blocks(call: Call) -> tuple[list[int], list[list[int]], int]:
 def _space_to_batch(call: Call) -> str:
     blocks, widths, axes = _blocks(call)
     graph, rest = call.graph, call.rank() - axes - 1
-    befores, afters = ([pair[side] for pair in widths] for side in (0, 1))
-    pads = [0, *befores, *[0] * rest, 0, *afters, *[0] * rest]
+    begins, afters = ([pair[side] for pair in widths] for side in (0, 1))
+    pads = [0, *begins, *[0] * rest, 0, *afters, *[0] * rest]
     sizes = graph.sizes(call.real())
     padded = [graph.plus(size, sum(pair)) for size, pair in zip(sizes[1 : axes + 1], widths, strict=True)]
     x = call.node("Pad", call.real(), graph.constant(pads)) if any(pads) else call.real()

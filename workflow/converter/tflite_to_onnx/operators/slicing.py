@@ -53,7 +53,7 @@ def _strided_slice(call: Call) -> str:
             stop = _END if start == -1 else graph.plus(start, 1)
             if isinstance(start, str):  # that after the last one is the end
                 last = call.node("Equal", start, graph.constant([-1]))
-                stop = call.node("Where", last, graph.constant([_END]), stop)
+                stop = call.node("Where", last, graph.constant([_END]), graph.vector([stop]))
             parts.append((axis, start, stop, 1))
             continue
         if options.beginMask >> place & 1:
@@ -233,7 +233,7 @@ def _segmented(call: Call) -> str:
         limits = np.finfo(dtype) if dtype.kind == "f" else np.iinfo(dtype)
         initial = limits.min if reduction == "max" else limits.max
     if call.name == "SEGMENT_SUM":
-        count = graph.plus(graph.reshape(graph.reduce("ReduceMax", indices, [0]), [1]), 1)
+        count = graph.vector([graph.plus(graph.reshape(graph.reduce("ReduceMax", indices, [0]), [1]), 1)])
     else:
         count = graph.reshape(call.int64(2), [1])
     if call.rank(1) > 1:  # indices of more axes: the data in rows
