@@ -18,6 +18,7 @@ def import_model(spec: ImportSpec, out: Path) -> Hub:
 
     from converter.importing.shapes import override_shapes
     from converter.onnx.hub_writer import write_hub
+    from converter.onnx.interface import with_steps
     from converter.onnx.reading import write_model
     from converter.onnx.shapes import with_shapes
     from converter.tflite_to_onnx import read_model
@@ -30,7 +31,8 @@ def import_model(spec: ImportSpec, out: Path) -> Hub:
     with_shapes(model, {entry.name: entry.shape for entry in inputs})
     write_model(model, out)
     candidates = {"inputs": runtime.inputs, "outputs": runtime.outputs}
-    return write_hub(spec, out, model, (inputs, runtime.outputs), runtime.run, kind="tflite", candidates=candidates)
+    outputs = with_steps(model, runtime.outputs)
+    return write_hub(spec, out, model, (inputs, outputs), runtime.run, kind="tflite", candidates=candidates)
 
 
 if __name__ == "__main__":

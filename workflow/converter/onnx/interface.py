@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -10,7 +11,7 @@ import onnx
 from converter.errors import UnsupportedError
 from converter.hub.hub import TensorSpec
 
-__all__ = ["inputs_of", "is_channels_last", "outputs_of", "share_batch", "vocabulary"]
+__all__ = ["inputs_of", "is_channels_last", "outputs_of", "share_batch", "vocabulary", "with_steps"]
 
 _NAMES = {
     onnx.TensorProto.FLOAT: "float32",
@@ -21,6 +22,7 @@ _NAMES = {
 # What hands the numbers of rows on as they are.
 _PASSING = ("Identity", "Cast", "Reshape", "Unsqueeze", "Squeeze", "Flatten", "Transpose", "Slice", "Concat", "Expand")
 _MASKS = 2
+_MOVING = ("Identity", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten")
 
 
 def inputs_of(model: onnx.ModelProto, path: Path) -> list[TensorSpec]:
@@ -111,3 +113,23 @@ def _to_channels_first(node: onnx.NodeProto) -> bool:
     return node.op_type == "Transpose" and any(
         entry.name == "perm" and list(entry.ints) == [0, 3, 1, 2] for entry in node.attribute
     )
+
+
+def with_steps(model: onnx.ModelProto, outputs: list[TensorSpec]) -> list[TensorSpec]:
+    """The outputs with the step of those that the model quantizes: 1 of its integers, the scale of what is dequantized last."""
+    made = {name: node for node in model.graph.node for name in node.output}
+    scales = {
+        tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer if not tensor.dims
+    }
+    found = []
+    for spec in outputs:
+        node = made.get(spec.name)
+        while node is not None and node.op_type in _MOVING:
+            node = made.get(node.input[0])
+        step = 0.0
+        if node is not None and node.op_type == "QuantizeLinear":
+            step = 1.0
+        elif node is not None and node.op_type == "DequantizeLinear" and node.input[1] in scales:
+            step = float(scales[node.input[1]])
+        found.append(replace(spec, step=step))
+    return found
