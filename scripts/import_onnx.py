@@ -14,13 +14,14 @@ from converter.running.step_runner import run_import
 
 def import_model(spec: ImportSpec, out: Path) -> Hub:
     """Check `spec.source`, cut it and fix its sizes as asked, run it for the reference, and write model.onnx into `out`."""
-    from converter.importing.shapes import override_shapes
     from converter.onnx.constants import fix_constants
     from converter.onnx.cut import cut
     from converter.onnx.hub_writer import write_hub
     from converter.onnx.interface import inputs_of, outputs_of
     from converter.onnx.reading import read_model, write_model
     from converter.onnx.shapes import with_shapes
+    from converter.onnx_to_torch.probe import module_probe
+    from converter.planning.given_shapes import override_shapes
     from converter.verification.runtimes import OnnxModel
 
     model = read_model(spec.source)
@@ -29,11 +30,13 @@ def import_model(spec: ImportSpec, out: Path) -> Hub:
     if spec.input_nodes or spec.output_nodes:
         model = cut(model, spec.input_nodes, spec.output_nodes)
     inputs = override_shapes(spec, inputs_of(model, spec.source))
-    with_shapes(model, {entry.name: entry.shape for entry in inputs})
+    with_shapes(model, {entry.name: entry.shape for entry in inputs if entry.shape is not None})
     write_model(model, out)
     runtime = OnnxModel(out / "model.onnx")
     outputs = outputs_of(model, spec.source)
-    return write_hub(spec, out, model, (inputs, outputs), runtime.run, kind="onnx", candidates=candidates)
+    return write_hub(
+        spec, out, model, (inputs, outputs), runtime.run, kind="onnx", candidates=candidates, probe=module_probe
+    )
 
 
 if __name__ == "__main__":

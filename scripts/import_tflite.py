@@ -16,11 +16,12 @@ def import_model(spec: ImportSpec, out: Path) -> Hub:
     """Read `spec.source` as ONNX, run it in LiteRT for the reference, and write model.onnx and model.tflite into `out`."""
     import shutil
 
-    from converter.importing.shapes import override_shapes
     from converter.onnx.hub_writer import write_hub
     from converter.onnx.interface import with_steps
     from converter.onnx.reading import write_model
     from converter.onnx.shapes import with_shapes
+    from converter.onnx_to_torch.probe import module_probe
+    from converter.planning.given_shapes import override_shapes
     from converter.tflite_to_onnx import read_model
     from converter.verification.runtimes import TFLiteModel
 
@@ -28,11 +29,13 @@ def import_model(spec: ImportSpec, out: Path) -> Hub:
     shutil.copyfile(spec.source, out / "model.tflite")
     runtime = TFLiteModel(out / "model.tflite")
     inputs = override_shapes(spec, runtime.inputs)
-    with_shapes(model, {entry.name: entry.shape for entry in inputs})
+    with_shapes(model, {entry.name: entry.shape for entry in inputs if entry.shape is not None})
     write_model(model, out)
     candidates = {"inputs": runtime.inputs, "outputs": runtime.outputs}
     outputs = with_steps(model, runtime.outputs)
-    return write_hub(spec, out, model, (inputs, outputs), runtime.run, kind="tflite", candidates=candidates)
+    return write_hub(
+        spec, out, model, (inputs, outputs), runtime.run, kind="tflite", candidates=candidates, probe=module_probe
+    )
 
 
 if __name__ == "__main__":

@@ -41,7 +41,8 @@ def convnet(batch: int | str = "batch", size: int | str = 16, opset: int = 17) -
         node("Flatten", ["g"], ["f"]),
         node("Gemm", ["f", "w3", "b3"], ["y"], transB=1),
     ]
-    weights = [("w1", random(8, 3, 3, 3)), ("b1", random(8)), ("w2", random(8, 2, 3, 3)), ("w3", random(5, 8)), ("b3", random(5))]  # fmt: skip
+    shapes = {"w1": (8, 3, 3, 3), "b1": (8,), "w2": (8, 2, 3, 3), "w3": (5, 8), "b3": (5,)}
+    weights = [(name, random(*shape)) for name, shape in shapes.items()]
     return model_of(nodes, [info("x", [batch, 3, size, size])], [info("y", [batch, 5])], weights, opset)
 
 
@@ -60,7 +61,7 @@ def embedding() -> onnx.ModelProto:
         node("Reshape", ["em", "new"], ["flat"]),
         node("Tanh", ["flat"], ["y"]),
     ]
-    weights = [("table", random(11, 6)), ("last", np.array([-1])), ("zero", np.array(0)), ("first", np.array([0])), ("rest", np.array([-1, 3]))]  # fmt: skip
+    weights = [("table", random(11, 6)), ("last", [-1]), ("zero", 0), ("first", [0]), ("rest", [-1, 3])]
     inputs = [info("ids", ["batch", "length"], "int64"), info("mask", ["batch", "length"], "int64")]
     return model_of(nodes, inputs, [info("y", ["batch", None, 3])], weights)
 

@@ -1,4 +1,4 @@
-"""ONNX files converted by Snakemake itself, as their users do: to every target, cut, with sizes and constants, at another opset."""
+"""ONNX files converted by Snakemake itself, as users do: to every target, cut, with sizes and constants, at another opset."""
 
 from __future__ import annotations
 
@@ -106,14 +106,27 @@ def test_constants_and_branches(project):
     assert [entry["name"] for entry in project.report("voice.tflite")["inputs"]] == ["x"]
 
 
+def _random():
+    nodes = [
+        helper.make_node("RandomNormalLike", ["x"], ["r"]),
+        helper.make_node("Add", ["x", "r"], ["y"]),
+    ]
+    return model_of(nodes, [info("x", ["n"])], [info("y", ["n"])])
+
+
+def _unknown():
+    nodes = [helper.make_node("Mystery", ["x"], ["y"], domain="their.own")]
+    return model_of(nodes, [info("x", ["n"])], [info("y", ["n"])], domains=["their.own"])
+
+
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
         (lambda p: p.write_bytes(b"\x08\x07" * 100), "does not open|holds no ONNX graph|is damaged"),
-        (lambda p: onnx.save(model_of([helper.make_node("RandomNormalLike", ["x"], ["r"]), helper.make_node("Add", ["x", "r"], ["y"])], [info("x", ["n"])], [info("y", ["n"])]), p), "draws random numbers \\(RandomNormalLike\\)"),
-        (lambda p: onnx.save(model_of([helper.make_node("Mystery", ["x"], ["y"], domain="their.own")], [info("x", ["n"])], [info("y", ["n"])], domains=["their.own"]), p), "their.own|Mystery"),
+        (lambda p: onnx.save(_random(), p), "draws random numbers \\(RandomNormalLike\\)"),
+        (lambda p: onnx.save(_unknown(), p), "their.own|Mystery"),
     ],
-)  # fmt: skip
+)
 def test_refusals(project, make, sentence):
     import re
 

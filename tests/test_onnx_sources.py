@@ -88,7 +88,10 @@ def test_damaged_files_have_no_files_beside_them(tmp_path_factory, data):
 def test_interface(tmp_path):
     model, path = embedding(), tmp_path / "m.onnx"
     inputs = inputs_of(model, path)
-    assert [(spec.name, spec.shape, spec.dtype) for spec in inputs] == [("ids", (None, None), "int64"), ("mask", (None, None), "int64")]  # fmt: skip
+    assert [(spec.name, spec.shape, spec.dtype) for spec in inputs] == [
+        ("ids", (None, None), "int64"),
+        ("mask", (None, None), "int64"),
+    ]
     assert outputs_of(model, path)[0].shape == (None, None, 3)
     assert share_batch(model, inputs)
     assert vocabulary(model, inputs) == {"ids": 11, "mask": 2}

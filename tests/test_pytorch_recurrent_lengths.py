@@ -31,7 +31,9 @@ class TimeFirst(torch.nn.Module):
 def test_the_length_stays_free_in_the_program(kind, bidirectional):
     module = TimeFirst(kind, bidirectional).eval()
     with followable_recurrence():
-        program = torch.export.export(module, (torch.ones(6, 3, 5),), dynamic_shapes=({0: AUTO, 1: AUTO},), strict=False)
+        program = torch.export.export(
+            module, (torch.ones(6, 3, 5),), dynamic_shapes=({0: AUTO, 1: AUTO},), strict=False
+        )
         again = program.run_decompositions({})
     for x in (torch.randn(9, 2, 5), torch.randn(2, 7, 5)):
         for made in (program, again):

@@ -16,7 +16,7 @@ import tensorflow as tf
 from converter.errors import SourceError, UnsupportedError
 from converter.tflite.flatbuffer import operators, read, schema, write
 from converter.tflite_to_onnx import read_model
-from converter.tflite_to_onnx.registry import supported
+from converter.tflite_to_onnx.core.registry import supported
 from converter.verification.runtimes import TFLiteModel
 
 IMAGE = (2, 6, 8, 4)

@@ -20,9 +20,7 @@ _AT_ONCE = 64  # tensors in memory together
 class OnnxComputation(Computation):
     """Bodies of loops and branches count as part of the operator that holds them."""
 
-    def __init__(
-        self, path: Path, inputs: Sequence[str], outputs: Sequence[str], scratch: Path | None = None
-    ) -> None:
+    def __init__(self, path: Path, inputs: Sequence[str], outputs: Sequence[str], scratch: Path | None = None) -> None:
         """`inputs`, `outputs`: the hub's names, which the file has too, but for inputs that nothing uses.
 
         scratch: a folder that may be written to, where that of the file may not.

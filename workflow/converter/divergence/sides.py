@@ -72,7 +72,7 @@ def _open_target(hub: Hub, job: ExportJob, path: Path) -> _Target:
 
 def _orders(specs: Sequence[TensorSpec], hub: Hub, job: ExportJob) -> list[tuple[int, ...]]:
     """The axes of a file's inputs or outputs: TensorFlow Lite files of channels-first models are channels-last."""
-    if becomes_channels_last(hub, job):
+    if becomes_channels_last(hub, job.input_layout):
         from converter.torch.program.file_layout import channels_last_order as order
     else:
 

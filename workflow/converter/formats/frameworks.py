@@ -24,6 +24,12 @@ ONNX = Framework(
     title="ONNX",
     module="onnxruntime",
     runner="converter.onnx.run_hub:runner",
-    code=("converter.onnx", "converter.onnx_to_torch", "converter.tflite_to_onnx", "converter.torch", "converter.torch_to_keras"),
+    code=(
+        "converter.onnx",
+        "converter.onnx_to_torch",
+        "converter.tflite_to_onnx",
+        "converter.torch",
+        "converter.torch_to_keras",
+    ),
     requirements="torch",
 )

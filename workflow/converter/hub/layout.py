@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from converter.contracts import ExportJob
 from converter.hub.hub import Hub
 
 __all__ = ["becomes_channels_last"]
@@ -10,6 +9,6 @@ __all__ = ["becomes_channels_last"]
 _CHANNELS_FIRST = ("pytorch", "onnx")
 
 
-def becomes_channels_last(hub: Hub, job: ExportJob) -> bool:
-    """By `input_layout`, for frameworks of images that are channels-first; not where this model's are channels-last already."""
-    return hub.framework in _CHANNELS_FIRST and job.input_layout == "nhwc" and not hub.extra.get("channels_last")
+def becomes_channels_last(hub: Hub, input_layout: str) -> bool:
+    """By that parameter, for frameworks of images that are channels-first; not where this model's are channels-last already."""
+    return hub.framework in _CHANNELS_FIRST and input_layout == "nhwc" and not hub.extra.get("channels_last")

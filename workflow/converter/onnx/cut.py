@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from onnx import ModelProto, NodeProto, ValueInfoProto
 
 from converter.errors import ParameterError, nearest
-from converter.onnx.graphs import inferred, used_names
+from converter.onnx.core.graphs import inferred, used_names
 
 __all__ = ["cut"]
 

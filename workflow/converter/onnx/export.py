@@ -13,7 +13,7 @@ from onnx import ModelProto, TensorProto, ValueInfoProto, external_data_helper, 
 from converter.contracts import ExportJob, ExportResult
 from converter.errors import UnsupportedError
 from converter.hub.hub import Hub, TensorSpec
-from converter.onnx.graphs import model_opset
+from converter.onnx.core.graphs import model_opset
 from converter.onnx.opset import HIGHEST_OPSET, LOWEST_OPSET, convert_opset
 from converter.onnx.precision import float32_reference, float32_runner, in_float32, widened
 from converter.onnx.simplify import simplify

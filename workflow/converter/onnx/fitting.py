@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from onnx import AttributeProto, TensorProto, defs
 
-from converter.onnx.graphs import type_text
-from converter.onnx.site import Site
+from converter.onnx.core.graphs import type_text
+from converter.onnx.core.site import Site
 
 __all__ = ["check_attributes", "fit_types"]
 

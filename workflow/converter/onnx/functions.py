@@ -8,9 +8,9 @@ import onnx
 import onnx.inliner
 from onnx import FunctionProto, ModelProto, defs, helper
 
-from converter.onnx.graphs import FreshNames, all_graphs, rename_values, replace_fields
+from converter.onnx.core.graphs import FreshNames, all_graphs, rename_values, replace_fields
+from converter.onnx.core.site import Site
 from converter.onnx.simplify import remove_unused
-from converter.onnx.site import Site
 
 __all__ = ["function_model"]
 

@@ -12,7 +12,7 @@ import onnx
 from converter.contracts import ImportSpec
 from converter.errors import ConverterError, SourceError, UnsupportedError
 from converter.evidence.coverage import assess
-from converter.evidence.probe import NoEvidence, Probe
+from converter.evidence.probe import Probe
 from converter.hub.hub import Hub, Run, TensorSpec
 from converter.hub.informative import typical, write_evidence
 from converter.hub.npz import read_arrays_file
@@ -38,10 +38,12 @@ def write_hub(
     *,
     kind: str,
     candidates: dict[str, list[TensorSpec]],
+    probe: Callable[[onnx.ModelProto, Run], Probe],
 ) -> Hub:
     """The hub of a model that lies in `out` already; `run_import` writes it.
 
     specs: inputs and outputs. run: the source's own runtime, of arrays in that order. kind: "onnx" or "tflite".
+    probe: what shows which of its weights the samples exercise.
     """
     inputs, outputs = specs
     drawn = sorted({node.op_type for node in all_nodes(model.graph)} & _RANDOM)
@@ -68,29 +70,13 @@ def write_hub(
     added = assess(
         hub,
         runs,
-        lambda: _probe(model, typical(runs)[-1]),
+        lambda: probe(model, typical(runs)[-1]),
         run,
         vocabulary=bounds,
         may_add=spec.reference_inputs is None,
     )
     write_evidence(hub, [*runs, *added], left_out)
     return hub
-
-
-def _probe(model: onnx.ModelProto, run: Run) -> Probe:
-    import torch
-
-    from converter.evidence.torch_gradients import TorchProbe
-    from converter.onnx_to_torch.module import OnnxModule
-    from converter.torch.program.flat import to_tensors
-
-    try:
-        module = OnnxModule(model)
-        with torch.no_grad():
-            module(*to_tensors(run.inputs))  # its weights become parameters as they are read
-        return TorchProbe(module)
-    except UnsupportedError as error:
-        raise NoEvidence(f"its gradients are not known: {error}") from error
 
 
 def _reference(

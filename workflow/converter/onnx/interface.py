@@ -13,7 +13,7 @@ from converter.hub.hub import TensorSpec
 
 __all__ = ["inputs_of", "is_channels_last", "outputs_of", "share_batch", "vocabulary", "with_steps"]
 
-_NAMES = {
+_NAMES: dict[int, str] = {
     onnx.TensorProto.FLOAT: "float32",
     onnx.TensorProto.DOUBLE: "float64",
     onnx.TensorProto.STRING: "string",
@@ -118,9 +118,7 @@ def _to_channels_first(node: onnx.NodeProto) -> bool:
 def with_steps(model: onnx.ModelProto, outputs: list[TensorSpec]) -> list[TensorSpec]:
     """The outputs with the step of those that the model quantizes: 1 of its integers, the scale of what is dequantized last."""
     made = {name: node for node in model.graph.node for name in node.output}
-    scales = {
-        tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer if not tensor.dims
-    }
+    scales = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer if not tensor.dims}
     found = []
     for spec in outputs:
         node = made.get(spec.name)

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import GraphProto, NodeProto, helper
 
-from converter.onnx.graphs import STANDARD, Scope
+from converter.onnx.core.graphs import STANDARD, Scope
 
 __all__ = ["known_sizes"]
 

@@ -16,9 +16,8 @@ import onnx.inliner
 from onnx import GraphProto, ModelProto, NodeProto, defs
 
 from converter.errors import UnsupportedError
-from converter.onnx.fitting import check_attributes, fit_types
-from converter.onnx.functions import function_model
-from converter.onnx.graphs import (
+from converter.onnx import adapters as _adapters  # noqa: F401  registers them
+from converter.onnx.core.graphs import (
     STANDARD,
     FreshNames,
     Scope,
@@ -29,8 +28,10 @@ from converter.onnx.graphs import (
     model_opset,
     replace_fields,
 )
-from converter.onnx.registry import adapter
-from converter.onnx.site import Site
+from converter.onnx.core.registry import adapter
+from converter.onnx.core.site import Site
+from converter.onnx.fitting import check_attributes, fit_types
+from converter.onnx.functions import function_model
 
 __all__ = ["HIGHEST_OPSET", "LOWEST_OPSET", "convert_opset"]
 

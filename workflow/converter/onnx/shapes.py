@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import onnx
 from onnx import ModelProto, TypeProto
 
-from converter.onnx.graphs import STANDARD, all_graphs, inferred, replace_fields
+from converter.onnx.core.graphs import STANDARD, all_graphs, inferred, replace_fields
 
 __all__ = ["with_shapes"]
 

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
 
-from converter.onnx.graphs import (
+from converter.onnx.core.graphs import (
     STANDARD,
     FreshNames,
     Scope,
@@ -22,7 +22,7 @@ from converter.onnx.graphs import (
     rename_values,
     used_names,
 )
-from converter.onnx.graphs import replace_fields as _replace
+from converter.onnx.core.graphs import replace_fields as _replace
 from converter.onnx.known_sizes import known_sizes
 
 __all__ = ["remove_unused", "simplify"]

@@ -10,9 +10,16 @@ import onnx
 import torch
 
 from converter.errors import ConverterError, UnsupportedError
-from converter.hub.hub import Hub, TensorSpec
+from converter.hub.hub import Hub, Run, TensorSpec
 from converter.hub.informative import typical
-from converter.onnx.precision import float32_note, float32_reference, float32_runner, in_float32, widened
+from converter.onnx.precision import (
+    float32_note,
+    float32_reference,
+    float32_runner,
+    in_float32,
+    rounded_reference,
+    widened,
+)
 from converter.onnx_to_torch.module import OnnxModule
 from converter.torch.exact.quantized_program import has_quantized_operators, rewrite_quantized
 from converter.torch.extensions.exported_recurrence import followable_recurrence
@@ -29,8 +36,11 @@ def torch_hub(hub: Hub, folder: Path) -> Hub:
     Raises UnsupportedError that names the operator which torch has no way for, or the size that the program fixes.
     """
     model = onnx.load(str(hub.path / "model.onnx"))
+    doubles = in_float32(model, doubles=True)
     if narrow := in_float32(model):
-        hub = _in_float32(hub, model, folder, narrow)
+        hub = _in_float32(hub, folder, float32_note(narrow), float32_reference(hub, float32_runner(model, folder)))
+    elif doubles:
+        hub = _in_float32(hub, folder, "its float64 is computed with in float32", rounded_reference(hub))
     else:
         shutil.copyfile(hub.path / "reference.npz", folder / "reference.npz")
     program = _exported(hub, model)
@@ -49,17 +59,17 @@ def torch_hub(hub: Hub, folder: Path) -> Hub:
     )
 
 
-def _in_float32(hub: Hub, model: onnx.ModelProto, folder: Path, narrow: list[str]) -> Hub:
-    """The hub with what onnxruntime computes of the model in float32, on the same samples, as its reference in `folder`."""
+def _in_float32(hub: Hub, folder: Path, note: str, runs: list[Run]) -> Hub:
+    """The hub of the model in float32, with these runs as its reference in `folder`."""
     wide = replace(
         hub,
         path=folder,
         inputs=[widened(spec) for spec in hub.inputs],
         outputs=[widened(spec) for spec in hub.outputs],
-        notes=[*hub.notes, float32_note(narrow)],
+        notes=[*hub.notes, note],
         decisions=[*hub.decisions, "computed in float32"],
     )
-    wide.write_reference(float32_reference(hub, float32_runner(model, folder)))
+    wide.write_reference(runs)
     return wide
 
 

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 import numpy as np
 import onnx
 import torch
+from onnx import inliner
+from torch.fx import traceback
 from torch.utils._python_dispatch import _disable_current_modes
 
 from converter.errors import UnsupportedError
-from converter.onnx_to_torch.registry import Call, Handler, as_tensor, find, find_on_sizes, known_sizes
-from converter.onnx_to_torch.values import Known, Value, to_numpy
+from converter.onnx_to_torch import operators as _operators  # noqa: F401  registers them
+from converter.onnx_to_torch.core.registry import Call, Handler, as_tensor, find, find_on_sizes, known_sizes
+from converter.onnx_to_torch.core.values import Known, Value, to_numpy
 
 __all__ = ["ONNX_FILE", "Frame", "OnnxModule"]
 
@@ -37,7 +41,7 @@ class OnnxModule(torch.nn.Module):
     def __init__(self, model: onnx.ModelProto) -> None:
         super().__init__()
         if model.functions:
-            model = onnx.inliner.inline_local_functions(model)
+            model = inliner.inline_local_functions(model)
         self._model = model
         self._opsets = {_domain(entry.domain): entry.version for entry in model.opset_import}
         self._initial = {name: Known(array, array.dtype, True, name) for name, array in _initializers(model.graph)}
@@ -53,10 +57,10 @@ class OnnxModule(torch.nn.Module):
         self._parameters_of: dict[int, tuple[Known, torch.nn.Module, str]] = {}
         self.operators: dict[str, int] = {}
 
-    def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor | list | None, ...]:
         """The outputs in the file's order."""
         values: dict[str, Value] = {**self._initial, **dict(zip(self._inputs, tensors, strict=True))}
-        with torch.fx.traceback.preserve_node_meta():
+        with traceback.preserve_node_meta():
             results = Frame(self, self._model.graph, values, None, ()).run()
         return tuple(self._result(value) for value in results)
 
@@ -136,7 +140,7 @@ class Frame:
         for place, node in enumerate(self._graph.node, 1):
             # What torch.export notes of each operator: the node instead of a line of this program.
             called = node.name or next(filter(None, node.output), "")
-            torch.fx.traceback.set_stack_trace(
+            traceback.set_stack_trace(
                 [f'  File "{ONNX_FILE}", line {place}, in {node.op_type}\n    {node.op_type} {called}\n']
             )
             inputs = [self.value(name) if name else None for name in node.input]
@@ -275,7 +279,7 @@ def _body(node: onnx.NodeProto, opset: int) -> onnx.FunctionProto | None:
     Not where that depends on the node: onnx 1.23 crashes as it writes some of these out, and they have functions here.
     """
     try:
-        schema = onnx.defs.get_schema(node.op_type, opset, node.domain)
+        schema = cast(Any, onnx.defs.get_schema(node.op_type, opset, node.domain))  # has_function is in no stub
     except onnx.defs.SchemaError:
         return None
     return schema.function_body if schema.has_function else None

@@ -3,20 +3,63 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from converter.contracts import ExportJob
+from converter.contracts import ExportJob, ExportResult
 from converter.errors import UnsupportedError
 from converter.hub.hub import Hub
 
-__all__ = ["through_onnx"]
+__all__ = ["export_keras", "export_tflite"]
+
+Export = Callable[[Hub, ExportJob, Path], ExportResult]
 
 # Where control flow is written as If and Loop with all that onnxruntime has.
 _OPSET = 18
 
 
-def through_onnx(hub: Hub, job: ExportJob, folder: Path) -> Hub:
+def export_tflite(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
+    """Write `staged`, verified in LiteRT, as PyTorch programs are or by ONNX. Raises UnsupportedError with each reason."""
+    from converter.torch.tflite.export import export
+
+    return _first_or_by_onnx(hub, job, staged, export)
+
+
+def export_keras(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
+    """Write `staged`, a Keras file of ordinary layers, likewise: by ONNX what could be kept as TorchScript only."""
+    from converter.torch.keras.export import export
+
+    if hub.extra.get("form") == "exported":
+        return export(hub, job, staged)
+    return _first_or_by_onnx(hub, job, staged, export)
+
+
+def _first_or_by_onnx(hub: Hub, job: ExportJob, staged: Path, export: Export) -> ExportResult:
+    from converter.torch.program.eager_program import ValueRead
+
+    try:
+        return export(hub, job, staged)
+    except ValueRead:
+        raise  # in ONNX too
+    except UnsupportedError as error:
+        first = str(error)
+    with tempfile.TemporaryDirectory(dir=staged.parent) as folder:
+        try:
+            result = export(_through_onnx(hub, job, Path(folder)), job, staged)
+        except UnsupportedError as error:
+            raise UnsupportedError(f"{first}; by way of ONNX: {_without_repetition(str(error), first)}") from error
+    result.route = ["export_onnx", "onnx_to_torch", *result.route]
+    result.notes.append(f"made by way of ONNX: {first}")
+    return result
+
+
+def _without_repetition(reason: str, first: str) -> str:
+    return "for the same reason" if reason in first or first in reason else reason
+
+
+def _through_onnx(hub: Hub, job: ExportJob, folder: Path) -> Hub:
     """A hub of a torch.export program of what the model's ONNX file computes, which is verified first.
 
     Raises UnsupportedError where there is no right ONNX file, or torch has no way for one of its operators.
@@ -24,14 +67,12 @@ def through_onnx(hub: Hub, job: ExportJob, folder: Path) -> Hub:
     from converter.onnx_to_torch.lower import torch_hub
     from converter.torch.onnx.export import export
 
-    inner = folder / "onnx"
+    inner, outer = folder / "onnx", folder / "program"
     inner.mkdir()
+    outer.mkdir()
     result = export(hub, replace(job, target="model.onnx", onnx_opset=_OPSET, quantization={}), inner / "model.onnx")
     if result.verification is None or not result.verification.passed:
         why = result.verification.message if result.verification else result.unverified_reason
         raise UnsupportedError(f"its ONNX form comes out wrong: {why}")
     shutil.copyfile(hub.path / "reference.npz", inner / "reference.npz")
-    onnx_hub = replace(hub, path=inner, framework="onnx", extra={"kind": "onnx"})
-    outer = folder / "program"
-    outer.mkdir()
-    return replace(torch_hub(onnx_hub, outer), extra={"form": "exported", "module": "OnnxModule", "kind": "module"})
+    return torch_hub(replace(hub, path=inner, framework="onnx", extra={"kind": "onnx"}), outer)

@@ -44,10 +44,9 @@ def code_version(script: str, framework: str | None = None, functions: tuple[str
 
 def step_files(script: str, framework: str | None = None, functions: tuple[str, ...] = ()) -> list[Path]:
     """scripts/{script}.py and, transitively, this project's modules that it imports, sorted; see `code_version`."""
-    # Files outside the packages of a framework import from them for sources of that framework only.
-    others = tuple(
-        package for entry in formats.frameworks().values() if entry.name != framework for package in entry.code
-    )
+    # Files outside the packages of a framework import from them for sources of that framework only. Frameworks may share some.
+    ours = formats.framework(framework).code if framework is not None else ()
+    others = tuple(package for entry in formats.frameworks().values() for package in entry.code if package not in ours)
     own = tuple(_folder(package) for entry in formats.frameworks().values() for package in entry.code)
     seen: set[Path] = set()
     pending = {_SCRIPTS / f"{script}.py", *(_file(name.partition(":")[0]) for name in functions)}

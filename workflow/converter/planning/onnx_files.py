@@ -38,7 +38,7 @@ def external_files(path: Path) -> list[Path]:
                 names = set(_locations(data, "model", 0, len(data), 0))
             except (ValueError, IndexError, RecursionError):
                 return []
-    found = []
+    found: list[Path] = []
     for name in names:
         beside = path.parent / name
         if "\0" not in name and beside.is_file() and beside.resolve().is_relative_to(path.parent.resolve()):

@@ -218,7 +218,7 @@ class FloatModel:
 
 def _file_axes(hub: Hub, job: ExportJob) -> list[Sequence[int]]:
     """For each input the source's axes in the order of the file's."""
-    if becomes_channels_last(hub, job):
+    if becomes_channels_last(hub, job.input_layout):
         from converter.torch.program.file_layout import channels_last_order
 
         return [channels_last_order(len(spec.shape or ())) for spec in hub.inputs]

@@ -16,10 +16,10 @@ from converter.errors import SourceError, UnsupportedError
 from converter.file_limits import MAX_BYTES
 from converter.tflite.flatbuffer import schema
 from converter.tflite_to_onnx import structure
-from converter.tflite_to_onnx.cleaning import cleaned
-from converter.tflite_to_onnx.graph import Constants, Graph
+from converter.tflite_to_onnx.core.cleaning import cleaned
+from converter.tflite_to_onnx.core.graph import Constants, Graph
+from converter.tflite_to_onnx.core.values import Value, known_shape
 from converter.tflite_to_onnx.subgraphs import Model, Scope
-from converter.tflite_to_onnx.values import Value, known_shape
 
 __all__ = ["read_model"]
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from converter.errors import SourceError, UnsupportedError
 from converter.tflite.flatbuffer import TENSOR_DTYPES, is_constant, read, schema
-from converter.tflite_to_onnx.values import DTYPES, Quantization, stored_bytes
+from converter.tflite_to_onnx.core.values import DTYPES, Quantization, stored_bytes
 
 __all__ = ["load", "quantization", "shape", "text"]
 

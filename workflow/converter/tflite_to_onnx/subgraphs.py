@@ -10,10 +10,11 @@ import onnx
 
 from converter.errors import SourceError, UnsupportedError
 from converter.tflite.flatbuffer import is_constant, operator_name, schema
+from converter.tflite_to_onnx import operators as _operators  # noqa: F401  registers them
 from converter.tflite_to_onnx import structure
-from converter.tflite_to_onnx.graph import Constants, Graph
-from converter.tflite_to_onnx.registry import Call, find
-from converter.tflite_to_onnx.values import DTYPES, Value, dequantized, unpacked
+from converter.tflite_to_onnx.core.graph import Constants, Graph
+from converter.tflite_to_onnx.core.registry import Call, find
+from converter.tflite_to_onnx.core.values import DTYPES, Value, dequantized, unpacked
 
 __all__ = ["Model", "Scope"]
 

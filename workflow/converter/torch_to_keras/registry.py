@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -58,7 +59,7 @@ def takes_pending(target: object) -> bool:
     return target in _LAZY
 
 
-def decompositions() -> object:
+def decompositions() -> dict[Any, Callable[..., Any]]:
     """torch's table of decompositions and ours, without what has a converter: `linear` becomes a Dense layer."""
     table = torch.export.default_decompositions()
     if are_defined():

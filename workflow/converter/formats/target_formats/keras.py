@@ -10,7 +10,7 @@ KERAS = TargetFormat(
     extensions=("h5", "hdf5", "keras"),
     exporters={
         "pytorch": Exporter(
-            "converter.torch.keras.export:export",
+            "converter.onnx_to_torch.third_way:export_keras",
             packages=("torch", "numpy", "keras", "tensorflow"),
             process="torch+tensorflow",
         ),

@@ -32,7 +32,7 @@ TFLITE = TargetFormat(
             process="tensorflow",
         ),
         "pytorch": Exporter(
-            "converter.torch.tflite.export:export",
+            "converter.onnx_to_torch.third_way:export_tflite",
             packages=("torch", "numpy", "litert-torch", "ai-edge-litert", "keras", "tensorflow"),
             process="torch+tensorflow",
         ),

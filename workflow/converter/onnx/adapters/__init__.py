@@ -1,1 +1,26 @@
-"""What changes about an operator from one opset to the next, one file per family."""
+"""Operators over the boundary between two opsets, one file for each family; importing it registers its adapters.
+
+Named one by one, for code_version.py to find.
+"""
+
+from converter.onnx.adapters import (
+    attributes,
+    casts,
+    comparisons,
+    normalization,
+    resize,
+    sampling,
+    sizes,
+    softmax,
+)
+
+__all__ = [
+    "attributes",
+    "casts",
+    "comparisons",
+    "normalization",
+    "resize",
+    "sampling",
+    "sizes",
+    "softmax",
+]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from onnx import TensorProto, defs
 
-from converter.onnx.registry import down
-from converter.onnx.site import Site
+from converter.onnx.core.registry import down
+from converter.onnx.core.site import Site
 
 _T = TensorProto
 _FLOAT8 = {number for name, number in _T.DataType.items() if name.startswith("FLOAT8")}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from onnx import TensorProto
 
-from converter.onnx.registry import down
-from converter.onnx.site import FLOATS, Site
+from converter.onnx.core.registry import down
+from converter.onnx.core.site import FLOATS, Site
 
 _BOOL = TensorProto.BOOL
 

@@ -7,8 +7,8 @@ import math
 import numpy as np
 from onnx import TensorProto
 
-from converter.onnx.registry import down, up
-from converter.onnx.site import Site
+from converter.onnx.core.registry import down, up
+from converter.onnx.core.site import Site
 
 _FLOAT = TensorProto.FLOAT
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from converter.onnx.registry import down, up
-from converter.onnx.site import Site
+from converter.onnx.core.registry import down, up
+from converter.onnx.core.site import Site
 
 _MODES = {"bilinear": "linear", "bicubic": "cubic"}
 

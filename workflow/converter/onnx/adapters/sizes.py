@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from onnx import TensorProto, numpy_helper
 
-from converter.onnx.graphs import constant_tensor
-from converter.onnx.registry import down, up
-from converter.onnx.site import Site
+from converter.onnx.core.graphs import constant_tensor
+from converter.onnx.core.registry import down, up
+from converter.onnx.core.site import Site
 
 _INT64 = TensorProto.INT64
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from onnx import TensorProto
 
-from converter.onnx.registry import down, up
-from converter.onnx.site import Site
+from converter.onnx.core.registry import down, up
+from converter.onnx.core.site import Site
 
 _FAMILY = ("Softmax", "LogSoftmax", "Hardmax")
 

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 
-from converter.onnx_to_torch.integers import UNSIGNED, in_order
-from converter.onnx_to_torch.registry import Call, operator
-from converter.onnx_to_torch.values import Known
+from converter.onnx_to_torch.core.integers import UNSIGNED, in_order
+from converter.onnx_to_torch.core.registry import Call, operator
+from converter.onnx_to_torch.core.values import Known
 
 __all__: list[str] = []
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from converter.onnx_to_torch.integers import UNSIGNED, divided, in_int64, in_order, shifted_right
-from converter.onnx_to_torch.registry import Call, operator
-from converter.onnx_to_torch.values import Known
+from converter.onnx_to_torch.core.integers import UNSIGNED, divided, in_int64, in_order, shifted_right
+from converter.onnx_to_torch.core.registry import Call, operator
+from converter.onnx_to_torch.core.values import Known
 
 __all__ = ["operands"]
 

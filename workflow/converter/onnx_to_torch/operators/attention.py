@@ -9,14 +9,14 @@ import torch
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 from torch.nn import functional
 
-from converter.onnx_to_torch.registry import Call, operator
-from converter.onnx_to_torch.values import torch_dtype
+from converter.onnx_to_torch.core.registry import Call, operator
+from converter.onnx_to_torch.core.values import torch_dtype
 
 __all__ = ["for_each_query", "heads_joined", "heads_split", "rotated"]
 
 
 @operator("Attention")
-def _attention(call: Call) -> tuple[torch.Tensor, ...]:
+def _attention(call: Call) -> tuple[torch.Tensor | None, ...]:
     query, key, value = (call.tensor(position) for position in range(3))
     flat = query.dim() == 3
     if flat:

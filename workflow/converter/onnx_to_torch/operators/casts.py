@@ -5,13 +5,13 @@ from __future__ import annotations
 import onnx
 import torch
 
-from converter.onnx_to_torch.registry import Call, operator
-from converter.onnx_to_torch.values import Known, torch_dtype
+from converter.onnx_to_torch.core.registry import Call, operator
+from converter.onnx_to_torch.core.values import Known, torch_dtype
 
 __all__ = ["FEW_BITS", "FLOAT8", "as_dtype", "as_scalar", "converted", "element_type"]
 
 # Bits, and whether they are signed.
-FEW_BITS = {
+FEW_BITS: dict[int, tuple[int, bool]] = {
     onnx.TensorProto.INT4: (4, True),
     onnx.TensorProto.UINT4: (4, False),
     onnx.TensorProto.INT2: (2, True),

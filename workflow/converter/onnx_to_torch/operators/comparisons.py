@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from converter.onnx_to_torch.integers import in_int64, in_order
+from converter.onnx_to_torch.core.integers import in_int64, in_order
+from converter.onnx_to_torch.core.registry import Call, operator
 from converter.onnx_to_torch.operators.arithmetic import operands
-from converter.onnx_to_torch.registry import Call, operator
 
 __all__: list[str] = []
 

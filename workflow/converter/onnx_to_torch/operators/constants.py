@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import onnx
 
-from converter.onnx_to_torch.registry import Call, operator
-from converter.onnx_to_torch.values import Known, Value
+from converter.onnx_to_torch.core.registry import Call, operator
+from converter.onnx_to_torch.core.values import Known, Value
 
 __all__: list[str] = []
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnx
@@ -13,9 +13,9 @@ from torch._higher_order_ops.while_loop import while_loop_op
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 from torch.utils import _pytree
 
+from converter.onnx_to_torch.core.registry import Call, known_sizes, operator
+from converter.onnx_to_torch.core.values import Known, Value, to_torch
 from converter.onnx_to_torch.operators.sequences import joined
-from converter.onnx_to_torch.registry import Call, known_sizes, operator
-from converter.onnx_to_torch.values import Known, Value, to_torch
 
 __all__: list[str] = []
 
@@ -243,7 +243,8 @@ def _while(call: Call, count: Any, condition: Value) -> tuple[torch.Tensor, ...]
         if any(a.shape != b.shape or a.dtype != b.dtype for a, b in zip(results[2:], states, strict=True)):
             raise call.refusal("changes sizes from run to run, and how many runs there are is known only while it runs")
         operands = (operands[0], *captured.operands)
-    return tuple(while_loop_op(goes_on, run, carried, operands)[2:])
+    # torch's annotation knows but one tensor there.
+    return tuple(while_loop_op(goes_on, run, cast(Any, carried), operands)[2:])
 
 
 @operator("Scan")

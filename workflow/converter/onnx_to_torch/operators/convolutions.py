@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from converter.onnx_to_torch.core.registry import Call, operator
 from converter.onnx_to_torch.operators.windows import Windows, pad_around
-from converter.onnx_to_torch.registry import Call, operator
 from converter.torch.extensions.deformable_convolution import deform_conv2d
 
 __all__ = ["convolved"]
@@ -94,7 +94,15 @@ def _deform_conv(call: Call) -> torch.Tensor:
     bias = weight.new_zeros(weight.shape[0]) if bias is None else bias
     places = [number for pair in (windows.strides, windows.before, windows.dilations) for number in pair]
     return deform_conv2d(
-        x, weight, offset, x if mask is None else mask, bias, *places, groups, offset_groups, mask is not None
+        x,
+        weight,
+        offset,
+        x if mask is None else mask,
+        bias,
+        *places,
+        groups=groups,
+        offset_groups=offset_groups,
+        use_mask=mask is not None,
     )
 
 
@@ -106,7 +114,8 @@ def _col2im(call: Call) -> torch.Tensor:
     places = math.prod(block)
     channels = x.shape[1] // places
     if len(image) == 2 and windows.symmetric:
-        return functional.fold(x, image, block, windows.dilations, windows.before, windows.strides)
+        sides = (image, block, windows.dilations, windows.before, windows.strides)
+        return functional.fold(x, *(tuple(side) for side in sides))
     counts = [
         (size + first + last - span) // stride + 1
         for size, first, last, span, stride in zip(

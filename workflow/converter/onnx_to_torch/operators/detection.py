@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from converter.onnx_to_torch.registry import Call, operator
+from converter.onnx_to_torch.core.registry import Call, operator
 from converter.torch.extensions.vision import vision_operators
 
 __all__: list[str] = []

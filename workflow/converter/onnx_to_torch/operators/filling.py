@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from converter.onnx_to_torch.integers import in_int64
-from converter.onnx_to_torch.registry import Call, on_sizes, operator
-from converter.onnx_to_torch.values import Known, to_torch, torch_dtype
+from converter.onnx_to_torch.core.integers import in_int64
+from converter.onnx_to_torch.core.registry import Call, on_sizes, operator
+from converter.onnx_to_torch.core.values import Known, to_torch, torch_dtype
 
 __all__: list[str] = []
 
@@ -61,7 +61,7 @@ def _range_sizes(call: Call, arrays: list[np.ndarray]) -> Known | None:
     if any(array.dtype == object for array in arrays):
         return None
     start, limit, delta = (array.item() for array in arrays)
-    numbers = np.arange(start, limit, delta, arrays[0].dtype)
+    numbers = np.arange(start, limit, delta, dtype=arrays[0].dtype)
     return Known(numbers, numbers.dtype, False) if len(numbers) <= _MOST_NUMBERS else None
 
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import torch
 
-from converter.onnx_to_torch.integers import UNSIGNED, in_int64
-from converter.onnx_to_torch.registry import Call, operator
+from converter.onnx_to_torch.core.integers import UNSIGNED, in_int64
+from converter.onnx_to_torch.core.registry import Call, operator
 
 __all__: list[str] = []
 

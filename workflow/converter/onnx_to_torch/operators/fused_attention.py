@@ -9,8 +9,8 @@ import torch
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 from torch.nn import functional
 
+from converter.onnx_to_torch.core.registry import Call, operator
 from converter.onnx_to_torch.operators.attention import for_each_query, heads_joined, heads_split, rotated
-from converter.onnx_to_torch.registry import Call, operator
 
 __all__: list[str] = []
 
@@ -57,10 +57,10 @@ def _multi_head_attention(call: Call) -> tuple[torch.Tensor | None, ...]:
         raise call.refusal("shares the buffers of its states, or gives its scores")
     heads = call.attribute("num_heads")
     query, key, value = _projections(call, heads)
-    past_key, past_value = call.optional(6), call.optional(7)
+    past_key = call.optional(6)
     before = 0 if past_key is None else past_key.shape[2]
     if past_key is not None:
-        key, value = torch.cat([past_key, key], 2), torch.cat([past_value, value], 2)
+        key, value = torch.cat([past_key, key], 2), torch.cat([call.tensor(7), value], 2)
     mask = _mask(call, call.optional(4), query, key)
     y = _attended(call, query, key, value, [mask, call.optional(5), _causal(call, query, key, before)])
     return heads_joined(y), key, value

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
+from converter.onnx_to_torch.core.registry import Call, operator
 from converter.onnx_to_torch.operators.convolutions import convolved
 from converter.onnx_to_torch.operators.normalization import layer_normalized, rms_normalized
 from converter.onnx_to_torch.operators.pooling import max_pooled
-from converter.onnx_to_torch.registry import Call, operator
 
 __all__: list[str] = []
 

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from converter.onnx_to_torch.integers import in_int64
+from converter.onnx_to_torch.core.integers import in_int64
+from converter.onnx_to_torch.core.registry import Call, on_sizes, operator
+from converter.onnx_to_torch.core.values import Known
 from converter.onnx_to_torch.operators.slicing import picked
-from converter.onnx_to_torch.registry import Call, on_sizes, operator
-from converter.onnx_to_torch.values import Known
 
 __all__ = ["from_front"]
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from converter.onnx_to_torch.values import to_torch
+from converter.onnx_to_torch.core.values import to_torch
 
 __all__ = ["ResizedAxis", "interpolated", "nearest_index", "positions"]
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F  # noqa: N812
 
-from converter.onnx_to_torch.integers import in_int64
-from converter.onnx_to_torch.registry import Call, operator
+from converter.onnx_to_torch.core.integers import in_int64
+from converter.onnx_to_torch.core.registry import Call, operator
 
 __all__: list[str] = []
 

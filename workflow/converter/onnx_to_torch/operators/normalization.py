@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
-from converter.onnx_to_torch.registry import Call, operator
-from converter.onnx_to_torch.values import torch_dtype
+from converter.onnx_to_torch.core.registry import Call, operator
+from converter.onnx_to_torch.core.values import torch_dtype
 
 __all__ = ["layer_normalized", "rms_normalized"]
 

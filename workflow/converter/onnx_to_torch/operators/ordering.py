@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from converter.onnx_to_torch.registry import Call, on_sizes, operator
-from converter.onnx_to_torch.values import Known
+from converter.onnx_to_torch.core.registry import Call, on_sizes, operator
+from converter.onnx_to_torch.core.values import Known
 
 __all__: list[str] = []
 

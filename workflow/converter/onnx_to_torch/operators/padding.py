@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from converter.onnx_to_torch.core.registry import Call, on_sizes, operator
 from converter.onnx_to_torch.operators.slicing import picked
-from converter.onnx_to_torch.registry import Call, on_sizes, operator
 
 __all__: list[str] = []
 

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from converter.onnx_to_torch.core.registry import Call, operator
 from converter.onnx_to_torch.operators.windows import Windows, pad_around
-from converter.onnx_to_torch.registry import Call, operator
 
 __all__ = ["max_pooled"]
 

@@ -13,9 +13,9 @@ import onnx
 import torch
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from converter.onnx_to_torch.core.registry import Call, operator
+from converter.onnx_to_torch.core.values import TORCH_DTYPES
 from converter.onnx_to_torch.operators.casts import FEW_BITS, FLOAT8, as_dtype, as_scalar, converted, element_type
-from converter.onnx_to_torch.registry import Call, operator
-from converter.onnx_to_torch.values import TORCH_DTYPES
 
 __all__ = ["dequantized", "quantized"]
 

@@ -14,10 +14,10 @@ import onnx
 import torch
 import torch.nn.functional as F  # noqa: N812
 
+from converter.onnx_to_torch.core.registry import Call, find, operator
+from converter.onnx_to_torch.core.values import Value
 from converter.onnx_to_torch.operators.casts import as_dtype, as_scalar
 from converter.onnx_to_torch.operators.quantization import dequantized, dynamically_quantized, quantized, shifted
-from converter.onnx_to_torch.registry import Call, find, operator
-from converter.onnx_to_torch.values import Value
 
 __all__: list[str] = []
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from converter.onnx_to_torch.core.registry import Call, operator
+from converter.onnx_to_torch.core.values import Known
 from converter.onnx_to_torch.operators.recurrent_cells import Activation, activations, step
-from converter.onnx_to_torch.registry import Call, operator
-from converter.onnx_to_torch.values import Known
 
 __all__: list[str] = []
 

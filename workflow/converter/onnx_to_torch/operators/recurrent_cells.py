@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch.nn import functional
 
-from converter.onnx_to_torch.registry import Call
+from converter.onnx_to_torch.core.registry import Call
 
 __all__ = ["Activation", "activations", "step"]
 

@@ -12,9 +12,9 @@ import torch
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 from torch.nn import functional
 
+from converter.onnx_to_torch.core.registry import Call, operator
+from converter.onnx_to_torch.core.values import Known, to_torch
 from converter.onnx_to_torch.operators.interpolation import ResizedAxis, interpolated, nearest_index, positions
-from converter.onnx_to_torch.registry import Call, operator
-from converter.onnx_to_torch.values import Known, to_torch
 
 __all__: list[str] = []
 
@@ -48,7 +48,7 @@ def _resize(call: Call) -> torch.Tensor:
     for axis in axes:
         places = positions(axis, coordinates)
         if mode == "nearest":
-            smaller = isinstance(axis.scale, int | float | np.floating) and axis.scale < 1
+            smaller = isinstance(axis.scale, int | float | np.floating) and bool(axis.scale < 1)
             x = torch.index_select(x, axis.axis, _tensor(nearest_index(places, axis.old, nearest, smaller=smaller)))
         else:
             x = interpolated(x, axis, places, **_interpolation(call, axis, mode))
@@ -178,14 +178,14 @@ def _by_torch(
     if not half and coordinates != "align_corners":
         return None
     corners = coordinates == "align_corners"
-    target = {"size": _sizes(x, axes)} if corners else _target(x, axes)
+    target: dict[str, Any] = {"size": _sizes(x, axes)} if corners else _target(x, axes)
     return functional.interpolate(
         x, mode="bicubic" if mode == "cubic" else _LINEAR[x.dim()], align_corners=corners, **target
     )
 
 
 def _at_least_one(scale: Any) -> bool:
-    return isinstance(scale, int | float | np.floating) and scale >= 1
+    return isinstance(scale, int | float | np.floating) and bool(scale >= 1)
 
 
 def _sizes(x: torch.Tensor, axes: Sequence[ResizedAxis]) -> list[Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
-from converter.onnx_to_torch.registry import Call, operator
+from converter.onnx_to_torch.core.registry import Call, operator
 
 __all__: list[str] = []
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from converter.onnx_to_torch.integers import in_int64
+from converter.onnx_to_torch.core.integers import in_int64
+from converter.onnx_to_torch.core.registry import Call, on_sizes, operator
 from converter.onnx_to_torch.operators.gathering import from_front
-from converter.onnx_to_torch.registry import Call, on_sizes, operator
 
 __all__: list[str] = []
 
@@ -43,9 +43,10 @@ def _scatter_nd(call: Call) -> torch.Tensor:
         return in_int64(lambda updates, x: x.index_put(places, updates, reduction == "add"), updates, x)
     # As torch reduces along one axis: the named axes as one.
     flat = x.flatten(0, depth - 1)
-    row = 0
+    row: torch.Tensor | int = 0
     for axis, places in enumerate(indices.unbind(-1)):
         row = row * x.shape[axis] + torch.where(places < 0, places + x.shape[axis], places)
+    assert isinstance(row, torch.Tensor)
     rows = row.reshape([-1] + [1] * (flat.ndim - 1)).expand([-1, *flat.shape[1:]])
     return _scattered(reduction, 0, flat, rows, updates.reshape([-1, *flat.shape[1:]])).reshape(x.shape)
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from converter.onnx_to_torch.registry import Call, known_sizes, operator
-from converter.onnx_to_torch.values import Known, Value
+from converter.onnx_to_torch.core.registry import Call, known_sizes, operator
+from converter.onnx_to_torch.core.values import Known, Value
 
 __all__ = ["joined"]
 
@@ -83,9 +83,9 @@ def _split(call: Call) -> list[Value]:
     length = call.int(1) if call.has(1) else 1
     if not isinstance(size, int) or not isinstance(length, int):
         raise call.refusal("needs a number of parts that is the same for all inputs: give the sizes in input_shape")
-    parts = list(x.split(length, axis))
+    parts = x.split(length, axis)
     keep = call.has(1) or call.attribute("keepdims", 1)
-    return parts if keep else [part.squeeze(axis) for part in parts]
+    return list(parts) if keep else [part.squeeze(axis) for part in parts]
 
 
 def _shape(value: Value) -> tuple[Any, ...]:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from converter.onnx_to_torch.registry import Call, on_sizes, operator
-from converter.onnx_to_torch.values import Known
+from converter.onnx_to_torch.core.registry import Call, on_sizes, operator
+from converter.onnx_to_torch.core.values import Known
 
 __all__: list[str] = []
 
@@ -197,7 +197,7 @@ def _split_sizes(call: Call, arrays: list[np.ndarray]) -> tuple[np.ndarray, ...]
 
 @operator("Tile")
 def _tile(call: Call) -> torch.Tensor:
-    return call.tensor(0).repeat(call.ints(1))
+    return call.tensor(0).repeat(call.ints(1) or [])
 
 
 @on_sizes("Tile")

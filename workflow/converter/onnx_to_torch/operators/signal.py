@@ -9,8 +9,8 @@ import numpy as np
 import onnx
 import torch
 
-from converter.onnx_to_torch.registry import Call, operator
-from converter.onnx_to_torch.values import Known, to_torch, torch_dtype
+from converter.onnx_to_torch.core.registry import Call, operator
+from converter.onnx_to_torch.core.values import Known, to_torch, torch_dtype
 
 __all__: list[str] = []
 
@@ -118,10 +118,11 @@ def _window(call: Call) -> torch.Tensor:
 def _mel_weight_matrix(call: Call) -> Known:
     """(frequencies, mel bands): triangles over the frequencies of each band."""
     given = [call.known(position) for position in range(5)]
-    if any(number is None for number in given):
+    known = [number for number in given if number is not None]
+    if len(known) < len(given):
         raise call.refusal("needs inputs that are known before the model runs")
-    bands, length, rate = (int(number.reshape(-1)[0]) for number in given[:3])
-    low, high = (2595 * np.log10(1 + float(number.reshape(-1)[0]) / 700) for number in given[3:])
+    bands, length, rate = (int(number.reshape(-1)[0]) for number in known[:3])
+    low, high = (2595 * np.log10(1 + float(number.reshape(-1)[0]) / 700) for number in known[3:])
     mels = np.arange(bands + 2) * ((high - low) / (bands + 2)) + low
     edges = ((length + 1) * (700 * (10 ** (mels / 2595) - 1)) // rate).astype(int)
     matrix = np.zeros((length // 2 + 1, bands))

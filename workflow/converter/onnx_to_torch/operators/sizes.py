@@ -17,9 +17,9 @@ import onnx
 import torch
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 
+from converter.onnx_to_torch.core.registry import Call, known_sizes, on_sizes
+from converter.onnx_to_torch.core.values import Known
 from converter.onnx_to_torch.operators.reductions import reduced_axes
-from converter.onnx_to_torch.registry import Call, known_sizes, on_sizes
-from converter.onnx_to_torch.values import Known
 
 __all__: list[str] = []
 
@@ -61,7 +61,7 @@ def _quotient(a: Any, b: Any) -> Any:
         with np.errstate(all="ignore"):
             return float(np.float64(a) / np.float64(b))
     a, b = _whole(a, b), _whole(b, a)
-    if isinstance(a, _INTEGERS) and isinstance(b, _INTEGERS) and statically_known_true(a % b == 0):
+    if all(isinstance(number, _INTEGERS) for number in (a, b)) and statically_known_true(a % b == 0):
         return a // b
     return a / b
 

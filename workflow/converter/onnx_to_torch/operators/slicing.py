@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from converter.onnx_to_torch.registry import Call, on_sizes, operator
-from converter.onnx_to_torch.values import Known
+from converter.onnx_to_torch.core.registry import Call, on_sizes, operator
+from converter.onnx_to_torch.core.values import Known
 
 __all__ = ["picked"]
 

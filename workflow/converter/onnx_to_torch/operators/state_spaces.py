@@ -7,8 +7,8 @@ import math
 import torch
 from torch.nn import functional
 
+from converter.onnx_to_torch.core.registry import Call, operator
 from converter.onnx_to_torch.operators.attention import for_each_query, heads_joined, heads_split
-from converter.onnx_to_torch.registry import Call, operator
 
 __all__: list[str] = []
 

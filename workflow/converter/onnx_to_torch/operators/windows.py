@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from converter.onnx_to_torch.registry import Call
+from converter.onnx_to_torch.core.registry import Call
 
 __all__ = ["Windows", "pad_around"]
 

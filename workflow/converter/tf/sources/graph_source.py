@@ -14,13 +14,13 @@ from tensorflow.python.framework import op_def_registry
 from converter.contracts import ImportSpec
 from converter.errors import SourceError, UnsupportedError
 from converter.hub.hub import TensorSpec
+from converter.planning.given_shapes import override_shapes
 from converter.tf.graph.conditionals import fold_conditionals
 from converter.tf.graph.constants import refuse_damaged_constants
 from converter.tf.graph.errors import reason
 from converter.tf.graph.graph import GraphDef, NodeDef, clean, inline_functions, node_name, prune
 from converter.tf.graph.resources import VARIABLE_OPS
 from converter.tf.graph.values import Value
-from converter.importing.shapes import override_shapes
 from converter.tf.sources.endpoints import (
     check_inputs,
     check_types,

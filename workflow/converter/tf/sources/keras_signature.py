@@ -14,8 +14,8 @@ from converter.contracts import ImportSpec
 from converter.errors import ParameterError, nearest
 from converter.hub.hub import TensorSpec
 from converter.importing.batch import with_batch
+from converter.planning.given_shapes import override_shapes
 from converter.tf.graph.graph import unique_name
-from converter.importing.shapes import override_shapes
 from converter.tf.sources.freeze import dtype_name
 
 __all__ = ["KerasCall", "keras_call"]

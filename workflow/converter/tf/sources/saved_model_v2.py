@@ -11,9 +11,9 @@ from tensorflow.core.protobuf import meta_graph_pb2
 from converter.contracts import ImportSpec
 from converter.errors import SourceError, UnsupportedError
 from converter.hub.hub import Hub
+from converter.planning.given_shapes import override_shapes
 from converter.tf.graph.direct import has_fused_lstm, save_direct
 from converter.tf.graph.errors import reason
-from converter.importing.shapes import override_shapes
 from converter.tf.sources.build_hub import Source, build_hub
 from converter.tf.sources.freeze import freeze_function
 from converter.tf.sources.graph_source import unknown_operators

@@ -10,11 +10,11 @@ import onnx
 
 from converter.errors import SourceError
 from converter.tflite.flatbuffer import schema
-from converter.tflite_to_onnx.cleaning import cleaned
-from converter.tflite_to_onnx.graph import Graph
-from converter.tflite_to_onnx.registry import Call, operator
-from converter.tflite_to_onnx.trips import trip_count, truth
-from converter.tflite_to_onnx.values import Value
+from converter.tflite_to_onnx.core.cleaning import cleaned
+from converter.tflite_to_onnx.core.graph import Graph
+from converter.tflite_to_onnx.core.registry import Call, operator
+from converter.tflite_to_onnx.core.trips import trip_count, truth
+from converter.tflite_to_onnx.core.values import Value
 
 if TYPE_CHECKING:
     from converter.tflite_to_onnx.subgraphs import Scope

@@ -7,7 +7,7 @@ from typing import Any
 
 from converter.errors import SourceError
 from converter.tflite.flatbuffer import schema
-from converter.tflite_to_onnx.registry import Call, operator
+from converter.tflite_to_onnx.core.registry import Call, operator
 
 __all__ = ["channels_first", "channels_last", "padding"]
 

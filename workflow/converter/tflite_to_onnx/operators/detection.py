@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from converter.errors import SourceError
-from converter.tflite_to_onnx.registry import Call, operator
+from converter.tflite_to_onnx.core.registry import Call, operator
 
 
 @operator("NON_MAX_SUPPRESSION_V4", "NON_MAX_SUPPRESSION_V5")

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from converter.tflite.flatbuffer import schema
-from converter.tflite_to_onnx.registry import Call, operator
+from converter.tflite_to_onnx.core.registry import Call, operator
 
 _SAME = {
     "ABS": "Abs",

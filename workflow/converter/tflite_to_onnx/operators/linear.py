@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from converter.errors import SourceError
 from converter.tflite.flatbuffer import schema
-from converter.tflite_to_onnx.registry import Call, operator
+from converter.tflite_to_onnx.core.registry import Call, operator
 
 
 @operator("FULLY_CONNECTED")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from converter.errors import SourceError
 from converter.tflite.flatbuffer import schema
+from converter.tflite_to_onnx.core.registry import Call, operator
 from converter.tflite_to_onnx.operators.convolution import channels_first, channels_last, padding
-from converter.tflite_to_onnx.registry import Call, operator
 
 
 @operator("AVERAGE_POOL_2D", "L2_POOL_2D")

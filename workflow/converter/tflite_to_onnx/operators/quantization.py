@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from converter.tflite_to_onnx.registry import Call, operator
-from converter.tflite_to_onnx.values import Value
+from converter.tflite_to_onnx.core.registry import Call, operator
+from converter.tflite_to_onnx.core.values import Value
 
 
 @operator("QUANTIZE")

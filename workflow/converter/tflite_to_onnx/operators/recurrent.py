@@ -9,9 +9,9 @@ import onnx
 
 from converter.errors import SourceError
 from converter.tflite.flatbuffer import schema
-from converter.tflite_to_onnx.cleaning import cleaned
-from converter.tflite_to_onnx.graph import Graph
-from converter.tflite_to_onnx.registry import Call, operator
+from converter.tflite_to_onnx.core.cleaning import cleaned
+from converter.tflite_to_onnx.core.graph import Graph
+from converter.tflite_to_onnx.core.registry import Call, operator
 
 # Inputs of UNIDIRECTIONAL_SEQUENCE_LSTM (tensorflow/lite/kernels/lstm_shared.h); gates: input, forget, cell, output.
 _INPUT_WEIGHTS, _RECURRENT_WEIGHTS, _PEEPHOLES, _BIASES = range(1, 5), range(5, 9), (9, 10, 11), range(12, 16)

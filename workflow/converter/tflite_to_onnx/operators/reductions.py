@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from converter.tflite.flatbuffer import schema
-from converter.tflite_to_onnx.registry import Call, operator
+from converter.tflite_to_onnx.core.registry import Call, operator
 
 _KINDS = {
     "SUM": "ReduceSum",

@@ -6,7 +6,7 @@ import numpy as np
 
 from converter.errors import SourceError
 from converter.tflite.flatbuffer import schema
-from converter.tflite_to_onnx.registry import Call, operator
+from converter.tflite_to_onnx.core.registry import Call, operator
 
 _END = 2**31 - 1
 _MOST_INDICES = 1 << 22

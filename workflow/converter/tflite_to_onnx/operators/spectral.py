@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from converter.tflite_to_onnx.registry import Call, operator
+from converter.tflite_to_onnx.core.registry import Call, operator
 
 
 @operator("RFFT2D")

@@ -16,6 +16,7 @@ _aten = torch.ops.aten
 
 def _squeeze(write: Writer, node: torch.fx.Node) -> torch.fx.Node | None:
     x = node.args[0]
+    assert isinstance(x, torch.fx.Node)
     sizes = list(x.meta["val"].shape)
     if all(isinstance(size, int) for size in sizes):
         return None

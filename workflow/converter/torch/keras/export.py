@@ -31,20 +31,17 @@ def export(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
     if hub.extra.get("form") != "exported":
         # Where there is only TorchScript in the file, its class may be what torch.export can follow.
         other = ", or give the module's class with network_script" if hub.extra.get("kind") == "torchscript" else ""
-        try:
-            return _by_onnx(hub, job, staged)
-        except UnsupportedError as error:
-            raise UnsupportedError(
-                f"{source} could be kept as TorchScript only, and Keras files are made from exported programs; by way of "
-                f"ONNX: {error}: ask for .onnx{other}"
-            ) from error
+        raise UnsupportedError(
+            f"{source} could be kept as TorchScript only, and Keras files are made from exported programs: "
+            f"ask for .onnx{other}"
+        )
     from converter.torch.program.branches import select_branches
-    from converter.torch.program.eager_program import value_read
+    from converter.torch.program.eager_program import ValueRead, value_read
     from converter.torch.program.hub_program import read_program, size_advice
 
     program = select_branches(read_program(hub))
     if (reading := value_read(program)) is not None:
-        raise UnsupportedError(
+        raise ValueRead(
             f"{source}: the values of its inputs become sizes, plain numbers or branches ({reading}), which Keras layers "
             "cannot hold: ask for .onnx, or keep them tensors"
         )
@@ -83,16 +80,6 @@ def export(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
     permuted = conversion.input_permutations or conversion.output_permutations
     decisions = ["channels-last"] if permuted else []
     return ExportResult(["export_keras"], file.inputs, file.outputs, verification, notes=notes, decisions=decisions)
-
-
-def _by_onnx(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
-    """What the model's ONNX form becomes."""
-    from converter.onnx_to_torch.third_way import through_onnx
-
-    with tempfile.TemporaryDirectory(dir=staged.parent) as folder:
-        result = export(through_onnx(hub, job, Path(folder)), job, staged)
-    result.route = ["onnx_to_torch", *result.route]
-    return result
 
 
 def _permutation_notes(conversion: Any) -> list[str]:

@@ -13,9 +13,17 @@ from collections.abc import Callable, Sequence
 import torch
 from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 
-__all__ = ["EagerProgram", "has_unknown_results", "misdescribed", "size_choice", "value_read"]
+from converter.errors import UnsupportedError
+
+__all__ = ["EagerProgram", "ValueRead", "has_unknown_results", "misdescribed", "size_choice", "value_read"]
 
 _aten = torch.ops.aten
+
+
+class ValueRead(UnsupportedError):
+    """A model in which values of inputs become sizes, numbers or choices, which a target has no form for."""
+
+
 _NUMBERS = (torch.SymInt, torch.SymFloat, torch.SymBool, int, float, complex)
 
 # What these give of a tensor does not depend on its values.

@@ -17,9 +17,11 @@ from converter.contracts import ExportJob, ExportResult
 from converter.errors import UnsupportedError
 from converter.hub.hub import Hub, TensorSpec
 from converter.tflite.flatbuffer import write
+from converter.torch.exact import integer_bits
 from converter.torch.exact.exact_program import exact_program
+from converter.torch.exact.rewriting import rewrite
 from converter.torch.program.branches import select_branches
-from converter.torch.program.eager_program import value_read
+from converter.torch.program.eager_program import ValueRead, value_read
 from converter.torch.program.file_layout import channels_last_order
 from converter.torch.program.flat import to_tensors
 from converter.torch.program.hub_program import read_program, size_advice
@@ -39,14 +41,17 @@ __all__ = ["export"]
 def export(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
     """Write `staged`, verified in LiteRT. Raises UnsupportedError where no route leads to a file that runs."""
     if hub.extra.get("form") != "exported":
-        return _by_onnx(hub, job, staged)
+        raise UnsupportedError(
+            f"TensorFlow Lite files are made from models that torch.export can follow, and this one was {hub.notes[-1]}"
+        )
     program = select_branches(read_program(hub))
     if (reading := value_read(program)) is not None:
-        raise UnsupportedError(
+        raise ValueRead(
             f"TensorFlow Lite cannot express the model: the values of its inputs become sizes, plain numbers or branches "
             f"({reading}): ask for an .onnx file, or keep them tensors"
         )
     exact_program(program)
+    rewrite(program, integer_bits.RULES)
     failures: list[str] = []
     best: tuple[int, str, ExportResult] | None = None
     for route in _routes():
@@ -61,11 +66,6 @@ def export(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
             candidate.unlink(missing_ok=True)
         if best is not None and best[0] == _BEST:
             break
-    if (best is None or best[0] == 0) and hub.extra.get("module") != _FROM_ONNX:
-        try:
-            return _by_onnx(hub, job, staged)
-        except UnsupportedError as error:
-            failures += [str(error)] if not any(reason in str(error) for reason in failures) else []
     if best is None:
         # A kernel that is missing is missing for all sizes.
         advice = None if failures[0].startswith("TensorFlow Lite has no kernel") else size_advice(hub)
@@ -73,28 +73,6 @@ def export(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
         raise UnsupportedError(f"TensorFlow Lite cannot express the model: {'; '.join(failures)}{sizes}")
     _, name, result = best
     result.notes += [f"not made by Keras: {failure}" for failure in failures[:1] if name == "_by_litert"]
-    return result
-
-
-# The module of a program that was made from ONNX, which would go in circles.
-_FROM_ONNX = "OnnxModule"
-
-
-def _by_onnx(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
-    """What the model's ONNX form becomes: the third way. Raises UnsupportedError with why it is none."""
-    from converter.onnx_to_torch.third_way import through_onnx
-
-    with tempfile.TemporaryDirectory(dir=staged.parent) as folder:
-        try:
-            result = export(through_onnx(hub, job, Path(folder)), job, staged)
-        except UnsupportedError as error:
-            if hub.extra.get("form") == "exported":
-                raise UnsupportedError(f"by way of ONNX: {error}") from error
-            raise UnsupportedError(
-                f"TensorFlow Lite files are made from models that torch.export can follow, and this one was {hub.notes[-1]}; "
-                f"by way of ONNX: {error}: ask for an .onnx file"
-            ) from error
-    result.route = ["onnx_to_torch", *result.route]
     return result
 
 

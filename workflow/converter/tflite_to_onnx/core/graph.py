@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 
 from converter.errors import SourceError
-from converter.tflite_to_onnx.inference import TensorType, known_numbers, output_types
+from converter.tflite_to_onnx.core.inference import TensorType, known_numbers, output_types
 
 __all__ = ["Constants", "Graph"]
 

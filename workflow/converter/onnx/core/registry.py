@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from converter.onnx import adapters
-
 if TYPE_CHECKING:
-    from converter.onnx.site import Site
+    from converter.onnx.core.site import Site
 
 __all__ = ["adapter", "down", "up"]
 
@@ -40,11 +36,4 @@ def _registered(opset: int, operators: tuple[str, ...], upwards: bool) -> Callab
 
 def adapter(operator: str, opset: int, upwards: bool) -> Adapter | None:
     """What takes the operator over the boundary below `opset`; None where nothing but types and attributes may change."""
-    _load()
     return _ADAPTERS.get((operator, opset, upwards))
-
-
-def _load() -> None:
-    if not _ADAPTERS:
-        for module in pkgutil.iter_modules(adapters.__path__):
-            importlib.import_module(f"{adapters.__name__}.{module.name}")

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import functools
-import importlib
-import pkgutil
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import onnx
 import torch
 
 from converter.errors import UnsupportedError
-from converter.onnx_to_torch.values import Known, Value, to_torch
+from converter.onnx_to_torch.core.values import Known, Value, to_torch
 
 if TYPE_CHECKING:
     from converter.onnx_to_torch.module import Frame
@@ -22,15 +19,16 @@ __all__ = ["Call", "Handler", "find", "find_on_sizes", "on_sizes", "operator", "
 
 Handler = Callable[["Call"], "Value | tuple[Value, ...]"]
 SizesHandler = Callable[["Call", list[np.ndarray]], "np.ndarray | Known | tuple[np.ndarray | Known, ...] | None"]
+_AnyHandler = TypeVar("_AnyHandler", bound=Handler)
 
 _HANDLERS: dict[tuple[str, str], Handler] = {}
 _ON_SIZES: dict[tuple[str, str], SizesHandler] = {}
 
 
-def operator(*names: str, domain: str = "") -> Callable[[Handler], Handler]:
+def operator(*names: str, domain: str = "") -> Callable[[_AnyHandler], _AnyHandler]:
     """Registers the function that computes operators of these names; of all opsets from 7 on (`call.opset`)."""
 
-    def register(handler: Handler) -> Handler:
+    def register(handler: _AnyHandler) -> _AnyHandler:
         for name in names:
             assert (domain, name) not in _HANDLERS, name
             _HANDLERS[domain, name] = handler
@@ -54,28 +52,17 @@ def on_sizes(*names: str) -> Callable[[SizesHandler], SizesHandler]:
 
 def find(domain: str, name: str) -> Handler | None:
     """What computes it; None where nothing does."""
-    _load()
     return _HANDLERS.get((domain, name))
 
 
 def find_on_sizes(domain: str, name: str) -> SizesHandler | None:
     """What computes it of known values; None where nothing does."""
-    _load()
     return _ON_SIZES.get((domain, name))
 
 
 def supported() -> set[tuple[str, str]]:
     """Domains and names of all operators that have a function of their own."""
-    _load()
     return set(_HANDLERS)
-
-
-@functools.cache
-def _load() -> None:
-    from converter.onnx_to_torch import operators
-
-    for module in pkgutil.iter_modules(operators.__path__):
-        importlib.import_module(f"{operators.__name__}.{module.name}")
 
 
 class Call:
@@ -163,7 +150,7 @@ class Call:
 
     def derived(self, name: str, make: Callable[[], np.ndarray]) -> torch.Tensor:
         """A parameter that is made of constant inputs, once for the module; it is called so within the node's own name."""
-        given = [value for value in self.inputs if isinstance(value, Known) and value.constant]
+        given: list[Value] = [value for value in self.inputs if isinstance(value, Known) and value.constant]
         place = (*self.frame.place, *self.node.output, name, *map(id, given))
         folded = self.frame.module._folded
         if place not in folded:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import onnx
 
-from converter.tflite_to_onnx.graph import Constants
-from converter.tflite_to_onnx.transposes import with_few_transposes
+from converter.tflite_to_onnx.core.graph import Constants
+from converter.tflite_to_onnx.core.transposes import with_few_transposes
 
 __all__ = ["cleaned"]
 

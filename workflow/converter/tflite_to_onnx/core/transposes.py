@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 
 from converter.errors import SourceError
-from converter.tflite_to_onnx.graph import Constants
+from converter.tflite_to_onnx.core.graph import Constants
 
 __all__ = ["with_few_transposes"]
 

@@ -10,7 +10,7 @@ import onnx
 from onnx import AttributeProto, NodeProto, TensorProto, helper
 
 from converter.errors import UnsupportedError
-from converter.onnx.graphs import FreshNames, Scope
+from converter.onnx.core.graphs import FreshNames, Scope
 
 __all__ = ["FLOATS", "Site"]
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from converter.contracts import ImportSpec
 from converter.errors import ParameterError
 from converter.hub.hub import TensorSpec
 from converter.importing.batch import with_batch
 from converter.planning.input_shapes import InputShape, shapes_by_name
 from converter.wording import shape_text
+
+if TYPE_CHECKING:
+    from converter.contracts import ImportSpec
 
 __all__ = ["override_shapes"]
 
@@ -23,7 +26,7 @@ def override_shapes(spec: ImportSpec, inputs: Sequence[TensorSpec]) -> list[Tens
             f"{spec.source}: the graph does not say the shape of {', '.join(unknown)}: "
             'give input_shape, such as "-1,224,224,3", ";" between inputs'
         )
-    overridden = []
+    overridden: list[TensorSpec] = []
     for entry, shape in zip(inputs, given, strict=True):
         if shape is None:
             overridden.append(entry)

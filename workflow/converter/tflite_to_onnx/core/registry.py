@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import importlib
-import pkgutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,8 +10,8 @@ import numpy as np
 
 from converter.errors import SourceError, UnsupportedError
 from converter.tflite.flatbuffer import schema
-from converter.tflite_to_onnx.graph import Graph
-from converter.tflite_to_onnx.values import Quantization, Value, dequantized, known_shape
+from converter.tflite_to_onnx.core.graph import Graph
+from converter.tflite_to_onnx.core.values import Quantization, Value, dequantized, known_shape
 
 if TYPE_CHECKING:
     from converter.tflite_to_onnx.subgraphs import Scope
@@ -57,22 +54,12 @@ def operator(*names: str, moves: bool = False, opset: int = 17) -> Callable[[Han
 
 def find(name: str) -> Operator | None:
     """What writes it; None where nothing does."""
-    _load()
     return _OPERATORS.get(name)
 
 
 def supported() -> set[str]:
     """Names of all operators that have a function."""
-    _load()
     return set(_OPERATORS)
-
-
-@functools.cache
-def _load() -> None:
-    from converter.tflite_to_onnx import operators
-
-    for module in pkgutil.iter_modules(operators.__path__):
-        importlib.import_module(f"{operators.__name__}.{module.name}")
 
 
 _ACTIVATIONS = {
