@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 FILES := $(filter converted/% reports/% benchmarks/%.json zoo/%,$(MAKECMDGOALS))
 
-.PHONY: help bench convert lint types test test-all test-legacy test-slurm format test-faults fuzz mutation corpus lock locked audit licences $(FILES)
+.PHONY: help bench convert lint types test test-all test-legacy test-slurm format test-faults fuzz mutation corpus onnx-nodes lock locked audit licences $(FILES)
 .DEFAULT_GOAL := help
 
 help:
@@ -73,6 +73,10 @@ bench: $(VENV)/.all
 corpus: $(VENV)/.all
 	$(PIP) --no-deps --requirement requirements-corpus.txt
 	PYTHONPATH=workflow:benchmarks $(BIN)/python -m corpus $(CORPUS)
+
+# The node tests of the onnx package, each converted, into docs/onnx-operators.md: half an hour. ONNX_NODES="--only test_resize".
+onnx-nodes: $(VENV)/.all
+	PYTHONPATH=workflow:benchmarks:scripts $(BIN)/python -m onnx_nodes $(ONNX_NODES)
 
 # What takes most of an hour: 200 kills, full disks, no memory, strange sources, a thousand conversions (docs/reliability.md).
 test-faults: $(VENV)/.all

@@ -1,6 +1,6 @@
 """make onnx-nodes: PYTHONPATH=workflow:benchmarks:scripts python -m onnx_nodes [--only TEXT ...] [--targets tflite,keras].
 
-Converts every node test of the `onnx` package and merges what came of it into docs/onnx-nodes.json and docs/onnx-operators.md.
+Converts every node test of the `onnx` package that docs/onnx-nodes.json has not yet, into it and docs/onnx-operators.md.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from onnx_nodes.page import write_page
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "docs" / "onnx-nodes.json"
 _SECONDS = 120
+_SAVED_EACH = 50
 _ONCE = (
     *KINDS["torch+tensorflow"],
     *("onnxruntime", "import_onnx", "ai_edge_litert.interpreter", "converter.onnx.export", "converter.onnx.hub_writer"),
@@ -38,6 +39,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=None, help="parts of cases' names")
     parser.add_argument("--targets", type=lambda text: text.split(","), default=list(TARGETS))
     parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--again", action="store_true", help="also what the results have already")
     args = parser.parse_args()
     for module in _ONCE:  # for all cases, which are forked from here
         importlib.import_module(module)
@@ -48,9 +50,12 @@ def main() -> None:
             continue
         entry = results.setdefault(case.name, {})
         entry |= {"operator": case.operator, "cannot": cannot_hold(case)}
-        tasks += [(case, target) for target in args.targets if target == "onnx" or entry["cannot"] is None]
-    for (name, target), result in _run(tasks, os.cpu_count() or 1):
+        wanted = [target for target in args.targets if target == "onnx" or entry["cannot"] is None]
+        tasks += [(case, target) for target in wanted if args.again or target not in entry]
+    for done, ((name, target), result) in enumerate(_run(tasks, os.cpu_count() or 1)):
         results[name][target] = result
+        if done % _SAVED_EACH == 0:  # a run that is ended goes on where it was
+            args.results.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
         if result["outcome"] not in ("verified", "no reference"):
             print(name, target, result["outcome"], (result["reason"] or "")[:300], flush=True)
     args.results.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")

@@ -46,10 +46,14 @@ def _first_or_by_onnx(hub: Hub, job: ExportJob, staged: Path, export: Export) ->
     except UnsupportedError as error:
         first = str(error)
     with tempfile.TemporaryDirectory(dir=staged.parent) as folder:
+        advice = ""
         try:
-            result = export(_through_onnx(hub, job, Path(folder)), job, staged)
+            form = _onnx_form(hub, job, Path(folder))
+            advice = "" if "ask for" in first else ": ask for an .onnx file"
+            result = export(_program_of(form, Path(folder)), job, staged)
         except UnsupportedError as error:
-            raise UnsupportedError(f"{first}; by way of ONNX: {_without_repetition(str(error), first)}") from error
+            reason = _without_repetition(str(error), first)
+            raise UnsupportedError(f"{first}; by way of ONNX: {reason}{advice}") from error
     result.route = ["export_onnx", "onnx_to_torch", *result.route]
     result.notes.append(f"made by way of ONNX: {first}")
     return result
@@ -59,20 +63,24 @@ def _without_repetition(reason: str, first: str) -> str:
     return "for the same reason" if reason in first or first in reason else reason
 
 
-def _through_onnx(hub: Hub, job: ExportJob, folder: Path) -> Hub:
-    """A hub of a torch.export program of what the model's ONNX file computes, which is verified first.
-
-    Raises UnsupportedError where there is no right ONNX file, or torch has no way for one of its operators.
-    """
-    from converter.onnx_to_torch.lower import torch_hub
+def _onnx_form(hub: Hub, job: ExportJob, folder: Path) -> Hub:
+    """A hub of the model's ONNX file. Raises UnsupportedError where there is none that is verified."""
     from converter.torch.onnx.export import export
 
-    inner, outer = folder / "onnx", folder / "program"
+    inner = folder / "onnx"
     inner.mkdir()
-    outer.mkdir()
     result = export(hub, replace(job, target="model.onnx", onnx_opset=_OPSET, quantization={}), inner / "model.onnx")
     if result.verification is None or not result.verification.passed:
         why = result.verification.message if result.verification else result.unverified_reason
         raise UnsupportedError(f"its ONNX form comes out wrong: {why}")
     shutil.copyfile(hub.path / "reference.npz", inner / "reference.npz")
-    return torch_hub(replace(hub, path=inner, framework="onnx", extra={"kind": "onnx"}), outer)
+    return replace(hub, path=inner, framework="onnx", extra={"kind": "onnx"})
+
+
+def _program_of(form: Hub, folder: Path) -> Hub:
+    """A hub of a torch.export program of it. Raises UnsupportedError where torch has no way for one of its operators."""
+    from converter.onnx_to_torch.lower import torch_hub
+
+    outer = folder / "program"
+    outer.mkdir()
+    return torch_hub(form, outer)
