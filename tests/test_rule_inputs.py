@@ -140,7 +140,7 @@ def test_another_version_of_a_library_is_a_cause_for_the_targets_that_use_it(bot
     ("module", "targets"),
     [
         ("tf/onnx/export.py", {"a.onnx"}),
-        ("torch/onnx/export.py", {"p.onnx"}),
+        ("torch/onnx/export.py", {"p.onnx", "p.tflite", "p.dynamic.tflite"}),  # the third way of PyTorch models
         ("torch/tflite/export.py", {"p.tflite", "p.dynamic.tflite"}),
         ("torch_to_keras/linear.py", {"p.tflite", "p.dynamic.tflite"}),
         ("zoo/ssd.py", set()),

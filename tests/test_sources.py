@@ -31,7 +31,8 @@ def saved_model(path, name="saved_model.pb"):
         ("x/model.ckpt-100.meta", "model.ckpt-100"),
         ("models/saved/", "saved"),
         ("models/v1.5", "v1.5"),
-        ("a.b.tflite", "a.b.tflite"),
+        ("a.b.tflite", "a.b"),
+        ("a.b.tfl", "a.b.tfl"),
         ("a b/../c d.pt2", "c d"),
     ],
 )

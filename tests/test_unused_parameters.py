@@ -73,12 +73,17 @@ def test_every_parameter_is_used_or_refused_by_name():
     [
         ("keras", "onnx", {"quantization": {"type": "float16"}}, "quantization applies to .tflite, not to "),
         ("keras", "tflite", {"onnx_opset": 10}, "onnx_opset applies to .onnx, not to "),
-        ("pytorch", "onnx", {"input_nodes": "x"}, "to keras, savedmodel, checkpoint and protobuf sources, not to "),
+        (
+            "pytorch",
+            "onnx",
+            {"input_nodes": "x"},
+            "to keras, savedmodel, checkpoint, protobuf and onnx sources, not to ",
+        ),
         (
             "keras",
             "tflite",
             {"input_layout": "nhwc"},
-            ".tflite, .h5, .hdf5 and .keras from pytorch and huggingface sources, not to ",
+            ".tflite, .h5, .hdf5 and .keras from pytorch, huggingface and onnx sources, not to ",
         ),
         ("keras", "tflite", {"backend": "keras2onnx"}, "backend applies to .onnx, .h5, .hdf5 and .keras, not to "),
         ("protobuf", "onnx", {"savedmodel_tag": "serve"}, "savedmodel_tag applies to savedmodel sources, not to "),

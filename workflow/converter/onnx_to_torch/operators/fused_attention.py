@@ -92,7 +92,7 @@ def _mask(call: Call, mask: torch.Tensor | None, query: torch.Tensor, key: torch
     filler = call.attribute("mask_filter_value", -10000.0)
     if mask.dim() == 1:
         if not statically_known_true(mask.shape[0] == query.shape[0]):
-            raise call.refusal("has a mask of other than one length for each sequence")
+            raise call.refusal("has a mask that is not one number for each sequence")
         seen = torch.arange(key.shape[2]) < mask[:, None]
     else:
         seen = mask != 0

@@ -31,7 +31,7 @@ def _dft(call: Call) -> torch.Tensor:
         length = 2 * (x.shape[axis] - 1) if inverse and onesided else x.shape[axis]
     if inverse and onesided and isinstance(x.shape[axis], int) and x.shape[axis] > length // 2 + 1:
         # onnxruntime (1.32) does not leave these out.
-        raise call.refusal("has more frequencies than its length has")
+        raise call.refusal("has more frequencies than a signal of its size has")
     return torch.movedim(_transformed(torch.movedim(x, axis, -2), length, inverse, onesided), -2, axis)
 
 
@@ -91,7 +91,7 @@ def _stft(call: Call) -> torch.Tensor:
     length = call.int(3) if call.has(3) else None
     length = window.shape[0] if length is None and window is not None else length
     if not isinstance(step, int) or not isinstance(length, int):
-        raise call.refusal("needs a step and a length of frames that are known before the model runs")
+        raise call.refusal("needs a step and a size of frames that are known before the model runs")
     if x.dim() == 2:
         x = x[..., None]
     frames = x.unfold(1, length, step).movedim(2, 3)
