@@ -18,6 +18,7 @@ Export = Callable[[Hub, ExportJob, Path], ExportResult]
 
 # Where control flow is written as If and Loop with all that onnxruntime has.
 _OPSET = 18
+_ADVICE = ": ask for an .onnx file"
 
 
 def export_tflite(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
@@ -44,12 +45,12 @@ def _first_or_by_onnx(hub: Hub, job: ExportJob, staged: Path, export: Export) ->
     except ValueRead:
         raise  # in ONNX too
     except UnsupportedError as error:
-        first = str(error)
+        first = str(error).removesuffix(_ADVICE)
     with tempfile.TemporaryDirectory(dir=staged.parent) as folder:
         advice = ""
         try:
             form = _onnx_form(hub, job, Path(folder))
-            advice = "" if "ask for" in first else ": ask for an .onnx file"
+            advice = "" if "ask for" in first else _ADVICE
             result = export(_program_of(form, Path(folder)), job, staged)
         except UnsupportedError as error:
             reason = _without_repetition(str(error), first)

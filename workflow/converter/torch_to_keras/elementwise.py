@@ -99,6 +99,14 @@ def bitwise_not(call: Call, value: Value) -> Value:
     return value.like(call.op(function, value.tensor))
 
 
+@converts("view.dtype")
+def view_dtype(call: Call, value: Value, dtype: torch.dtype) -> Value:
+    """The same bits as numbers of another type of that width."""
+    if dtype.itemsize != getattr(torch, str(value.tensor.dtype)).itemsize:
+        raise call.unsupported("a view of the bits as numbers of another width")
+    return value.like(call.op(keras.ops.view, value.tensor, str(dtype).removeprefix("torch.")))
+
+
 @converts("where.self")
 def where(call: Call, condition: Any, a: Any, b: Any) -> Value:
     """`a` where the condition holds, else `b`."""

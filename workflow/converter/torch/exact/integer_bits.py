@@ -1,7 +1,7 @@
 """`a & b` and `a | b` of whole numbers, for TensorFlow Lite: it has a kernel for `a ^ b` alone, of 32 bits and fewer.
 
 Of numbers of 16 bits a + b is (a ^ b) + 2 (a & b), without an overflow in 32. Larger ones are taken in pieces of 16 bits, of
-which the highest has the sign. And a | b is a + b less a & b.
+which the highest has the sign. And a | b is a + b less a & b. Numbers of 64 bits it cannot even divide.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["RULES"]
 
 _aten = torch.ops.aten
 _PIECE = 1 << 16
-_PIECES = {torch.int8: 1, torch.uint8: 1, torch.int16: 1, torch.int32: 2, torch.int64: 4}
+_PIECES = {torch.int8: 1, torch.uint8: 1, torch.int16: 1, torch.int32: 2}
 
 
 def _and(write: Writer, node: torch.fx.Node) -> torch.fx.Node | None:

@@ -42,7 +42,8 @@ def export(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
     """Write `staged`, verified in LiteRT. Raises UnsupportedError where no route leads to a file that runs."""
     if hub.extra.get("form") != "exported":
         raise UnsupportedError(
-            f"TensorFlow Lite files are made from models that torch.export can follow, and this one was {hub.notes[-1]}"
+            f"TensorFlow Lite files are made from models that torch.export can follow, and this one was {hub.notes[-1]}: "
+            "ask for an .onnx file"
         )
     program = select_branches(read_program(hub))
     if (reading := value_read(program)) is not None:
