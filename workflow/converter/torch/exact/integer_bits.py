@@ -21,15 +21,27 @@ _PIECES = {torch.int8: 1, torch.uint8: 1, torch.int16: 1, torch.int32: 2}
 
 def _and(write: Writer, node: torch.fx.Node) -> torch.fx.Node | None:
     pieces = _pieces(node)
-    return None if pieces is None else _joined(write, node, pieces)
+    return None if pieces is None else _back(write, node, _joined(write, _wide(write, node), pieces))
 
 
 def _or(write: Writer, node: torch.fx.Node) -> torch.fx.Node | None:
     pieces = _pieces(node)
     if pieces is None:
         return None
-    a, b = node.args
-    return write(_aten.sub.Tensor, write(_aten.add.Tensor, a, b), _joined(write, node, pieces))
+    a, b = operands = _wide(write, node)
+    return _back(write, node, write(_aten.sub.Tensor, write(_aten.add.Tensor, a, b), _joined(write, operands, pieces)))
+
+
+def _wide(write: Writer, node: torch.fx.Node) -> list[Any]:
+    """Both operands in 32 bits: there are no kernels for narrower numbers that mean no quantized ones."""
+    if node.meta["val"].dtype == torch.int32:
+        return list(node.args)
+    return [write(_aten.to.dtype, x, torch.int32) for x in node.args]
+
+
+def _back(write: Writer, node: torch.fx.Node, result: torch.fx.Node) -> torch.fx.Node:
+    dtype = node.meta["val"].dtype
+    return result if dtype == torch.int32 else write(_aten.to.dtype, result, dtype)
 
 
 def _pieces(node: torch.fx.Node) -> int | None:
@@ -42,15 +54,14 @@ def _pieces(node: torch.fx.Node) -> int | None:
     return _PIECES.get(result.dtype)
 
 
-def _joined(write: Writer, node: torch.fx.Node, pieces: int) -> torch.fx.Node:
-    dtype = node.meta["val"].dtype
+def _joined(write: Writer, operands: list[Any], pieces: int) -> torch.fx.Node:
     total: torch.fx.Node | None = None
     for place in range(pieces):
-        parts = [_piece(write, x, place, place == pieces - 1) for x in node.args]
-        one, other = (write(_aten.to.dtype, part, torch.int32) for part in parts)
-        different = write(_aten.bitwise_xor.Tensor, one, other)
-        twice = write(_aten.sub.Tensor, write(_aten.add.Tensor, one, other), different)
-        both = write(_aten.to.dtype, write(_aten.div.Tensor_mode, twice, 2, rounding_mode="floor"), dtype)
+        one, other = (_piece(write, x, place, place == pieces - 1) for x in operands)
+        twice = write(
+            _aten.sub.Tensor, write(_aten.add.Tensor, one, other), write(_aten.bitwise_xor.Tensor, one, other)
+        )
+        both = write(_aten.div.Tensor_mode, twice, 2, rounding_mode="floor")
         shifted = write(_aten.mul.Tensor, both, _PIECE**place) if place else both
         total = shifted if total is None else write(_aten.add.Tensor, total, shifted)
     assert total is not None
