@@ -1,6 +1,7 @@
 """make onnx-nodes: PYTHONPATH=workflow:benchmarks:scripts python -m onnx_nodes [--only TEXT ...] [--targets tflite,keras].
 
-Converts every node test of the `onnx` package that docs/onnx-nodes.json has not yet, into it and docs/onnx-operators.md.
+Converts every node test of the `onnx` package that docs/onnx-nodes.json (of this machine) has not yet, and
+makes docs/onnx-operators.md of it.
 """
 
 from __future__ import annotations

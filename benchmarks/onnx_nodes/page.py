@@ -19,7 +19,7 @@ where it takes no others, on the test's own inputs. Numbers that say sizes (shap
 of many tests: where a file cannot have them as inputs, first these numbers and then all but the first input were given as
 `constants`, as models have them. Made, and made again, by
 
-    make onnx-nodes                                             # half an hour; docs/onnx-nodes.json has all outcomes
+    make onnx-nodes                                             # half an hour; docs/onnx-nodes.json, which is not kept, has all outcomes
     make onnx-nodes ONNX_NODES="--only test_resize --targets tflite"
 """
 

@@ -17,7 +17,7 @@ from converter.contracts import ExportJob, ExportResult
 from converter.errors import UnsupportedError
 from converter.hub.hub import Hub, TensorSpec
 from converter.tflite.flatbuffer import write
-from converter.torch.exact import integer_bits
+from converter.torch.exact import error_function, integer_bits
 from converter.torch.exact.exact_program import exact_program
 from converter.torch.exact.rewriting import rewrite
 from converter.torch.program.branches import select_branches
@@ -52,7 +52,7 @@ def export(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
             f"({reading}): ask for an .onnx file, or keep them tensors"
         )
     exact_program(program)
-    rewrite(program, integer_bits.RULES)
+    rewrite(program, integer_bits.RULES | error_function.RULES)
     failures: list[str] = []
     best: tuple[int, str, ExportResult] | None = None
     for route in _routes():

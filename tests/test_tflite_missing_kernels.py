@@ -1,4 +1,4 @@
-"""Bits of whole numbers in TensorFlow Lite, which has a kernel for `^` alone, and numbers seen as others of their width."""
+"""What TensorFlow Lite has no kernel for: bits of whole numbers, numbers seen as others of their width, the error function."""
 
 from __future__ import annotations
 
@@ -38,3 +38,16 @@ def test_floats_seen_as_integers_and_back(tmp_path, target):
     samples = {"typical": [np.random.default_rng(0).standard_normal((2, 5)).astype(np.float32)]}
     hub = program_hub(tmp_path / "hub", magnitude, samples)
     assert export_to(hub, target, tmp_path).verification.passed
+
+
+def test_the_error_function_is_as_exact_as_float32(tmp_path):
+    """Where it rises, where it ends, and with a free size, of which litert-torch makes nothing."""
+    x = np.concatenate([np.linspace(-6, 6, 2001), [0.0, -0.0, 1e-20, 3.9999, 4.0, 4.0001, 100, -100]]).astype(
+        np.float32
+    )
+    hub = program_hub(tmp_path / "hub", torch.erf, {"typical": [np.stack([x, -x])]}, shared_batch=True)
+    result = export_to(hub, "tflite", tmp_path)
+    assert result.verification.passed and "litert-torch" not in result.route
+    found = TFLiteModel(tmp_path / "model.tflite").run([np.stack([x, -x])])[0]
+    expected = torch.erf(torch.from_numpy(x.astype(np.float64))).numpy()
+    assert np.abs(found[0] - expected).max() < 1e-6
