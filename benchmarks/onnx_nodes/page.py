@@ -12,6 +12,7 @@ __all__ = ["write_page"]
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "onnx-operators.md"
 _TARGETS = {"tflite": "TensorFlow Lite", "keras": "Keras", "onnx": "ONNX at another opset"}
+_LONGEST = 300
 _HEAD = """# Operators of ONNX sources
 
 Every node test of the `onnx` package, converted as a model of its own and verified against onnxruntime, on seeded samples or,
@@ -19,7 +20,7 @@ where it takes no others, on the test's own inputs. Numbers that say sizes (shap
 of many tests: where a file cannot have them as inputs, first these numbers and then all but the first input were given as
 `constants`, as models have them. Made, and made again, by
 
-    make onnx-nodes                                             # half an hour; docs/onnx-nodes.json, which is not kept, has all outcomes
+    make onnx-nodes           # half an hour; docs/onnx-nodes.json, which is not kept, has all outcomes
     make onnx-nodes ONNX_NODES="--only test_resize --targets tflite"
 """
 
@@ -93,7 +94,8 @@ def _reasons(results: Mapping[str, Any]) -> Iterable[str]:
 
 def _cause(reason: str) -> str:
     reason = re.sub(r"/\S*/case\.onnx", "the source", reason)
-    return reason.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")[:300]
+    reason = reason.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+    return reason if len(reason) <= _LONGEST else reason[:_LONGEST].rpartition(" ")[0]
 
 
 def _impossible(results: Mapping[str, Any]) -> Iterable[str]:
