@@ -52,7 +52,8 @@ def _summary(results: Mapping[str, Any]) -> Iterable[str]:
             f"| {title} | {sum(counts.values())} | {counts['no reference']} | {counts['verified']}{share} "
             f"| {counts['refused']} | {counts['wrong']} | {counts['error']} |"
         )
-    yield "\nWithout a reference: onnxruntime has no kernel for the operator, its types, or this opset.\n"
+    yield "\nWithout a reference: onnxruntime has no kernel for the operator, its types, or this opset. Wrong: what verification"
+    yield "found to compute something else than the source, so that it is not published.\n"
 
 
 def _operators(results: Mapping[str, Any]) -> Iterable[str]:

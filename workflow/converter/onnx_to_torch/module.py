@@ -26,6 +26,7 @@ __all__ = ["ONNX_FILE", "Frame", "OnnxModule"]
 
 # What stands for the name of the file of code in which a program's operators are called.
 ONNX_FILE = "model.onnx"
+_LONGEST_NAME = 100
 _STANDARD = ("", "ai.onnx")
 # Not the same twice.
 _RANDOM = {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli"}
@@ -55,7 +56,6 @@ class OnnxModule(torch.nn.Module):
         self.read_within: dict[tuple, dict[int, Known]] = {}
         self.lent: dict[int, torch.Tensor] = {}
         self._parameters_of: dict[int, tuple[Known, torch.nn.Module, str]] = {}
-        self.operators: dict[str, int] = {}
 
     def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor | list | None, ...]:
         """The outputs in the file's order."""
@@ -139,7 +139,7 @@ class Frame:
         """The values of the graph's outputs."""
         for place, node in enumerate(self._graph.node, 1):
             # What torch.export notes of each operator: the node instead of a line of this program.
-            called = node.name or next(filter(None, node.output), "")
+            called = re.sub(r"[^\w./:-]", "_", node.name or next(filter(None, node.output), ""))[:_LONGEST_NAME]
             traceback.set_stack_trace(
                 [f'  File "{ONNX_FILE}", line {place}, in {node.op_type}\n    {node.op_type} {called}\n']
             )
