@@ -188,3 +188,11 @@ def test_what_is_no_onnx_file(tmp_path):
     path.write_bytes(b"GIF89a" * 50)
     with pytest.raises(UnsupportedError, match="does not open: it is damaged or no ONNX file"):
         read_model(path)
+
+
+def test_more_than_two_gigabytes_are_refused(tmp_path):
+    path = external(convnet(), tmp_path / "m.onnx", "m.weights")
+    with open(tmp_path / "m.weights", "r+b") as file:
+        file.truncate(3 << 30)  # a hole
+    with pytest.raises(UnsupportedError, match="larger than 2 GB"):
+        read_model(path)

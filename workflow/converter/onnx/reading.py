@@ -10,6 +10,8 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from converter.errors import SourceError, UnsupportedError
+from converter.file_limits import MAX_BYTES
+from converter.planning.onnx_files import external_files
 from converter.safety.onnx_external import refuse_external_data
 from converter.wording import first_line
 
@@ -25,6 +27,11 @@ _LOWEST_OPSET = 7
 def read_model(path: Path) -> onnx.ModelProto:
     """The model with all its weights. Raises UntrustedError for weights outside of its folder, SourceError for damaged files."""
     refuse_external_data(path)
+    if sum(file.stat().st_size for file in (path, *external_files(path))) > MAX_BYTES:
+        raise UnsupportedError(
+            f"{path} and its weights are larger than 2 GB, and ONNX models are read up to that: convert the model that it "
+            "was made from"
+        )
     try:
         model = onnx.load(str(path))
     except (DecodeError, OSError, ValueError, onnx.checker.ValidationError) as error:
