@@ -32,7 +32,7 @@ def test_every_target(project):
     assert report["route"] == ["import_onnx", "onnx_to_torch", "torch_to_keras", "export_tflite"]
     assert report["outputs"][0]["shape"] == [None, 5]
     assert report["inputs"][0]["shape"] == [None, 16, 16, 3]
-    assert report["evidence_coverage"]["weights"] == 1.0 if "evidence_coverage" in report else True
+    assert report["verification"]["coverage"]["weights"] == 1.0
     inspection = json.loads((project.folder / "reports" / "net.inspect.json").read_text())
     assert inspection["operators"]["Conv"] == 2
 

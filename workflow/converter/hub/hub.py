@@ -2,7 +2,8 @@
 
 ``hub.json`` holds what is below, ``reference.npz`` the seeded inputs and the source framework's own outputs. TensorFlow:
 ``graph.pb`` (the inference graph; each variable and each constant above 64 KB is a Placeholder node) and
-``weights.safetensors`` (the values of those nodes, by node name). PyTorch: ``program.pt2`` or ``module.pt``.
+``weights.safetensors`` (the values of those nodes, by node name). PyTorch: ``program.pt2`` or ``module.pt``. ONNX:
+``model.onnx`` with its large weights in ``weights.bin``, and, of a TensorFlow Lite source, ``model.tflite`` itself.
 """
 
 from __future__ import annotations

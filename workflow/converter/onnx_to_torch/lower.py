@@ -10,8 +10,7 @@ import onnx
 import torch
 
 from converter.errors import ConverterError, UnsupportedError
-from converter.hub.hub import Hub, Run, TensorSpec
-from converter.hub.informative import typical
+from converter.hub.hub import Hub, Run
 from converter.onnx.precision import (
     float32_note,
     float32_reference,
@@ -23,9 +22,8 @@ from converter.onnx.precision import (
 from converter.onnx_to_torch.module import OnnxModule
 from converter.torch.exact.quantized_program import has_quantized_operators, rewrite_quantized
 from converter.torch.extensions.exported_recurrence import followable_recurrence
-from converter.torch.program.flat import to_tensors
 from converter.torch.program.inlining import inline_wrapped
-from converter.torch.sources.tracing import quiet, reason
+from converter.torch.sources.tracing import example_inputs, fixed_dimension, quiet, reason
 
 __all__ = ["torch_hub"]
 
@@ -75,7 +73,7 @@ def _in_float32(hub: Hub, folder: Path, note: str, runs: list[Run]) -> Hub:
 
 def _exported(hub: Hub, model: onnx.ModelProto) -> torch.export.ExportedProgram:
     module = OnnxModule(model).eval()
-    example = _example(hub)
+    example = example_inputs(hub.inputs, hub.reference())
     dims = [{axis: torch.export.Dim.AUTO for axis, dim in enumerate(s.shape or ()) if dim is None} for s in hub.inputs]
     try:
         with torch.no_grad():
@@ -90,28 +88,10 @@ def _exported(hub: Hub, model: onnx.ModelProto) -> torch.export.ExportedProgram:
         raise UnsupportedError(f"torch cannot follow the ONNX model: {reason(error)}") from error
     if has_quantized_operators(program):
         rewrite_quantized(Path(hub.source.get("path", "the model")), program)
-    _check_dimensions(program, hub.inputs)
+    if (fixed := fixed_dimension(program, hub.inputs)) is not None:
+        size, axis, name = fixed
+        raise UnsupportedError(
+            f"the ONNX model can be followed for size {size} of dimension {axis} of {name} only: "
+            "give its sizes in input_shape"
+        )
     return program
-
-
-def _example(hub: Hub) -> tuple[torch.Tensor, ...]:
-    """Inputs to trace with: the last typical run's, which has the largest batch; a size of 1 would become a constant."""
-    tensors = to_tensors(typical(hub.reference())[-1].inputs)
-    for position, spec in enumerate(hub.inputs):
-        for axis, dim in enumerate(spec.shape or ()):
-            if dim is None and tensors[position].shape[axis] == 1:
-                tensors[position] = tensors[position].repeat_interleave(2, axis)
-    return tuple(tensors)
-
-
-def _check_dimensions(program: torch.export.ExportedProgram, specs: list[TensorSpec]) -> None:
-    """Dim.AUTO lets torch.export fix a dimension silently."""
-    values = {node.name: node.meta.get("val") for node in program.graph.nodes if node.op == "placeholder"}
-    for spec, name in zip(specs, program.graph_signature.user_inputs, strict=True):
-        for axis, dim in enumerate(spec.shape or ()):
-            size = values[name].shape[axis]  # type: ignore[index]
-            if dim is None and (isinstance(size, int) or size.node.expr.is_number):
-                raise UnsupportedError(
-                    f"the ONNX model can be followed for size {int(size)} of dimension {axis} of {spec.name} only: "
-                    "give its sizes in input_shape"
-                )

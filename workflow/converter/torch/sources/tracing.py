@@ -39,7 +39,7 @@ from converter.torch.sources.variations import moved
 from converter.torch.trust.generated_code import refusals_raised
 from converter.verification.verify import Tolerance, verify
 
-__all__ = ["FlatModule", "TraceError", "export_program", "to_torchscript"]
+__all__ = ["FlatModule", "TraceError", "example_inputs", "export_program", "fixed_dimension", "to_torchscript"]
 
 # The traced form is the same computation by the same library; only the order of additions may differ.
 _SAME = Tolerance(rtol=1e-5, atol=1e-6)
@@ -95,7 +95,7 @@ def export_program(
             )
         return program
     target = module if is_flat else FlatModule(module, inputs.call)
-    example = _example(inputs.specs, runs)
+    example = example_inputs(inputs.specs, runs)
     dims = [{axis: torch.export.Dim.AUTO for axis, dim in enumerate(s.shape) if dim is None} for s in inputs.specs]
     # The wrapper's forward(*tensors) is one argument to torch.export; a plain forward may leave others at their default.
     shapes: object = (tuple(dims),) if _is_variadic(target) else tuple(dims)
@@ -121,7 +121,9 @@ def export_program(
             raise
         except Exception as error:  # torch.export raises whatever stands in its way
             raise TraceError(problem or reason(error)) from error
-        _check_dimensions(program, inputs.specs)
+        if (fixed := fixed_dimension(program, inputs.specs)) is not None:
+            size, axis, name = fixed
+            raise TraceError(f"its code works for size {size} of dimension {axis} of {name} only")
         found = _problem(program.module(check_guards=False), outputs, [*runs, *fresh()])
         if found is None:
             if not told:
@@ -158,24 +160,25 @@ def _is_variadic(module: torch.nn.Module) -> bool:
     )
 
 
-def _example(specs: Sequence[TensorSpec], runs: Sequence[Run]) -> tuple[torch.Tensor, ...]:
+def example_inputs(specs: Sequence[TensorSpec], runs: Sequence[Run]) -> tuple[torch.Tensor, ...]:
     """Inputs to trace with: the last typical run's, which has the largest batch; a size of 1 would become a constant."""
     tensors = to_tensors(typical(runs)[-1].inputs)
     for position, spec in enumerate(specs):
-        for axis, dim in enumerate(spec.shape):
+        for axis, dim in enumerate(spec.shape or ()):
             if dim is None and tensors[position].shape[axis] == 1:
                 tensors[position] = tensors[position].repeat_interleave(2, axis)
     return tuple(tensors)
 
 
-def _check_dimensions(program: torch.export.ExportedProgram, specs: Sequence[TensorSpec]) -> None:
-    """Dim.AUTO lets torch.export fix a dimension silently."""
+def fixed_dimension(program: torch.export.ExportedProgram, specs: Sequence[TensorSpec]) -> tuple[int, int, str] | None:
+    """(size, axis, input) of an unknown dimension that has become a number: Dim.AUTO lets torch.export fix one silently."""
     values = {node.name: node.meta.get("val") for node in program.graph.nodes if node.op == "placeholder"}
     for spec, name in zip(specs, program.graph_signature.user_inputs, strict=True):
-        for axis, dim in enumerate(spec.shape):
+        for axis, dim in enumerate(spec.shape or ()):
             size = values[name].shape[axis]
             if dim is None and (isinstance(size, int) or size.node.expr.is_number):
-                raise TraceError(f"its code works for size {int(size)} of dimension {axis} of {spec.name} only")
+                return int(size), axis, spec.name
+    return None
 
 
 def _problem(module: torch.nn.Module, outputs: Sequence[TensorSpec], runs: Sequence[Run]) -> str | None:
@@ -217,7 +220,7 @@ def to_torchscript(
     for make in (_scripted, _traced):
         try:
             with quiet():
-                script = make(source.module, _example(inputs.specs, runs))
+                script = make(source.module, example_inputs(inputs.specs, runs))
         except Exception as error:  # the TorchScript compiler raises whatever its parts raise
             failures.append(reason(error))
             continue
