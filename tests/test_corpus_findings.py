@@ -55,6 +55,21 @@ class Carried(torch.nn.Module):
     def forward(self, x):
         state = torch.zeros(x.shape[0], 6, 4)
         return torch.cat([torch.matmul(self.linear(x), state), torch.matmul(x, state + 0.5)], -1)
+
+
+class Regrouped(torch.nn.Module):
+    """Heads joined in other groups than attention had, and rows behind that whose number the values say (JetMoe)."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = torch.nn.Linear(8, 96)
+
+    def forward(self, x):
+        q, k, v = self.linear(x).view(*x.shape[:2], 3, 4, 8).permute(2, 0, 3, 1, 4)
+        seen = (x.sum(-1) > 0)[:, None, None] | torch.eye(x.shape[1], dtype=torch.bool)
+        heads = torch.nn.functional.scaled_dot_product_attention(q, k, v, seen).transpose(1, 2).contiguous()
+        groups = heads.view(*x.shape[:2], 2, 16)
+        return groups.flatten(0, 2)[(x.sum(-1) > 0).flatten().repeat(2)]
 '''
 
 
@@ -104,3 +119,12 @@ def test_squeeze_where_the_batch_may_vary(tmp_path, script, target):
 def test_products_with_numbers_of_the_batchs_size(tmp_path, script, target):
     hub, _ = hub_of(tmp_path, script, "Carried", "-1,3,6")
     assert export_to(hub, target, tmp_path).verification.passed
+
+
+def test_views_of_what_attention_lays_out(tmp_path, script):
+    hub, module = hub_of(tmp_path, script, "Regrouped", "-1,-1,8")
+    assert export_to(hub, "onnx", tmp_path).verification.passed
+    (path,) = tmp_path.glob("*.onnx")
+    x = np.random.default_rng(1).standard_normal((3, 7, 8)).astype(np.float32)
+    expected = module(torch.from_numpy(x)).detach().numpy()
+    np.testing.assert_allclose(OnnxModel(path).run([x])[0], expected, atol=1e-5)

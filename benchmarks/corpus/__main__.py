@@ -1,7 +1,8 @@
 """make corpus: PYTHONPATH=workflow:benchmarks python -m corpus [--families timm] [--models NAME ...] [--targets onnx,keras].
 
 Writes the models, converts them with one run of Snakemake for some dozens of them, tries the official routes on the same
-models in the same run, and merges what came of it into docs/corpus.json and docs/corpus.md. Hours for all of it.
+models, and merges what came of it into docs/corpus.json and docs/corpus.md. Hours for all of it: with --no-official the
+imported models stay in --work, and --only-official tries the other routes on those later.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "docs" / "corpus.json"
 TARGETS = ("onnx", "tflite", "keras")
 _AT_ONCE = 40
-_OFFICIAL_SECONDS = 300
+_OFFICIAL_SECONDS = 600
 
 
 def main() -> None:
@@ -37,31 +38,44 @@ def main() -> None:
     parser.add_argument("--targets", type=_list, default=list(TARGETS))
     parser.add_argument("--work", type=Path, default=Path("corpus"), help="where models and converted files go")
     parser.add_argument("--no-official", action="store_true", help="leave the official routes out")
+    parser.add_argument("--only-official", action="store_true", help="those that the results say nothing about yet")
     parser.add_argument("--results", type=Path, default=RESULTS)
     args = parser.parse_args()
     work = args.work.resolve()
     (work / "models").mkdir(parents=True, exist_ok=True)
     results = json.loads(args.results.read_text()) if args.results.exists() else {}
     for family in args.families:
-        models = FAMILIES[family](work / "models", args.models)
-        for group in _groups(models, _AT_ONCE):
-            for model in group:
-                entry = results.setdefault(model.stem, {"family": model.family, "name": model.name})
-                entry.setdefault("converter", {}).update(dict.fromkeys(args.targets))
-            whole = _convert(group, args.targets, work)
-            official = {} if args.no_official else _official(group, work)
-            for model in group:
-                entry = results[model.stem]
-                entry["converter"].update(_outcomes(model, args.targets, work))
-                entry["converter"]["whole_run"] = {"cpu_seconds": round(whole / len(group), 2), "targets": args.targets}
-                if not args.no_official:
-                    entry["official"] = official[model.stem]
-                print(model.stem, json.dumps(entry), flush=True)
+        for group in _groups(FAMILIES[family](work / "models", args.models), _AT_ONCE):
+            entries = {m.stem: results.setdefault(m.stem, {"family": m.family, "name": m.name}) for m in group}
+            if not args.only_official:
+                _convert_group(group, entries, args.targets, work)
+            if not args.no_official:
+                _try_official([model for model in group if not entries[model.stem].get("official")], entries, work)
+            for stem, entry in entries.items():
+                print(stem, json.dumps(entry), flush=True)
             args.results.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
             if args.results == RESULTS:
                 write_page(results)
-            for name in ("converted", "intermediate", "rejected"):
-                shutil.rmtree(work / name, ignore_errors=True)
+
+
+def _convert_group(group: Sequence[Model], entries: dict[str, Any], targets: Sequence[str], work: Path) -> None:
+    for model in group:
+        entries[model.stem].setdefault("converter", {}).update(dict.fromkeys(targets))
+    whole = _convert(group, targets, work)
+    for model in group:
+        entries[model.stem]["converter"] |= _outcomes(model, targets, work)
+        entries[model.stem]["converter"]["whole_run"] = {
+            "cpu_seconds": round(whole / len(group), 2),
+            "targets": targets,
+        }
+    for name in ("converted", "rejected"):
+        shutil.rmtree(work / name, ignore_errors=True)
+
+
+def _try_official(group: Sequence[Model], entries: dict[str, Any], work: Path) -> None:
+    for model, hub, results in _official(group, work):
+        entries[model.stem]["official"] = results
+        shutil.rmtree(hub, ignore_errors=True)  # a hundred of them fill a disk
 
 
 def _list(text: str) -> list[str]:
@@ -133,20 +147,28 @@ def _outcomes(model: Model, targets: Sequence[str], work: Path) -> dict[str, Any
     return found
 
 
-def _official(models: Sequence[Model], work: Path) -> dict[str, dict[str, Any]]:
-    """By the models' stems, by route; nothing of those that Converter did not import."""
+def _official(models: Sequence[Model], work: Path) -> Iterator[tuple[Model, Path, dict[str, Any]]]:
+    """Each model with its hub and its results by route; nothing of those that Converter did not import."""
     from corpus.official import ROUTES, Task, run_routes, start_up_seconds
 
-    tasks = []
+    hubs: dict[str, Path] = {}
     for model in models:
         stem = Path(model.source).stem
-        hubs = [path.parent for path in (work / "intermediate").glob(f"{stem}-*/hub.json")]
-        hubs = [hub for hub in hubs if hub.name.rsplit("-", 2)[0] == stem]  # not of a model whose name goes on
-        tasks += [Task(model, route, work / "models", hub) for hub in hubs[:1] for route in ROUTES]
-    found: dict[str, dict[str, Any]] = {model.stem: {} for model in models}
-    for (stem, route), result in run_routes(tasks, _OFFICIAL_SECONDS, os.cpu_count() or 1).items():
-        found[stem][route] = {**result, "start_up_seconds": start_up_seconds(stem.partition("-")[0], route)}
-    return found
+        places = [path.parent for path in (work / "intermediate").glob(f"{stem}-*/hub.json")]
+        places = [
+            place for place in places if place.name.rsplit("-", 2)[0] == stem
+        ]  # not of a model whose name goes on
+        if places:
+            hubs[model.stem] = places[0]
+    tasks = [Task(m, route, work / "models", hubs[m.stem]) for m in models if m.stem in hubs for route in ROUTES]
+    results = run_routes(tasks, _OFFICIAL_SECONDS, os.cpu_count() or 1)
+    for model in models:
+        if model.stem in hubs:
+            found = {
+                route: {**results[model.stem, route], "start_up_seconds": start_up_seconds(model.family, route)}
+                for route in ROUTES
+            }
+            yield model, hubs[model.stem], found
 
 
 if __name__ == "__main__":

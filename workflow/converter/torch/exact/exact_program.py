@@ -16,6 +16,7 @@ from converter.torch.exact import (
 from converter.torch.exact.complex_pairs import write_pairs
 from converter.torch.exact.quantized_program import by_arithmetic
 from converter.torch.exact.rewriting import rewrite
+from converter.torch.exact.views import views_as_reshapes
 
 __all__ = ["exact_program"]
 
@@ -28,6 +29,7 @@ def exact_program(program: torch.export.ExportedProgram, *, onnx: bool = False) 
     rewrite(program, division.RULES | squeezes.RULES)
     if onnx:
         rewrite(program, division.BY_FMOD | stable_functions.RULES | adaptive_pooling.RULES)
+        views_as_reshapes(program)
     else:
         rewrite(program, by_arithmetic() | division.BY_REMAINDER | copies.RULES)
     return program
