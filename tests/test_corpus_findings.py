@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +12,10 @@ from pytorch_hub import import_file
 from safetensors.torch import save_file
 from special_hubs import export_to
 
+from converter.torch.huggingface.inputs import usual_inputs
+from converter.torch.program import source_lines
 from converter.torch.program.hub_program import read_program
+from converter.torch.program.source_lines import model_lines
 from converter.verification.runtimes import OnnxModel
 
 SCRIPT = '''
@@ -70,6 +76,19 @@ class Regrouped(torch.nn.Module):
         heads = torch.nn.functional.scaled_dot_product_attention(q, k, v, seen).transpose(1, 2).contiguous()
         groups = heads.view(*x.shape[:2], 2, 16)
         return groups.flatten(0, 2)[(x.sum(-1) > 0).flatten().repeat(2)]
+
+
+class Checked(torch.nn.Module):
+    """A number that is read of the values and only checked (Flaubert)."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = torch.nn.Linear(3, 2)
+
+    def forward(self, x):
+        lengths = (x > 0).sum(1)
+        assert lengths.max().item() <= x.shape[1]
+        return self.linear(x) * (lengths.sum(1) + 1)[:, None, None]
 '''
 
 
@@ -128,3 +147,57 @@ def test_views_of_what_attention_lays_out(tmp_path, script):
     x = np.random.default_rng(1).standard_normal((3, 7, 8)).astype(np.float32)
     expected = module(torch.from_numpy(x)).detach().numpy()
     np.testing.assert_allclose(OnnxModel(path).run([x])[0], expected, atol=1e-5)
+
+
+def test_numbers_that_are_only_checked(tmp_path, script):
+    hub, _ = hub_of(tmp_path, script, "Checked", "-1,5,3")
+    for target in ("onnx", "tflite", "keras"):
+        assert export_to(hub, target, tmp_path).verification.passed
+
+
+class Positions(torch.nn.Module):
+    """A table of positions for 40 words, where padding (1) counts for nothing: longer texts pass if some of it is padding."""
+
+    def __init__(self, grows):
+        super().__init__()
+        self.config = SimpleNamespace(vocab_size=50, pad_token_id=1)
+        self.words = torch.nn.Embedding(50, 4)
+        self.places = torch.nn.Embedding(40, 4)
+        self.grows = grows
+
+    def forward(self, input_ids):
+        places = (input_ids != 1).cumsum(1)
+        if self.grows and input_ids.shape[1] >= len(self.places.weight):
+            self.places.weight = torch.nn.Parameter(torch.zeros(input_ids.shape[1] + 1, 4))
+        return self.words(input_ids) + self.places(places)
+
+
+@pytest.mark.parametrize("grows", [False, True])
+def test_lengths_that_the_table_of_positions_holds(tmp_path, grows, monkeypatch):
+    model = Positions(grows)
+    weight = model.places.weight
+    # 39 words and a padding among 64: what a text of random words may look like.
+    ids = torch.ones(2, 64, dtype=torch.int64)
+    ids[:, :39] = 3
+    drawn = torch.randint
+    monkeypatch.setattr(
+        torch,
+        "randint",
+        lambda low, high, size, **more: ids if list(size) == [2, 64] else drawn(low, high, size, **more),
+    )
+    found, length = usual_inputs(model, tmp_path, {}, "usual")
+    assert length == 32
+    assert [spec.name for spec in found.specs] == ["input_ids"]
+    assert model.places.weight is weight
+
+
+def test_lines_are_the_librarys_where_it_defines_the_model():
+    stack = (
+        'File "/site-packages/torch/nn/modules/module.py", line 5, in __call__\n'
+        'File "/v/lib/site-packages/transformers/models/x/modeling_x.py", line 7, in forward\n'
+        'File "/v/lib/site-packages/torch/functional.py", line 9, in einsum\n'
+    )
+    assert model_lines(stack) == [("/v/lib/site-packages/transformers/models/x/modeling_x.py", "7", "forward")]
+    assert model_lines(f'File "net.py", line 3, in forward\n{stack}') == [("net.py", "3", "forward")]
+    own = Path(source_lines.__file__).with_name("tracing.py")
+    assert model_lines(f'File "{own}", line 3, in forward\n{stack}')[-1][1] == "7"

@@ -17,12 +17,14 @@ from converter.torch.exact.complex_pairs import write_pairs
 from converter.torch.exact.quantized_program import by_arithmetic
 from converter.torch.exact.rewriting import rewrite
 from converter.torch.exact.views import views_as_reshapes
+from converter.torch.program.asserts import drop_checks
 
 __all__ = ["exact_program"]
 
 
 def exact_program(program: torch.export.ExportedProgram, *, onnx: bool = False) -> torch.export.ExportedProgram:
     """Edit the program in place, for ONNX or for Keras and TensorFlow Lite, and return it."""
+    drop_checks(program)
     write_pairs(program)
     rewrite(program, masked_attention.rules(program))
     rewrite(program, integer_shifts.RULES)

@@ -137,6 +137,25 @@ def _sizes(arguments: Mapping[str, _Argument], length: str | None) -> tuple[int,
 def _try(
     model: torch.nn.Module, call: Call, arguments: Mapping[str, _Argument], size: int, batch: int
 ) -> Exception | None:
+    """What stands in the way, with ordinary numbers and with ones that are nowhere a text's padding: positions count the rest."""
+    padding = getattr(getattr(model, "config", None), "pad_token_id", None)
+    weights = dict(model.named_parameters())
+    for padded in (True, False):
+        tensors = _drawn(arguments, size, batch, None if padded else padding)
+        try:
+            with torch.no_grad(), quiet():
+                call(model, tensors)
+        except Exception as error:  # whatever forward raises
+            return error
+        grown = [name for name, weight in model.named_parameters() if weights.get(name) is not weight]
+        if grown:  # a table of positions that is made longer where a text is (FSMT)
+            for name in grown:
+                setattr(model.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2], weights[name])
+            return RuntimeError(f"forward replaces {', '.join(grown)} for inputs of {size}")
+    return None
+
+
+def _drawn(arguments: Mapping[str, _Argument], size: int, batch: int, avoided: int | None) -> list[torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
     tensors = []
     for argument in arguments.values():
@@ -146,14 +165,12 @@ def _try(
         elif argument.bound == 2:
             tensors.append(torch.ones(dims, dtype=getattr(torch, argument.dtype)))
         else:
-            values = torch.randint(0, min(argument.bound or 1, 1000), dims, generator=generator)
+            bound = min(argument.bound or 1, 1000)
+            values = torch.randint(0, bound, dims, generator=generator)
+            if avoided is not None:
+                values = torch.where(values == avoided, (avoided + 1) % bound, values)
             tensors.append(values.to(getattr(torch, argument.dtype)))
-    try:
-        with torch.no_grad(), quiet():
-            call(model, tensors)
-    except Exception as error:  # whatever forward raises
-        return error
-    return None
+    return tensors
 
 
 def _inputs(call: Call, arguments: Mapping[str, _Argument], length: int | None) -> Inputs:

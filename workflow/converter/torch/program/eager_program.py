@@ -7,13 +7,14 @@ same operators are called by their Python functions and tensor methods, which ke
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Sequence
 
 import torch
 from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 
 from converter.errors import UnsupportedError
+from converter.torch.program.asserts import only_checked
+from converter.torch.program.source_lines import model_lines
 
 __all__ = ["EagerProgram", "ValueRead", "has_unknown_results", "misdescribed", "size_choice", "value_read"]
 
@@ -46,7 +47,7 @@ def value_read(program: torch.export.ExportedProgram) -> str | None:
         follows.add(node)
         tensors = [s for s in node.all_input_nodes if s in follows and not isinstance(s.meta.get("val"), _NUMBERS)]
         chooses = isinstance(node.target, torch._ops.HigherOrderOperator)
-        reads = isinstance(node.meta.get("val"), _NUMBERS)
+        reads = isinstance(node.meta.get("val"), _NUMBERS) and not only_checked(node)
         if tensors and (chooses or (reads and node.target not in _SIZES)):
             return _place(node)
     return None
@@ -110,11 +111,7 @@ def _place(node: torch.fx.Node) -> str:
     name = getattr(operator, "__name__", str(operator))
     if isinstance(operator, torch._ops.OpOverload):
         name = operator._schema.name.removeprefix("aten::")
-    places = [
-        place
-        for place in re.findall(r'File "([^"]+)", line (\d+), in (\S+)', node.stack_trace or "")
-        if "/site-packages/" not in place[0] and not place[0].startswith("<")
-    ]
+    places = model_lines(node.stack_trace or "")
     return f"{name} in {places[-1][2]} ({places[-1][0].rsplit('/', 1)[-1]}, line {places[-1][1]})" if places else name
 
 

@@ -14,7 +14,6 @@ import os
 import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -33,6 +32,7 @@ from converter.torch.program.flat import Call, flat_outputs, to_arrays, to_tenso
 from converter.torch.program.inlining import inline_wrapped
 from converter.torch.program.kept_state import all_nodes, changed_attribute
 from converter.torch.program.script_graph import ScriptGraphModule, script_constants
+from converter.torch.program.source_lines import model_lines
 from converter.torch.sources.inputs import Inputs
 from converter.torch.sources.loading import Source
 from converter.torch.sources.variations import moved
@@ -307,20 +307,12 @@ def reason(error: BaseException) -> str:
         first = raised[1] if raised else type(error).__name__
     if "data-dependent" in first:
         first = "control flow depends on the data"
-    places = [
-        (file, line, function)
-        for file, line, function in re.findall(r'File "([^"]+)", line (\d+), in (\S+)', text)
-        if "/site-packages/" not in file and not file.startswith(("<", _OWN_CODE))
-    ]
+    places = model_lines(text)
     if places and "line " not in first:
         file, line, function = places[-1]
         code = _code_of(text, file, line)
         first += f" in {function} ({file.rsplit('/', 1)[-1]}, line {line}{code})"
     return first[:400].rstrip(".:")
-
-
-# Frames of this package say nothing of the user's model.
-_OWN_CODE = str(Path(__file__).resolve().parents[2])
 
 
 def _code_of(text: str, file: str, line: str) -> str:
