@@ -10,9 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
@@ -20,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from measure import measure
 
 from corpus.page import write_page
 from corpus.sources import FAMILIES, Model
@@ -27,7 +26,7 @@ from corpus.sources import FAMILIES, Model
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "docs" / "corpus.json"
 TARGETS = ("onnx", "tflite", "keras")
-_AT_ONCE = 40
+_AT_ONCE = 20
 _OFFICIAL_SECONDS = 600
 
 
@@ -107,15 +106,10 @@ def _convert(models: Sequence[Model], targets: Sequence[str], work: Path) -> flo
         "all",
     ]
     command += ["--cores", str(os.cpu_count()), "--configfile", "jobs.yaml", "--", *(job["convert_to"] for job in jobs)]
-    before = _used_by_children()
-    with open(work / "snakemake.log", "a") as log:
-        subprocess.run(command, cwd=work, stdout=log, stderr=log, check=False)
-    return _used_by_children() - before
-
-
-def _used_by_children() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+    cost = measure(command, work, cap_mb=20_000, limit_seconds=4 * 3600)
+    with open(work / "snakemake.log", "ab") as log:
+        log.write((work / "output.txt").read_bytes())
+    return cost.cpu_seconds
 
 
 def _outcomes(model: Model, targets: Sequence[str], work: Path) -> dict[str, Any]:
