@@ -1,8 +1,8 @@
-# How a converted float file differs from its source within.
+# What happens within a converted file: how a float one differs from its source, what quantization costs another.
 
 
-rule layer_differences:
-    """reports/MODEL.onnx.layers.json, MODEL.tflite.layers.json: how a float file differs from its source, layer by layer."""
+rule layers:
+    """reports/MODEL.onnx.layers.json, MODEL.int8.onnx.layers.json: how a file differs from its source, layer by layer."""
     input:
         hub=planned.hub,
     output:
@@ -17,11 +17,13 @@ rule layer_differences:
         mem_mb=planned.export_memory,
         runtime=planned.export_runtime,
     params:
+        step=planned.layers_step,
         target=planned.target,
         options=planned.export_options,
-        code=planned.analysis_code("layer_differences"),
+        data=planned.layers_data,
+        code=planned.layers_code,
         versions=planned.export_versions,
     message:
         "compare {wildcards.name}.{wildcards.extension} with its source, layer by layer"
     shell:
-        "step layer_differences {params.options} --target={params.target} -- {input.hub:q} {output:q} 2> {log:q}"
+        "step {params.step} {params.options} --target={params.target} -- {input.hub:q} {output:q} 2> {log:q}"

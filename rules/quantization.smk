@@ -2,7 +2,7 @@
 
 
 rule quantization_layers:
-    """reports/MODEL.int8.layers.json: what quantization costs each layer, and which to keep in float."""
+    """reports/MODEL.int8.layers.json: what quantization costs each layer of a TensorFlow Lite file, what to keep in float."""
     input:
         hub=planned.layers_hub,
     output:
@@ -19,7 +19,7 @@ rule quantization_layers:
         target=planned.layers_target,
         options=planned.layers_options,
         data=planned.layers_data,
-        code=planned.analysis_code("quantization_layers"),
+        code=planned.layers_code,
         versions=planned.export_versions,
     message:
         "rank the layers of {wildcards.name}"
@@ -28,13 +28,15 @@ rule quantization_layers:
 
 
 rule quantization_page:
-    """reports/MODEL.quantization.html: size, latency and accuracy of a model's quantized files, on one page."""
+    """reports/MODEL.quantization.html: size, latency and accuracy of a model's quantized files, on one page; TensorFlow Lite."""
     input:
         hub=planned.page_hub,
     output:
         "reports/{name}.quantization.html",
     log:
         "logs/{name}.quantization.log",
+    wildcard_constraints:
+        name=planned.without_extension(),
     conda:
         "../environment.yml"
     resources:
@@ -51,3 +53,14 @@ rule quantization_page:
     shell:
         "step quantization_page {params.options} --blocks={params.blocks} --target={params.target} "
         "-- {input.hub:q} {output:q} 2> {log:q}"
+
+
+use rule quantization_page as quantization_page_of with:
+    # reports/MODEL.onnx.quantization.html: the same for the model's files of another format.
+    output:
+        "reports/{name}.{ending}.quantization.html",
+    log:
+        "logs/{name}.{ending}.quantization.log",
+    wildcard_constraints:
+        name=".+",
+        ending=planned.quantized_extensions(),

@@ -1,4 +1,4 @@
-"""Make a model's float32, float16, dynamic, int8 and uint8 files, and one HTML page that compares them."""
+"""Make a model's float32 file and all its quantized ones, and one HTML page that compares them."""
 
 import json
 import sys
@@ -11,6 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "workflow"))
 from converter import formats  # noqa: E402
 from converter.contracts import ExportJob  # noqa: E402
 from converter.escape import printable  # noqa: E402
+from converter.exporting import exporter_of  # noqa: E402
 from converter.hub.hub import Hub  # noqa: E402
 from converter.running.analysis_runner import run_analysis  # noqa: E402
 
@@ -20,11 +21,11 @@ def analyse(hub: Hub, job: ExportJob, output: Path, blocks: str) -> None:
     from converter.pages.quantization import quantization_page
     from converter.quantization.compare import compare
 
-    export = formats.load(formats.target("tflite").exporters[hub.framework].function)
+    target = formats.target(job.target.rpartition(".")[2])
     with tempfile.TemporaryDirectory(dir=output.parent) as folder:
-        variants = compare(hub, job, json.loads(blocks), export, Path(folder))
+        variants = compare(hub, job, json.loads(blocks), exporter_of(hub, job), Path(folder))
     name = output.name.removesuffix(".quantization.html")
-    write(output, quantization_page(name, hub, variants))
+    write(output, quantization_page(name, hub, variants, target.title))
     print(printable(f"{output}  " + ", ".join(f"{variant.name} {variant.status}" for variant in variants)), flush=True)
 
 

@@ -14,12 +14,13 @@ import tensorflow as tf
 from export_tflite import export_model
 from tf_hub import dense, make_hub, perturb
 
+from converter import formats
 from converter.contracts import ExportJob, ExportResult
 from converter.errors import ConverterError, ParameterError, UnsupportedError
 from converter.hub.hub import Hub
 from converter.planning.variants import resolve_quantization
-from converter.quantization.composition import composition
-from converter.quantization.full_integer import calibrate, to_integers
+from converter.quantization.tflite.composition import composition
+from converter.quantization.tflite.full_integer import calibrate, to_integers
 from converter.quantization.representative import RepresentativeData
 from converter.tflite.flatbuffer import TENSOR_DTYPES, is_constant, operators, read, schema, write
 from converter.verification.runtimes import TFLiteModel
@@ -195,10 +196,10 @@ def test_every_combination_of_the_table(hub, load, tmp_path, optimization, dtype
     job = ExportJob("converted/x.tflite")
     if expected is None:
         with pytest.raises(ConverterError):
-            quantization = resolve_quantization(block, None)
+            quantization = resolve_quantization(block, None, {}, formats.target("tflite").quantized)
             export_model(hub, ExportJob(job.target, quantization=quantization), tmp_path / "x.tflite")
         return
-    quantization = resolve_quantization(block, None)
+    quantization = resolve_quantization(block, None, {}, formats.target("tflite").quantized)
     result = export_model(hub, ExportJob(job.target, quantization=quantization), tmp_path / "x.tflite")
     assert boundary(tmp_path / "x.tflite") == ([expected[0]], [expected[0]])
     assert constants(tmp_path / "x.tflite") == {expected[1]}

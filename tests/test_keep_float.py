@@ -12,7 +12,8 @@ from converter.contracts import ExportJob, ExportResult
 from converter.errors import ParameterError
 from converter.hub.hub import Hub
 from converter.tflite.flatbuffer import TENSOR_DTYPES, operators, read
-from converter.tflite.layers import Layer, _names, chosen, layers
+from converter.quantization.layers import Layer, _names, chosen
+from converter.quantization.tflite.layers import layers
 
 FUSED = "net_1/relu_1/Relu;net_1/norm_1/add;net_1/block2/conv_1/convolution"
 
@@ -114,4 +115,4 @@ def test_layers_are_listed_in_order_of_execution(spoilt, tmp_path):
     export_model(spoilt, ExportJob("converted/x.tflite"), tmp_path / "x.tflite")
     model = read((tmp_path / "x.tflite").read_bytes())
     assert [layer.type for layer in layers(model)] == ["CONV_2D"] * 3 + ["MEAN", "FULLY_CONNECTED"]
-    assert [layer.type for layer in chosen(model, ["FULLY_CONNECTED", "first"])] == ["CONV_2D", "FULLY_CONNECTED"]
+    assert [layer.type for layer in chosen(layers(model), ["FULLY_CONNECTED", "first"])] == ["CONV_2D", "FULLY_CONNECTED"]

@@ -5,9 +5,16 @@ from __future__ import annotations
 import pytest
 
 from converter.errors import ParameterError
-from converter.planning.variants import VARIANTS, resolve_quantization
+from converter import formats
+from converter.planning.variants import VARIANTS, check_opset, used_keys
+from converter.planning.variants import resolve_quantization as resolve
 
 LOAD = {"load": "data/rep.py"}
+TFLITE, ONNX = formats.target("tflite"), formats.target("onnx")
+
+
+def resolve_quantization(block: dict, variant: str | None, written: dict | None = None, target=TFLITE) -> dict:
+    return resolve(block, variant, written or {}, target.quantized)
 
 
 @pytest.mark.parametrize(
@@ -62,7 +69,38 @@ def test_contradictions(block, variant, written, message):
     assert message in str(caught.value)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", TFLITE.quantized.suffixes)
 def test_a_job_may_repeat_what_its_suffix_says(variant):
     written = {**VARIANTS[variant], **({} if variant == "dynamic" else LOAD)}
     assert resolve_quantization(written, variant, written)["type"] == VARIANTS[variant]["type"]
+
+
+@pytest.mark.parametrize("variant", ONNX.quantized.suffixes)
+def test_onnx_files_have_the_same_suffixes_and_no_opsset(variant):
+    block = {} if variant in ("float16", "dynamic", "int4") else LOAD
+    resolved = resolve_quantization(block, variant, target=ONNX)
+    assert resolved == {**VARIANTS[variant], **block}
+
+
+def test_a_type_that_the_format_has_not():
+    with pytest.raises(ParameterError, match="type int4 is no type of files of this format: write type float16, int8 or uint8"):
+        resolve_quantization({"type": "int4"}, None)
+
+
+@pytest.mark.parametrize(("key", "value", "target"), [("opsset", "tf", ONNX), ("calibration", "entropy", TFLITE)])
+def test_keys_of_the_other_format(key, value, target):
+    block = {key: value, "type": "float16"}
+    kept, notes = used_keys(block, {}, target)
+    assert kept == {"type": "float16"} and [key in note for note in notes] == [True]
+    with pytest.raises(ParameterError, match=f"quantization.{key} means nothing for .{target.name} files: leave it out"):
+        used_keys(block, block, target)
+
+
+@pytest.mark.parametrize(("variant", "lowest"), [("int8", 13), ("uint8", 13), ("dynamic", 13), ("int4", 21), ("float16", 7)])
+def test_the_opset_that_a_kind_needs(variant, lowest):
+    block = resolve_quantization(LOAD, variant, target=ONNX)
+    check_opset(block, lowest, ONNX.quantized)
+    check_opset(block, None, ONNX.quantized)
+    if variant != "float16":
+        with pytest.raises(ParameterError, match=f"onnx_opset {lowest - 1} cannot express a .{variant} file.*opset {lowest}"):
+            check_opset(block, lowest - 1, ONNX.quantized)

@@ -17,9 +17,10 @@ from tf_hub import dense, make_hub
 from converter.contracts import ExportJob
 from converter.errors import ParameterError
 from converter.hub.hub import Hub
-from converter.quantization.layer_ranking import _layers_of, _proposal, rank_layers
+from converter.quantization.layer_ranking import _proposal, rank_layers
+from converter.quantization.layers import Layer
+from converter.quantization.tflite.layer_errors import _layers_of
 from converter.tf.tflite.export import export
-from converter.tflite.layers import Layer
 
 SCHEMA = json.loads((ROOT / "configs" / "layers.schema.json").read_text())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from converter import formats
@@ -9,24 +10,35 @@ from converter.contracts import ExportJob, ExportResult
 from converter.errors import UnsupportedError
 from converter.hub.hub import Hub
 
-__all__ = ["export_model", "functions_of"]
+__all__ = ["export_model", "exporter_of", "functions_of"]
+
+# As an exporter's, with the exporter as a fourth argument. Named as exporters are: most files are of no quantized format.
+_QUANTIZING = "converter.quantization.export:export_variant"
+
+
+def exporter_of(hub: Hub, job: ExportJob) -> Callable[[Hub, ExportJob, Path], ExportResult]:
+    """What writes the float file of `job` from `hub`.
+
+    Raises UnsupportedError where sources of the hub's framework do not become this format.
+    """
+    target = formats.target(job.target.rpartition(".")[2])
+    if job.backend != "default":
+        return formats.load(target.backends[job.backend].function)
+    if hub.framework not in target.exporters:
+        title = formats.framework(hub.framework).title
+        others = [entry.extensions[0] for entry in formats.targets().values() if hub.framework in entry.exporters]
+        raise UnsupportedError(f"a {title} model does not become {target.title}: ask for .{', .'.join(others)}")
+    return formats.load(target.exporters[hub.framework].function)
 
 
 def export_model(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
     """Write `staged`, a file of the format of `job.target`, from `hub`, and compare it with the source.
 
-    Raises UnsupportedError where sources of the hub's framework do not become this format, and what its exporter raises.
+    Raises what `exporter_of` raises, and what the exporter does.
     """
-    target = formats.target(job.target.rpartition(".")[2])
-    if job.backend != "default":
-        return formats.load(target.backends[job.backend].function)(hub, job, staged)
-    if hub.framework not in target.exporters:
-        title = formats.framework(hub.framework).title
-        others = [entry.extensions[0] for entry in formats.targets().values() if hub.framework in entry.exporters]
-        raise UnsupportedError(f"a {title} model does not become {target.title}: ask for .{', .'.join(others)}")
-    export = formats.load(target.exporters[hub.framework].function)
-    if target.variants:
-        return formats.load(target.variants)(hub, job, staged, export)
+    export = exporter_of(hub, job)
+    if formats.target(job.target.rpartition(".")[2]).quantized:
+        return formats.load(_QUANTIZING)(hub, job, staged, export)
     return export(hub, job, staged)
 
 
@@ -38,4 +50,5 @@ def functions_of(target: formats.TargetFormat, framework: str) -> tuple[str, ...
         for backend in target.backends.values()
         if any(formats.source(name).framework == framework for name in backend.sources)
     ]
-    return (*exporter, *([target.variants] if target.variants else []), *backends)
+    quantizing = [_QUANTIZING, target.quantized.files, *target.quantized.needs] if target.quantized else []
+    return (*exporter, *quantizing, *backends)

@@ -6,7 +6,7 @@ ask here. Formats of your own are added without a change of this program: CONVER
 FORMATS, a list of declarations (docs/extending.md).
 """
 
-from converter.formats.declarations import Backend, Exporter, Framework, SourceFormat, TargetFormat, load
+from converter.formats.declarations import Backend, Exporter, Framework, Quantized, SourceFormat, TargetFormat, load
 from converter.formats.registry import (
     added,
     extensions_of_sources,
@@ -24,6 +24,7 @@ __all__ = [
     "Backend",
     "Exporter",
     "Framework",
+    "Quantized",
     "SourceFormat",
     "TargetFormat",
     "added",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from converter.hub.hub import Hub
 
-__all__ = ["Backend", "Declaration", "Exporter", "Framework", "SourceFormat", "TargetFormat", "load"]
+__all__ = ["Backend", "Declaration", "Exporter", "Framework", "Quantized", "SourceFormat", "TargetFormat", "load"]
 
 
 def load(name: str) -> Any:
@@ -94,14 +94,32 @@ class Backend:
 
 
 @dataclass(frozen=True)
+class Quantized:
+    """The quantized files of a target format.
+
+    suffixes: of their names, such as "int8" (planning/variants.py says what they stand for). keys: of the block `quantization`
+    that mean something for it. files: a class as quantization/files.py describes (FloatFile). needs: functions of this
+    program's that `files` runs and that lie in packages of one framework alone, so that they count for the sources of all.
+    packages: by suffix, the libraries that making such files takes besides the exporter's. lowest_opsets: by suffix, where
+    files have opsets.
+    """
+
+    suffixes: tuple[str, ...]
+    keys: frozenset[str]
+    files: str
+    needs: tuple[str, ...] = ()
+    packages: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    lowest_opsets: Mapping[str, int] = field(default_factory=dict[str, int])
+
+
+@dataclass(frozen=True)
 class TargetFormat:
     """A format of converted files.
 
     extensions: without the dot, the usual one first. exporters: by framework. sources: the formats that it is made from,
     None for all those of the exporters' frameworks. parameters: export parameters that it takes. only_from: those that mean
     something for these source formats alone. runtime: a class of verification/runtimes.py that opens a file; None where
-    `converter check` does not. variants: for formats with quantized files, whose names end in .float16, .int8 and so on: a
-    function as an exporter's, that takes the exporter as a fourth argument. backends: by the values of `backend`. timer: a
+    `converter check` does not. quantized: for formats with quantized files. backends: by the values of `backend`. timer: a
     function that returns how `benchmarks/` opens a file (profiling/latency.py), None where nothing times it. memory:
     megabytes that an export takes for each megabyte of the source. fixes_lengths: whether texts and recordings get the usual
     length where the user says nothing, since files of this format are run with fixed sizes. script: its entry in scripts/.
@@ -116,7 +134,7 @@ class TargetFormat:
     parameters: frozenset[str] = frozenset()
     only_from: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
     runtime: str | None = None
-    variants: str | None = None
+    quantized: Quantized | None = None
     backends: Mapping[str, Backend] = field(default_factory=dict[str, Backend])
     timer: str | None = None
     memory: int = 12

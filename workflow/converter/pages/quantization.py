@@ -18,8 +18,8 @@ __all__ = ["quantization_page"]
 _UNVERIFIED = "#bbbbbb"
 
 
-def quantization_page(model: str, hub: Hub, variants: Sequence[Variant]) -> str:
-    """The HTML text. `variants`: all five, whether made or not."""
+def quantization_page(model: str, hub: Hub, variants: Sequence[Variant], title: str) -> str:
+    """The HTML text. `variants`: of all kinds, whether made or not. title: the format's."""
     made = [variant for variant in variants if variant.bytes is not None]
     sections = [Section("At a glance", [], [_figure(made)])] if made else []
     sections.append(Section("Size and latency", [_machine(made)], [_sizes(variants)]))
@@ -32,7 +32,7 @@ def quantization_page(model: str, hub: Hub, variants: Sequence[Variant]) -> str:
     if notes:
         sections.append(Section("Notes", [], [Table(["file", "note"], notes)]))
     lead = (
-        f"{hub.source.get('path') or model} as TensorFlow Lite files: 32-bit floats, and four kinds of quantization. "
+        f"{hub.source.get('path') or model} as {title} files: 32-bit floats, and {len(variants) - 1} kinds of quantization. "
         "Each file is compared with the float32 one, which was compared with the source."
     )
     return render(f"{model}: quantization", sections, lead)

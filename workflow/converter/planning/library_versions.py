@@ -11,12 +11,11 @@ from collections.abc import Iterable
 
 from converter import formats
 from converter.planning.value_types import Parameters
-from converter.planning.variants import is_dynamic
+from converter.planning.variants import suffix_of
 
 __all__ = ["all_packages", "export_packages", "step_packages", "versions_of"]
 
 _OTHERS = {"benchmark": ("onnxruntime", "ai-edge-litert", "numpy")}
-_QUANTIZER = ("ai-edge-quantizer",)
 
 
 def all_packages() -> set[str]:
@@ -24,7 +23,14 @@ def all_packages() -> set[str]:
     imports = {package for entry in formats.sources().values() for package in entry.packages}
     exporters = [exporter for target in formats.targets().values() for exporter in target.exporters.values()]
     exports = {package for exporter in exporters for package in exporter.packages}
-    return imports | exports | {package for packages in _OTHERS.values() for package in packages} | set(_QUANTIZER)
+    quantizers = {
+        package
+        for target in formats.targets().values()
+        if target.quantized
+        for packages in target.quantized.packages.values()
+        for package in packages
+    }
+    return imports | exports | {package for packages in _OTHERS.values() for package in packages} | quantizers
 
 
 def export_packages(extension: str, framework: str, quantization: Parameters | None = None) -> tuple[str, ...]:
@@ -32,9 +38,12 @@ def export_packages(extension: str, framework: str, quantization: Parameters | N
 
     quantization: its quantization block, where it has one.
     """
-    exporter = formats.target(extension).exporters.get(framework)
+    target = formats.target(extension)
+    exporter = target.exporters.get(framework)
     packages = exporter.packages if exporter else ()
-    return (*packages, *_QUANTIZER) if quantization and is_dynamic(quantization) else packages
+    if target.quantized is None or quantization is None:
+        return packages
+    return (*packages, *target.quantized.packages.get(suffix_of(quantization) or "", ()))
 
 
 def step_packages(step: str) -> tuple[str, ...]:

@@ -226,9 +226,10 @@ class _Block:
 _quantization = _Block(
     {
         "optimization": _choice("none", "default"),
-        "type": _choice("float32", "float16", "int8", "uint8", float="float32"),
+        "type": _choice("float32", "float16", "int8", "uint8", "int4", float="float32"),
         "opsset": _choice("tflite", "tf", "int8"),
         "load": _path,
+        "calibration": _choice("minmax", "entropy", "percentile"),
         "keep_float": _strings,
         "thresholds": _Block({"cosine": _number, "sqnr": _number, "top1": _number}),
     }
@@ -273,7 +274,9 @@ PARAMETERS: dict[str, Parameter] = {
     "trusted": Parameter("import", _boolean, "true: the source may run the code it carries"),
     "onnx_opset": Parameter("export", _integer(7, 30), "opset of the ONNX file, met exactly"),
     "frozen": Parameter("export", _boolean, "false: a .pb with variables and no weights"),
-    "quantization": Parameter("export", _quantization, "optimization, type, opsset, load"),
+    "quantization": Parameter(
+        "export", _quantization, "optimization, type, load, keep_float, thresholds, opsset, calibration"
+    ),
     "input_layout": Parameter("export", _choice("nhwc", "nchw"), "layout of a PyTorch model's TFLite or Keras file"),
     "backend": Parameter("export", _choice("default", "keras2onnx", "pytorch2keras"), "legacy library to convert with"),
     "verify": Parameter(

@@ -23,7 +23,7 @@ from converter.planning.sources import ModelFolder, model_name, source_format
 from converter.planning.storage import Storage, is_mirror, is_remote, mirror
 from converter.planning.toolchains import check_available
 from converter.planning.value_types import Parameters, is_mapping
-from converter.planning.variants import VARIANTS, resolve_quantization
+from converter.planning.variants import OTHER_SPELLINGS, VARIANTS, check_opset, resolve_quantization, used_keys
 
 __all__ = ["ImportPlan", "Plan", "Planner", "backend_toolchain", "parameters_of", "toolchains"]
 
@@ -132,10 +132,12 @@ class Planner:
             )
         notes = self._unused(imported, extension, job, model_name(job["convert_from"]) if job else model)
         exported = {key: values[key] for key in EXPORT_PARAMETERS if key in values}
-        if format.variants:
-            exported["quantization"] = resolve_quantization(
-                exported.get("quantization", {}), variant, job.get("quantization")
-            )
+        if format.quantized:
+            written = job.get("quantization", {})
+            block, unused = used_keys(exported.get("quantization", {}), written, format)
+            exported["quantization"] = resolve_quantization(block, variant, written, format.quantized)
+            notes += unused
+            check_opset(exported["quantization"], exported.get("onnx_opset"), format.quantized)
         exported = {key: exported[key] for key in sorted(exported) if applies(key, imported.format, extension)}
         if not _fits(exported.get("backend", "default"), imported.format, extension):
             misfit = _misfit(exported.pop("backend"), imported.format, extension)
@@ -143,7 +145,7 @@ class Planner:
                 raise ParameterError(misfit)
             notes.append(f"not used: {misfit.partition(':')[0]}")
         refuse_copies(
-            imported.source, imported.format, format.name, bool(format.variants), imported.parameters, exported
+            imported.source, imported.format, format.name, bool(format.quantized), imported.parameters, exported
         )
         plan = Plan(target, name, extension, imported, exported, notes=tuple(notes))
         for toolchain in toolchains(plan):
@@ -171,11 +173,19 @@ class Planner:
 
     def _split_variant(self, stem: str, extension: str, target: str) -> tuple[str, str | None]:
         base, dot, suffix = stem.rpartition(".")
-        if not formats.target(extension).variants or not dot or suffix not in VARIANTS:
+        quantized = formats.target(extension).quantized
+        if quantized is None or not dot:
             return stem, None
-        if target not in self.config.jobs and self._is_known(stem) and not self._is_known(base):
-            return stem, None  # the model's own name ends like a variant
-        return base, suffix
+        if suffix in quantized.suffixes:
+            if target not in self.config.jobs and self._is_known(stem) and not self._is_known(base):
+                return stem, None  # the model's own name ends like a variant
+            return base, suffix
+        named = suffix in VARIANTS or suffix in OTHER_SPELLINGS
+        if named and target not in self.config.jobs and self._is_known(base) and not self._is_known(stem):
+            meant = OTHER_SPELLINGS.get(suffix, "")
+            hint = f".{meant}" if meant in quantized.suffixes else f"one of .{', .'.join(quantized.suffixes)}"
+            raise UnsupportedError(f".{suffix}.{extension} is no kind of file that is made: write {hint}.{extension}")
+        return stem, None
 
     def _is_known(self, model: str) -> bool:
         return any(model in names for names in (self.models.sources, self.config.models, self.config.zoo["recipes"]))

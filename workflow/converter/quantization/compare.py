@@ -1,4 +1,4 @@
-"""A model as float32, float16, dynamic, int8 and uint8 files, side by side: made, measured and timed."""
+"""A model as float32 file and as every kind of quantized file of a format, side by side: made, measured and timed."""
 
 from __future__ import annotations
 
@@ -12,16 +12,14 @@ from converter.errors import ConverterError
 from converter.hub.hub import Hub
 from converter.profiling.latency import Latency, latencies
 from converter.quantization.export import Export, export_quantized
-from converter.quantization.model import kind_of
+from converter.quantization.kinds import kind_of
 
-__all__ = ["NAMES", "Variant", "compare"]
-
-NAMES = ("float32", "float16", "dynamic", "int8", "uint8")
+__all__ = ["Variant", "compare"]
 
 
 @dataclass
 class Variant:
-    """One of NAMES. `bytes`, `result` where it was made, `latency` where it runs here; else `reason` says why not."""
+    """A kind of file. `bytes`, `result` where it was made, `latency` where it runs here; else `reason` says why not."""
 
     name: str
     bytes: int | None = None
@@ -54,14 +52,15 @@ class Variant:
 def compare(
     hub: Hub, job: ExportJob, blocks: Mapping[str, dict | str], export_float: Export, folder: Path, *, runs: int = 30
 ) -> list[Variant]:
-    """Make each of NAMES in `folder` and time those that run, in turns, on one thread.
+    """Make each kind of file in `folder` and time those that run, in turns, on one thread.
 
-    `blocks`: by name the resolved quantization block, or the sentence that says why there is none.
+    `blocks`: by name of the kind the resolved quantization block, or the sentence that says why there is none.
     """
-    export = _once_per_form(export_float, folder)
+    extension = Path(job.target).suffix
+    export = _once_per_form(export_float, folder, extension)
     variants, paths = [], {}
-    for name in NAMES:
-        variant, path = Variant(name), folder / f"{name}.tflite"
+    for name in blocks:
+        variant, path = Variant(name), folder / f"{name}{extension}"
         variants.append(variant)
         block = blocks[name]
         if isinstance(block, str):
@@ -86,7 +85,7 @@ def compare(
     return variants
 
 
-def _once_per_form(export_float: Export, folder: Path) -> Export:
+def _once_per_form(export_float: Export, folder: Path, extension: str) -> Export:
     """`export_float`, which takes most of the time, called once for all blocks that start from the same float file."""
     known: dict[tuple, tuple[Path, ExportResult]] = {}
 
@@ -94,7 +93,7 @@ def _once_per_form(export_float: Export, folder: Path) -> Export:
         kind = kind_of(job.quantization)
         form = kind is not None and kind.form == "dynamic", job.quantization.get("opsset")
         if form not in known:
-            kept = folder / f"float{len(known)}.tflite"
+            kept = folder / f"float{len(known)}{extension}"
             known[form] = kept, export_float(hub, job, kept)
         path, result = known[form]
         shutil.copyfile(path, staged)

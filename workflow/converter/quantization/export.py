@@ -1,4 +1,4 @@
-"""Quantized TensorFlow Lite files, from either framework: a verified float file, quantized, checked and measured."""
+"""Quantized files of every format, from every framework: a verified float file, quantized, checked and measured."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ from pathlib import Path
 
 from converter.contracts import ExportJob, ExportResult
 from converter.hub.hub import Hub
-from converter.quantization.composition import composition
+from converter.quantization.kinds import Kind, kind_of
 from converter.quantization.labels import accuracies, read_labels
-from converter.quantization.model import FloatModel, Kind, Measured, kind_of
-from converter.tflite.flatbuffer import read
-from converter.tflite.layers import Layer, chosen
+from converter.quantization.layers import Layer
+from converter.quantization.model import FloatModel, Measured, float_job
 
 __all__ = ["Export", "export_quantized", "export_variant"]
 
@@ -27,7 +26,7 @@ def export_variant(hub: Hub, job: ExportJob, staged: Path, export_float: Export)
     if kind is not None:
         return export_quantized(hub, job, staged, kind, export_float)
     result = export_float(hub, job, staged)
-    for key in ("load", "keep_float"):
+    for key in ("load", "keep_float", "calibration"):
         if key in job.quantization:
             result.notes.append(f"quantization.{key} is not used for float32")
     return result
@@ -39,8 +38,8 @@ def export_quantized(hub: Hub, job: ExportJob, staged: Path, kind: Kind, export_
     A float file that is wrong already is returned as it is, with its own verdict.
     """
     with tempfile.TemporaryDirectory(dir=staged.parent) as folder:
-        float_path = Path(folder) / "float32.tflite"
-        float_result = export_float(hub, job, float_path)
+        float_path = (Path(folder) / "float32").with_suffix(Path(job.target).suffix)
+        float_result = export_float(hub, float_job(job), float_path)
         if float_result.verification is not None and not float_result.verification.passed:
             shutil.copyfile(float_path, staged)
             return float_result
@@ -53,8 +52,9 @@ def _quantized(model: FloatModel, job: ExportJob, staged: Path) -> ExportResult:
     def attempt(keep: Sequence[Layer]) -> ExportResult:
         notes = [*model.notes, *model.quantize(staged, keep)]
         route = [*model.result.route, f"quantize_{kind.name}"]
+        opset, why = model.file.opset(staged)
         if model.result.verification is None:
-            return replace(model.result, route=route, notes=notes)
+            return replace(model.result, route=route, notes=notes, opset=opset, opset_reason=why)
         measured = model.measure(staged)
         described, more = _description(model, job, staged, measured, keep)
         return ExportResult(
@@ -62,17 +62,18 @@ def _quantized(model: FloatModel, job: ExportJob, staged: Path) -> ExportResult:
             measured.runner.inputs,
             measured.runner.outputs,
             measured.verification,
+            opset=opset,
+            opset_reason=why,
             notes=[*notes, *more],
             metadata={**model.result.metadata, "quantization": described},
         )
 
     result = attempt(model.kept)
-    can_keep = kind.form == "integer" and kind.boundary == "float32" and job.quantization.get("opsset") != "int8"
-    softmax = chosen(model.model(), ["SOFTMAX"]) if model.composition.float_operators["SOFTMAX"] else []
-    if can_keep and not result.verification.passed and softmax and not model.kept:
-        # An int8 softmax has steps of 1/256, more than the values of one over a thousand classes.
-        result = attempt(softmax)
-        result.notes.append("SOFTMAX stays in float: in int8 the outputs came out wrong")
+    if result.verification is not None and not result.verification.passed and not model.kept:
+        layers, note = model.file.second_try()
+        if layers:
+            result = attempt(layers)
+            result.notes.append(note)
     return result
 
 
@@ -81,8 +82,9 @@ def _description(
 ) -> tuple[dict, list[str]]:
     """What the report says of the quantization, and notes."""
     kind, thresholds = model.kind, model.thresholds
+    in_between = kind.form == "integer" and model.file.boundary == "float32"
     described = {
-        "kind": kind.name if kind.boundary != "float32" or kind.form != "integer" else "int8, float in and out",
+        "kind": f"{kind.name}, float in and out" if in_between else kind.name,
         "evaluated_on": measured.evaluated_on,
         "thresholds": {"cosine": thresholds.cosine, "sqnr_db": thresholds.sqnr, "top1": thresholds.top1},
         "float32_bytes": model.path.stat().st_size,
@@ -91,8 +93,7 @@ def _description(
         "calibration_samples": model.data.calibration_count if model.data is not None else None,
     }
     if kind.form == "integer":
-        after = composition(read(staged.read_bytes()))
-        described["float_operators"] = dict(sorted(after.float_operators.items()))
+        described["float_operators"] = model.file.float_operators(staged)
     labels = read_labels(job.reference_inputs) if job.reference_inputs is not None else None
     if labels is None:
         return described, []

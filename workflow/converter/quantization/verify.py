@@ -33,6 +33,7 @@ THRESHOLDS = {
     "dynamic": Thresholds(0.99, 15.0, 0.9),
     "int8": Thresholds(0.95, 10.0, 0.8),
     "uint8": Thresholds(0.95, 10.0, 0.8),
+    "int4": Thresholds(0.95, 10.0, 0.8),
 }
 
 

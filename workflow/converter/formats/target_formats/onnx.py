@@ -1,6 +1,6 @@
 """ONNX files."""
 
-from converter.formats.declarations import Backend, Exporter, TargetFormat
+from converter.formats.declarations import Backend, Exporter, Quantized, TargetFormat
 
 __all__ = ["ONNX"]
 
@@ -21,8 +21,16 @@ ONNX = TargetFormat(
         ),
         "onnx": Exporter("converter.onnx.export:export", packages=("onnx", "onnxruntime", "numpy")),
     },
-    parameters=frozenset({"onnx_opset", "backend"}),
+    parameters=frozenset({"onnx_opset", "backend", "quantization"}),
     runtime="converter.verification.runtimes:OnnxModel",
+    quantized=Quantized(
+        suffixes=("float16", "dynamic", "int8", "uint8", "int4"),
+        keys=frozenset({"optimization", "type", "load", "calibration", "keep_float", "thresholds"}),
+        files="converter.quantization.onnx.files:OnnxFloatFile",
+        needs=("converter.onnx.opset:convert_opset",),
+        # One scale for each channel: DequantizeLinear of opset 13; for each block of a channel, and of 4 bits: of opset 21.
+        lowest_opsets={"dynamic": 13, "int8": 13, "uint8": 13, "int4": 21},
+    ),
     backends={"keras2onnx": Backend("converter.legacy.backends:export_keras2onnx", ("keras",), ("onnx",))},
     timer="converter.profiling.latency:onnxruntime_timer",
     memory=4,

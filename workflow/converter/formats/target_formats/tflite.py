@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from converter.formats.declarations import Exporter, TargetFormat
+from converter.formats.declarations import Exporter, Quantized, TargetFormat
 
 if TYPE_CHECKING:
     from converter.hub.hub import Hub
@@ -44,7 +44,12 @@ TFLITE = TargetFormat(
     },
     parameters=frozenset({"quantization", "input_layout"}),
     runtime="converter.verification.runtimes:TFLiteModel",
-    variants="converter.quantization.export:export_variant",
+    quantized=Quantized(
+        suffixes=("float16", "dynamic", "int8", "uint8"),
+        keys=frozenset({"optimization", "type", "opsset", "load", "keep_float", "thresholds"}),
+        files="converter.quantization.tflite.files:TFLiteFloatFile",
+        packages={"dynamic": ("ai-edge-quantizer",)},
+    ),
     timer="converter.profiling.latency:litert_timer",
     refusal=_refusal,
     only_from={"input_layout": ("pytorch", "huggingface", "onnx")},

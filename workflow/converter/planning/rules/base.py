@@ -23,10 +23,10 @@ __all__ = [
     "added_names",
     "environment_of",
     "float16_of",
+    "float_of",
     "framework_of",
     "hash_if_file",
     "minutes",
-    "tflite_of",
 ]
 
 # Interpreter with TensorFlow or torch, before any model is loaded.
@@ -74,10 +74,10 @@ class Planned:
             return 200  # a recipe's file that is not there yet
 
     def exported(self, wildcards: Any) -> Plan:
-        """The plan of the wildcards' target, or, where they name none, of what is measured of a .tflite file."""
+        """The plan of the wildcards' target, or, where they name none, of what is measured of its quantized files."""
         if hasattr(wildcards, "extension"):
             return self.plan(wildcards)
-        layers = self.plan(tflite_of(wildcards))
+        layers = self.plan(float_of(wildcards))
         return layers if layers.source else self.plan(float16_of(wildcards))
 
     def code_of(self, step: str, wildcards: Any) -> str:
@@ -116,14 +116,14 @@ class Named:
         self.name = name
 
 
-def tflite_of(wildcards: Any) -> Named:
-    """The float32 file of the model of wildcards that name no extension."""
-    return Named(f"{wildcards.name}.tflite")
+def float_of(wildcards: Any) -> Named:
+    """The target that `name` means where it has no extension: a TensorFlow Lite file, or what `ending` names."""
+    return Named(f"{wildcards.name}.{getattr(wildcards, 'ending', 'tflite')}")
 
 
 def float16_of(wildcards: Any) -> Named:
     """The variant that every model may have: it needs no data."""
-    return Named(f"{wildcards.name}.float16.tflite")
+    return Named(f"{wildcards.name}.float16.{getattr(wildcards, 'ending', 'tflite')}")
 
 
 def environment_of(toolchain: str) -> list[str]:
