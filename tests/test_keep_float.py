@@ -115,4 +115,7 @@ def test_layers_are_listed_in_order_of_execution(spoilt, tmp_path):
     export_model(spoilt, ExportJob("converted/x.tflite"), tmp_path / "x.tflite")
     model = read((tmp_path / "x.tflite").read_bytes())
     assert [layer.type for layer in layers(model)] == ["CONV_2D"] * 3 + ["MEAN", "FULLY_CONNECTED"]
-    assert [layer.type for layer in chosen(layers(model), ["FULLY_CONNECTED", "first"])] == ["CONV_2D", "FULLY_CONNECTED"]
+    assert [layer.type for layer in chosen(layers(model), ["FULLY_CONNECTED", "first"])] == [
+        "CONV_2D",
+        "FULLY_CONNECTED",
+    ]

@@ -83,7 +83,9 @@ def test_onnx_files_have_the_same_suffixes_and_no_opsset(variant):
 
 
 def test_a_type_that_the_format_has_not():
-    with pytest.raises(ParameterError, match="type int4 is no type of files of this format: write type float16, int8 or uint8"):
+    with pytest.raises(
+        ParameterError, match="type int4 is no type of files of this format: write type float16, int8 or uint8"
+    ):
         resolve_quantization({"type": "int4"}, None)
 
 
@@ -92,15 +94,21 @@ def test_keys_of_the_other_format(key, value, target):
     block = {key: value, "type": "float16"}
     kept, notes = used_keys(block, {}, target)
     assert kept == {"type": "float16"} and [key in note for note in notes] == [True]
-    with pytest.raises(ParameterError, match=f"quantization.{key} means nothing for .{target.name} files: leave it out"):
+    with pytest.raises(
+        ParameterError, match=f"quantization.{key} means nothing for .{target.name} files: leave it out"
+    ):
         used_keys(block, block, target)
 
 
-@pytest.mark.parametrize(("variant", "lowest"), [("int8", 13), ("uint8", 13), ("dynamic", 13), ("int4", 21), ("float16", 7)])
+@pytest.mark.parametrize(
+    ("variant", "lowest"), [("int8", 13), ("uint8", 13), ("dynamic", 13), ("int4", 21), ("float16", 7)]
+)
 def test_the_opset_that_a_kind_needs(variant, lowest):
     block = resolve_quantization(LOAD, variant, target=ONNX)
     check_opset(block, lowest, ONNX.quantized)
     check_opset(block, None, ONNX.quantized)
     if variant != "float16":
-        with pytest.raises(ParameterError, match=f"onnx_opset {lowest - 1} cannot express a .{variant} file.*opset {lowest}"):
+        with pytest.raises(
+            ParameterError, match=f"onnx_opset {lowest - 1} cannot express a .{variant} file.*opset {lowest}"
+        ):
             check_opset(block, lowest - 1, ONNX.quantized)

@@ -94,6 +94,8 @@ def _description(
     }
     if kind.form == "integer":
         described["float_operators"] = model.file.float_operators(staged)
+    if "calibration" in job.quantization:
+        described["calibration"] = job.quantization["calibration"]
     labels = read_labels(job.reference_inputs) if job.reference_inputs is not None else None
     if labels is None:
         return described, []

@@ -22,7 +22,18 @@ _NO_ARITHMETIC = {
 # They move values, or pick some, and compute nothing.
 _MOVING = {
     *("Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Slice", "Gather", "GatherND", "GatherElements"),
-    *("Identity", "Split", "Expand", "Tile", "DepthToSpace", "SpaceToDepth", "Concat", "Compress", "ReverseSequence", "Pad"),
+    *(
+        "Identity",
+        "Split",
+        "Expand",
+        "Tile",
+        "DepthToSpace",
+        "SpaceToDepth",
+        "Concat",
+        "Compress",
+        "ReverseSequence",
+        "Pad",
+    ),
 }
 _INTEGER = {"MatMulInteger", "ConvInteger", "QLinearMatMul", "QLinearConv"}
 # onnxruntime and others compute them within the operator in front.
@@ -88,25 +99,37 @@ def _operators(graph: GraphProto, scope: Scope, found: Composition) -> None:
 
 
 def integer_nodes(graph: GraphProto) -> dict[str, NodeProto]:
-    """By name, the nodes of a graph that multiply integers, that read nothing but dequantized values, or that are an
-    activation behind such a one. Runtimes compute these in integers where they have a kernel.
+    """By name, the nodes of a graph that multiply integers, that take dequantized values and weights and whose result is
+    quantized, or that are an activation behind such a one. Runtimes compute these in integers where they have a kernel.
     """
     makers = {name: node for node in graph.node for name in node.output if name}
+    readers: dict[str, list[NodeProto]] = {}
+    for node in graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    weights = {tensor.name for tensor in graph.initializer if np.prod(tensor.dims) >= SMALL and len(tensor.dims) > 1}
     found: dict[str, NodeProto] = {}
     for node in graph.node:
-        made = [makers[name] for name in node.input if name in makers]
-        activations = [maker for maker in made if not _is_weight(maker, makers)]
-        dequantized = [maker.op_type == "DequantizeLinear" for maker in activations]
-        fused = node.op_type in _FUSED and len(activations) > 0 and activations[0].name in found
-        reads_floats = node.op_type not in _NO_ARITHMETIC and any(dequantized)
-        # Sizes and axes are computed too, but by no operator in front of which something was quantized.
-        if node.op_type in _INTEGER or fused or (reads_floats and dequantized[0]):
+        first = makers.get(node.input[0]) if node.input else None
+        if node.op_type in _INTEGER or (node.op_type in _FUSED and first is not None and first.name in found):
+            found[node.name] = node
+        elif (
+            node.op_type not in _NO_ARITHMETIC
+            and first is not None
+            and first.op_type == "DequantizeLinear"
+            and not weights.intersection(node.input)
+            and _is_quantized(node.output[0], readers)
+        ):
             found[node.name] = node
     return found
 
 
-def _is_weight(maker: NodeProto, makers: dict[str, NodeProto]) -> bool:
-    return maker.op_type == "DequantizeLinear" and maker.input[0] not in makers
+def _is_quantized(name: str, readers: dict[str, list[NodeProto]]) -> bool:
+    """Whether integers are made of a value, directly or behind an activation."""
+    behind = readers.get(name, [])
+    return any(reader.op_type == "QuantizeLinear" for reader in behind) or any(
+        reader.op_type in _FUSED and _is_quantized(reader.output[0], readers) for reader in behind
+    )
 
 
 def _name(node: NodeProto) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -36,7 +37,8 @@ class OnnxRunner:
     """A file with float inputs and outputs, by the source's names (see `quantization.files.Runner`)."""
 
     def __init__(self, path: Path, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> None:
-        self._model = OnnxModel(path)
+        with _refusals():
+            self._model = OnnxModel(path)
         self.name = self._model.name
         self.inputs, self.outputs = list(inputs), list(outputs)
         names = [spec.name for spec in inputs]
@@ -50,8 +52,26 @@ class OnnxRunner:
 
     def run(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Outputs of inputs, both in the source's order."""
-        results = self._model.run([arrays[place] for place in self._feed])
+        with _refusals():
+            results = self._model.run([arrays[place] for place in self._feed])
         return [results[place] for place in self._fetch]
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """What onnxruntime (1.32) says of a file that it cannot run; its exceptions have no common base class of their own."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as failures
+
+    known = tuple(
+        value for value in vars(failures).values() if isinstance(value, type) and issubclass(value, Exception)
+    )
+    try:
+        yield
+    except known as error:
+        raise UnsupportedError(
+            f"onnxruntime cannot run the quantized file ({first_line(error)}): write the operator's type in "
+            "quantization.keep_float"
+        ) from error
 
 
 class OnnxFloatFile:
@@ -99,12 +119,11 @@ class OnnxFloatFile:
         model, notes = self._quantized({layer.name for layer in keep}, calibration, staged.parent)
         notes += check(model, self._kind.form, self._composition)
         save(model, staged)
-        try:
-            onnx.checker.check_model(str(staged))
-        except onnx.checker.ValidationError as error:
+        error = _invalid(staged)
+        if error is not None and _invalid(self._path) is None:
             raise UnsupportedError(
                 f"quantizing makes an invalid model ({first_line(error)}): ask for a .onnx file without a suffix"
-            ) from error
+            )
         return notes
 
     def _quantized(self, keep: set[str], calibration: Samples, folder: Path) -> tuple[ModelProto, list[str]]:
@@ -183,6 +202,14 @@ class OnnxFloatFile:
         quantized = to_integers(self._float, found, self._kind.name, {layer.name for layer in keep})
         observed = Observed(self._float, folder / "observed.onnx")
         return layer_errors(quantized, self._float, observed, samples(), self._input_names, self.layers())
+
+
+def _invalid(path: Path) -> Exception | None:
+    try:
+        onnx.checker.check_model(str(path))
+    except onnx.checker.ValidationError as error:
+        return error
+    return None
 
 
 def _listed(names: Sequence[str], most: int = 5) -> str:

@@ -62,7 +62,17 @@ _WIDE = {
         "RandomUniform",
     ),
     *("RandomNormalLike", "RandomUniformLike", "ConstantOfShape", "QuantizeLinear", "DequantizeLinear"),
-    *("DynamicQuantizeLinear", "CastLike", "Unique", "Hardmax", "Sqrt", "Reciprocal"),
+    *(
+        "DynamicQuantizeLinear",
+        "CastLike",
+        "Unique",
+        "Hardmax",
+        "Sqrt",
+        "Reciprocal",
+        "Scatter",
+        "ScatterElements",
+        "ScatterND",
+    ),
 }
 # They move or choose values: in the type that these have.
 _MOVING = {
