@@ -19,9 +19,9 @@ from converter.contracts import ExportJob, ExportResult
 from converter.errors import ConverterError, ParameterError, UnsupportedError
 from converter.hub.hub import Hub
 from converter.planning.variants import resolve_quantization
+from converter.quantization.representative import RepresentativeData
 from converter.quantization.tflite.composition import composition
 from converter.quantization.tflite.full_integer import calibrate, to_integers
-from converter.quantization.representative import RepresentativeData
 from converter.tflite.flatbuffer import TENSOR_DTYPES, is_constant, operators, read, schema, write
 from converter.verification.runtimes import TFLiteModel
 

@@ -146,6 +146,7 @@ def test_declarations_hold_together():
         assert (ROOT / "scripts" / f"{target.script}.py").is_file()
         functions = [exporter.function for exporter in target.exporters.values()]
         functions += [backend.function for backend in target.backends.values()]
-        for function in filter(None, [*functions, target.variants, target.runtime, target.timer]):
+        quantized = [target.quantized.files, *target.quantized.needs] if target.quantized else []
+        for function in filter(None, [*functions, *quantized, target.runtime, target.timer]):
             assert callable(formats.load(function)), function
     assert all(callable(formats.load(framework.runner)) for framework in formats.frameworks().values())

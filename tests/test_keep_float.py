@@ -11,9 +11,9 @@ from quantized_models import blocks, images
 from converter.contracts import ExportJob, ExportResult
 from converter.errors import ParameterError
 from converter.hub.hub import Hub
-from converter.tflite.flatbuffer import TENSOR_DTYPES, operators, read
 from converter.quantization.layers import Layer, _names, chosen
 from converter.quantization.tflite.layers import layers
+from converter.tflite.flatbuffer import TENSOR_DTYPES, operators, read
 
 FUSED = "net_1/relu_1/Relu;net_1/norm_1/add;net_1/block2/conv_1/convolution"
 

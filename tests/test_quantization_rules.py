@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from converter.errors import ParameterError
 from converter import formats
+from converter.errors import ParameterError
 from converter.planning.variants import VARIANTS, check_opset, used_keys
 from converter.planning.variants import resolve_quantization as resolve
 

@@ -48,7 +48,7 @@ def main(format: str, target: str, argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", "-o", required=True, help=PARAMETERS["convert_to"].help)
     names = [name for name in PARAMETERS if name in parameters_of(format, extension) | _also(format, target)]
     for name in names:
-        _add_parameter(parser, name)
+        _add_parameter(parser, name, written)
     add_options(parser)
     args = parser.parse_args(argv)
     mistake = _mistake(command, format, Path(args.model), known) or _wrong_target(command, Path(args.output), suffixes)
@@ -65,9 +65,14 @@ def _also(format: str, target: str) -> set[str]:
     return {"output_nodes"} if (format, target) == ("keras", "pb") else set()
 
 
-def _add_parameter(parser: argparse.ArgumentParser, name: str) -> None:
-    if name == "quantization":
+def _add_parameter(parser: argparse.ArgumentParser, name: str, target: formats.TargetFormat) -> None:
+    if name == "quantization" and target.quantized:
+        types = ", ".join(suffix for suffix in target.quantized.suffixes if suffix != "dynamic")
+        texts = {"type": f"float32 (or float), {types} (default float32)"}
         for key, (flags, text) in _QUANTIZATION.items():
+            if key not in target.quantized.keys:
+                continue
+            text = texts.get(key, text)
             parser.add_argument(*flags, dest=f"quantization_{key}", metavar="VALUE", help=text)
     elif name == "frozen":
         # As absl took them: --frozen, --frozen=false, --nofrozen.
@@ -84,7 +89,7 @@ def _add_parameter(parser: argparse.ArgumentParser, name: str) -> None:
 def _value(args: argparse.Namespace, name: str) -> object:
     if name != "quantization":
         return getattr(args, name)
-    block = {key: value for key in _QUANTIZATION if (value := getattr(args, f"quantization_{key}")) is not None}
+    block = {key: value for key in _QUANTIZATION if (value := getattr(args, f"quantization_{key}", None)) is not None}
     return block or None
 
 

@@ -27,7 +27,8 @@ def first_divergence(hub: Hub, job: ExportJob, path: Path, result: ExportResult)
     from converter.divergence.locate import locate, unknown
 
     if "quantization" in result.metadata:
-        name = Path(job.target).with_suffix("").name
+        target = Path(job.target)
+        name = target.stem if target.suffix == ".tflite" else target.name
         return unknown(f"every tensor of a quantized file differs: see reports/{name}.layers.json")
     try:
         return locate(open_comparison(hub, job, path))

@@ -101,7 +101,7 @@ class Quantized:
     that mean something for it. files: a class as quantization/files.py describes (FloatFile). needs: functions of this
     program's that `files` runs and that lie in packages of one framework alone, so that they count for the sources of all.
     packages: by suffix, the libraries that making such files takes besides the exporter's. lowest_opsets: by suffix, where
-    files have opsets.
+    files have opsets. memory: as a target format's, with the float file in it.
     """
 
     suffixes: tuple[str, ...]
@@ -110,6 +110,7 @@ class Quantized:
     needs: tuple[str, ...] = ()
     packages: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
     lowest_opsets: Mapping[str, int] = field(default_factory=dict[str, int])
+    memory: int = 12
 
 
 @dataclass(frozen=True)

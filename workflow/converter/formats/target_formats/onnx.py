@@ -27,7 +27,7 @@ ONNX = TargetFormat(
         suffixes=("float16", "dynamic", "int8", "uint8", "int4"),
         keys=frozenset({"optimization", "type", "load", "calibration", "keep_float", "thresholds"}),
         files="converter.quantization.onnx.files:OnnxFloatFile",
-        needs=("converter.onnx.opset:convert_opset",),
+        needs=("converter.onnx.opset:convert_opset", "converter.onnx.simplify:remove_unused"),
         # One scale for each channel: DequantizeLinear of opset 13; for each block of a channel, and of 4 bits: of opset 21.
         lowest_opsets={"dynamic": 13, "int8": 13, "uint8": 13, "int4": 21},
     ),

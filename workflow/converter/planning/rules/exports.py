@@ -25,6 +25,7 @@ from converter.planning.rules.base import (
     minutes,
 )
 from converter.planning.storage import is_remote
+from converter.planning.variants import suffix_of
 
 __all__ = ["ExportInputs"]
 
@@ -88,7 +89,10 @@ class ExportInputs(Planned):
     def export_memory(self, wildcards: Any, attempt: int = 1) -> int:
         """MB: a compiler holds the weights several times over."""
         plan = self.plan(wildcards)
-        factor = formats.target(plan.extension).memory if plan.source else 0
+        target = formats.target(plan.extension)
+        factor = target.memory if plan.source else 0
+        if target.quantized and plan.source and suffix_of(plan.parameters.get("quantization", {})):
+            factor = max(factor, target.quantized.memory)
         return attempt * (self.base_mb + factor * (self.source_mb(plan.source.source) if plan.source else 0))
 
     def export_runtime(self, wildcards: Any, attempt: int = 1) -> int:

@@ -35,6 +35,7 @@ _MOVING = {
         "Pad",
     ),
 }
+_LEAST_IN_BLOCKS = 0.1  # of the weights, for a file to be one of 4 bits
 _INTEGER = {"MatMulInteger", "ConvInteger", "QLinearMatMul", "QLinearConv"}
 # onnxruntime and others compute them within the operator in front.
 _FUSED = {"Relu", "Clip"}
@@ -111,14 +112,16 @@ def integer_nodes(graph: GraphProto) -> dict[str, NodeProto]:
     found: dict[str, NodeProto] = {}
     for node in graph.node:
         first = makers.get(node.input[0]) if node.input else None
-        if node.op_type in _INTEGER or (node.op_type in _FUSED and first is not None and first.name in found):
-            found[node.name] = node
-        elif (
-            node.op_type not in _NO_ARITHMETIC
-            and first is not None
-            and first.op_type == "DequantizeLinear"
-            and not weights.intersection(node.input)
-            and _is_quantized(node.output[0], readers)
+        if (
+            node.op_type in _INTEGER
+            or (node.op_type in _FUSED and first is not None and first.name in found)
+            or (
+                node.op_type not in _NO_ARITHMETIC
+                and first is not None
+                and first.op_type == "DequantizeLinear"
+                and not weights.intersection(node.input)
+                and _is_quantized(node.output[0], readers)
+            )
         ):
             found[node.name] = node
     return found
@@ -180,6 +183,12 @@ def _check_blocks(found: Composition) -> list[str]:
         raise UnsupportedError(
             "the model has no product with a matrix of constants (MatMul, Gemm), whose weights 4 bits are made for"
             f"{f' ({names})' if names else ''}: ask for a .dynamic.onnx or .int8.onnx file"
+        )
+    in_blocks, in_float = 2 * found.constants["int4"], found.constants["float32"] // 4
+    if in_blocks < _LEAST_IN_BLOCKS * (in_blocks + in_float):
+        raise UnsupportedError(
+            f"of the model's weights {in_blocks / (in_blocks + in_float):.1%} belong to products with matrices, which 4 bits "
+            f"are for (others are {names}): ask for a .dynamic.onnx or .int8.onnx file"
         )
     return [f"weights that stay float32, as 4 bits are for products with matrices: {names}"] if names else []
 
