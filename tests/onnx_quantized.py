@@ -53,11 +53,11 @@ def classifier(spoilt: float = 1.0) -> onnx.ModelProto:
     return model_of(nodes, inputs, [info("scores", ["batch", 6])], weights)
 
 
-def hub_of(model: onnx.ModelProto, folder: Path) -> Hub:
+def hub_of(model: onnx.ModelProto, folder: Path, reference: Path | None = None) -> Hub:
     source, out = folder / "source.onnx", folder / "hub"
     onnx.save(model, source)
     out.mkdir()
-    hub = import_model(ImportSpec(source, "onnx"), out)
+    hub = import_model(ImportSpec(source, "onnx", reference_inputs=reference), out)
     hub.source = {"path": str(source), "sha256": "0" * 64}
     hub.write()
     return Hub.read(out)

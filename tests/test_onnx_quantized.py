@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+from export_onnx import export_model
 from onnx import TensorProto, helper, numpy_helper
 from onnx_models import info, model_of, random
 from onnx_quantized import classifier, convert, data, held, hub_of, runs
 
+from converter.contracts import ExportJob
 from converter.errors import ParameterError, UnsupportedError
 from converter.hub.hub import Hub
 
@@ -150,10 +153,10 @@ def test_a_file_without_integer_operators_is_no_int8_file(tmp_path):
 
 
 def test_calibration_without_the_values_that_lie_furthest_out(tmp_path):
-    """One pixel of a hundred thousand is a thousand times as large: minmax gives all steps to it."""
+    """One value of two hundred thousand is a hundred times as large: minmax gives all steps to it."""
     nodes = [helper.make_node("MatMul", ["x", "w"], ["y"], "product")]
-    hub = hub_of(model_of(nodes, [info("x", ["n", 64])], [info("y", ["n", 30])], [("w", random(64, 30))]), tmp_path)
-    x = np.random.default_rng(0).standard_normal((2000, 64)).astype(np.float32)
+    hub = hub_of(model_of(nodes, [info("x", ["n", 256])], [info("y", ["n", 30])], [("w", random(256, 30))]), tmp_path)
+    x = np.random.default_rng(0).standard_normal((1050, 256)).astype(np.float32)
     x[7, 3] = 300.0
     np.savez(tmp_path / "x.npz", x=x)
     ratios = {}
@@ -217,3 +220,29 @@ def test_four_bits_are_what_the_operator_of_onnx_unfolds(hub, tmp_path):
         # Half a step, and a whole one where 8 steps were needed and there are 7.
         assert (np.abs(integers * scale - original[name]) <= 1.001 * np.abs(scale)).all()
         assert np.abs(integers * scale - original[name]).mean() < 0.3 * np.abs(scale).mean()
+
+
+def test_accuracy_on_labels_is_a_gate(tmp_path):
+    """Labels are the source's own answers: it is right in all, the file of 4 bits is not."""
+    onnx.save(classifier(), tmp_path / "x.onnx")
+    with np.load(data(tmp_path / "data.npz", 300)) as arrays:
+        given = dict(arrays)
+    labels = runs(tmp_path / "x.onnx", given["image"], given["vector"])[0].argmax(1)
+    np.savez(tmp_path / "labelled.npz", **given, labels=labels)
+    hub = hub_of(classifier(), tmp_path, tmp_path / "labelled.npz")
+    block = {"optimization": "default", "type": "int4", "thresholds": {"cosine": 0.0, "sqnr": 0.0}}
+    job = ExportJob("converted/x.onnx", quantization=block, reference_inputs=tmp_path / "labelled.npz")
+    free = export_model(hub, job, tmp_path / "free.onnx")
+    (accuracy,) = free.metadata["quantization"]["accuracy"]
+    lost = accuracy["before"] - accuracy["after"]
+    assert accuracy["before"] == 1.0 and 0 < lost < 0.5 and free.verification.passed
+    assert export_model(hub, replace(job, accuracy_drop=lost), tmp_path / "just.onnx").verification.passed
+    strict = export_model(hub, replace(job, accuracy_drop=lost / 2), tmp_path / "strict.onnx").verification
+    assert (
+        not strict.passed
+        and "output scores has an accuracy of" in strict.message
+        and "instead of 100.0%" in strict.message
+    )
+    without = replace(job, accuracy_drop=0.01, reference_inputs=None)
+    with pytest.raises(ParameterError, match="verify.accuracy_drop needs labels"):
+        export_model(hub, without, tmp_path / "without.onnx")

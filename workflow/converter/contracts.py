@@ -46,7 +46,8 @@ class ImportSpec:
 class ExportJob:
     """What an export step is asked for. `onnx_opset` None: not set by the user, the default 10 may be raised.
 
-    `reference_inputs`: the file of `verify.inputs`, on which the hub's reference was made, if there is one.
+    `reference_inputs`: the file of `verify.inputs`, on which the hub's reference was made, if there is one. accuracy_drop: by how
+    much the share of right answers to its labels may fall in a quantized file.
     """
 
     target: str
@@ -57,6 +58,7 @@ class ExportJob:
     backend: str = "default"
     tolerance: Tolerance = field(default_factory=Tolerance)
     reference_inputs: Path | None = None
+    accuracy_drop: float | None = None
 
 
 @dataclass
@@ -110,4 +112,10 @@ def export_job(target: str, parameters: dict) -> ExportJob:
     values = {name: value for name, value in parameters.items() if name != "verify"}
     tolerance = Tolerance(**{key: verify[key] for key in ("rtol", "atol") if key in verify})
     reference = verify.get("inputs")
-    return ExportJob(target, **values, tolerance=tolerance, reference_inputs=Path(reference) if reference else None)
+    return ExportJob(
+        target,
+        **values,
+        tolerance=tolerance,
+        reference_inputs=Path(reference) if reference else None,
+        accuracy_drop=verify.get("accuracy_drop"),
+    )

@@ -288,9 +288,10 @@ PARAMETERS: dict[str, Parameter] = {
                 "samples": _integer(1, 10_000),
                 "inputs": _path,
                 "on_failure": _choice("fail", "warn"),
+                "accuracy_drop": _number,
             }
         ),
-        "rtol, atol, samples, inputs, on_failure",
+        "rtol, atol, samples, inputs, on_failure, accuracy_drop",
     ),
 }
 IMPORT_PARAMETERS = tuple(name for name, parameter in PARAMETERS.items() if parameter.stage in ("import", "both"))

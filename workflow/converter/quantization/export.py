@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from converter.contracts import ExportJob, ExportResult
+from converter.errors import ParameterError
 from converter.hub.hub import Hub
 from converter.quantization.kinds import Kind, kind_of
 from converter.quantization.labels import accuracies, read_labels
@@ -57,11 +58,15 @@ def _quantized(model: FloatModel, job: ExportJob, staged: Path) -> ExportResult:
             return replace(model.result, route=route, notes=notes, opset=opset, opset_reason=why)
         measured = model.measure(staged)
         described, more = _description(model, job, staged, measured, keep)
+        verification = measured.verification
+        if job.accuracy_drop is not None and (lost := _lost(described.get("accuracy"), job.accuracy_drop)):
+            message = "; ".join([*([verification.message] if verification.message else []), lost])
+            verification = replace(verification, passed=False, message=message)
         return ExportResult(
             route,
             measured.runner.inputs,
             measured.runner.outputs,
-            measured.verification,
+            verification,
             opset=opset,
             opset_reason=why,
             notes=[*notes, *more],
@@ -75,6 +80,22 @@ def _quantized(model: FloatModel, job: ExportJob, staged: Path) -> ExportResult:
             result = attempt(layers)
             result.notes.append(note)
     return result
+
+
+def _lost(accuracy: list[dict] | None, allowed: float) -> str | None:
+    """How much more of its accuracy the file lost than is allowed. Raises ParameterError where it was not measured."""
+    if not accuracy:
+        raise ParameterError(
+            "verify.accuracy_drop needs labels that fit an output: give the samples' classes as an array labels in the file of "
+            "verify.inputs"
+        )
+    falls = [
+        f"output {entry['output']} has an accuracy of {entry['after']:.1%} instead of {entry['before']:.1%}, and {allowed:.1%} "
+        "less were allowed"
+        for entry in accuracy
+        if entry["before"] - entry["after"] > allowed + 1e-9  # shares of a count, as binary fractions
+    ]
+    return "; ".join(falls) or None
 
 
 def _description(

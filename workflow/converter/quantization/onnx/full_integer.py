@@ -11,10 +11,10 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 import numpy as np
-from onnx import ModelProto, NodeProto
+from onnx import ModelProto, NodeProto, numpy_helper
 
 from converter.errors import UnsupportedError
-from converter.onnx.core.graphs import Scope
+from converter.onnx.core.graphs import FreshNames, Scope
 from converter.quantization.onnx.graph import is_float
 from converter.quantization.onnx.observing import Ranges
 from converter.wording import first_line
@@ -48,6 +48,7 @@ def to_integers(model: ModelProto, ranges: Ranges, activations: str, keep_float:
     }
     copied = ModelProto()
     copied.CopyFrom(model)
+    excluded += _fold_beta(copied, scope)
     try:
         with _quiet():
             quantizer = QDQQuantizer(
@@ -69,6 +70,26 @@ def to_integers(model: ModelProto, ranges: Ranges, activations: str, keep_float:
             f"onnxruntime's quantizer refuses the model ({first_line(error)}): ask for a .float16.onnx or .dynamic.onnx file"
         ) from error
     return quantizer.model.model
+
+
+def _fold_beta(model: ModelProto, scope: Scope) -> list[str]:
+    """Put the factor beta of Gemm into its constant, in place; names of nodes whose third operand is no constant.
+
+    The quantizer (1.32) gives the wrong scale to a bias with a beta other than 1: SQNR falls from 37 to 15 dB.
+    """
+    names, others = FreshNames(model), []
+    for node in model.graph.node:
+        factor = next((attribute for attribute in node.attribute if attribute.name == "beta"), None)
+        if node.op_type != "Gemm" or factor is None or factor.f == 1 or len(node.input) < 3:
+            continue
+        added = scope.constant(node.input[2])
+        if added is None:
+            others.append(node.name)
+            continue
+        scaled = numpy_helper.from_array(added * np.float32(factor.f), names(f"{node.input[2]}_times_beta"))
+        model.graph.initializer.append(scaled)
+        node.input[2], factor.f = scaled.name, 1
+    return others
 
 
 def _reads_masks(node: NodeProto, scope: Scope, ranges: Ranges) -> bool:
