@@ -94,8 +94,8 @@ def test_one_scale_for_each_channel_saves_a_depthwise_convolution(tmp_path, load
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_layer_stays_float_in_every_kind_of_file(hub, load, tmp_path, kind):
-    entries = ["hidden"] if kind == "int4" else ["project"]
-    size = 17600 if kind == "int4" else 3072
+    entries = ["scores"] if kind == "int4" else ["project"]
+    size = 1200 if kind == "int4" else 3072
     result = convert(hub, tmp_path / "x.onnx", **block_of(kind, load), keep_float=entries)
     assert held(tmp_path / "x.onnx")["float"] == KINDS[kind][1].get("float", 0) + size
     assert result.metadata["quantization"]["kept_float"] == [f"net/{entries[0]}"]
@@ -223,19 +223,21 @@ def test_four_bits_are_what_the_operator_of_onnx_unfolds(hub, tmp_path):
 
 
 def test_accuracy_on_labels_is_a_gate(tmp_path):
-    """Labels are the source's own answers: it is right in all, the file of 4 bits is not."""
+    """Labels are the source's own answers: it is right in all, a file that was calibrated on narrower data is not."""
     onnx.save(classifier(), tmp_path / "x.onnx")
     with np.load(data(tmp_path / "data.npz", 300)) as arrays:
         given = dict(arrays)
     labels = runs(tmp_path / "x.onnx", given["image"], given["vector"])[0].argmax(1)
     np.savez(tmp_path / "labelled.npz", **given, labels=labels)
     hub = hub_of(classifier(), tmp_path, tmp_path / "labelled.npz")
-    block = {"optimization": "default", "type": "int4", "thresholds": {"cosine": 0.0, "sqnr": 0.0}}
+    np.savez(tmp_path / "narrow.npz", **{name: array * np.float32(0.1) for name, array in given.items()})
+    block = {"optimization": "default", "type": "int8", "load": str(tmp_path / "narrow.npz")}
+    block["thresholds"] = {"cosine": 0.0, "sqnr": 0.0}
     job = ExportJob("converted/x.onnx", quantization=block, reference_inputs=tmp_path / "labelled.npz")
     free = export_model(hub, job, tmp_path / "free.onnx")
     (accuracy,) = free.metadata["quantization"]["accuracy"]
     lost = accuracy["before"] - accuracy["after"]
-    assert accuracy["before"] == 1.0 and 0 < lost < 0.5 and free.verification.passed
+    assert accuracy["before"] == 1.0 and 0 < lost < 0.9 and free.verification.passed
     assert export_model(hub, replace(job, accuracy_drop=lost), tmp_path / "just.onnx").verification.passed
     strict = export_model(hub, replace(job, accuracy_drop=lost / 2), tmp_path / "strict.onnx").verification
     assert (
@@ -246,3 +248,30 @@ def test_accuracy_on_labels_is_a_gate(tmp_path):
     without = replace(job, accuracy_drop=0.01, reference_inputs=None)
     with pytest.raises(ParameterError, match="verify.accuracy_drop needs labels"):
         export_model(hub, without, tmp_path / "without.onnx")
+
+
+@pytest.mark.parametrize(
+    ("alpha", "beta", "bias"), [(1.0, 2.0, (200,)), (0.5, 3.0, (1, 200)), (2.0, 1.0, (1,)), (1.0, 0.5, ())]
+)
+@pytest.mark.parametrize("kind", ["dynamic", "int8"])
+def test_factors_and_shapes_of_what_a_gemm_adds(tmp_path, kind, alpha, beta, bias):
+    """onnxruntime's quantizer (1.32) stops at some of these, and loses 20 dB at others."""
+    nodes = [helper.make_node("Gemm", ["x", "w", "b"], ["y"], "gemm", transB=1, alpha=alpha, beta=beta)]
+    weights = [("w", random(200, 88)), ("b", random(*bias) if bias else np.array(0.4, np.float32))]
+    hub = hub_of(model_of(nodes, [info("x", ["n", 88])], [info("y", ["n", 200])], weights), tmp_path)
+    np.savez(tmp_path / "x.npz", x=np.random.default_rng(0).standard_normal((60, 88)).astype(np.float32))
+    result = convert(hub, tmp_path / "x.onnx", **block_of(kind, tmp_path / "x.npz"))
+    assert result.verification.outputs[0]["sqnr_db"] > 30
+
+
+def test_what_a_gemm_adds_that_is_no_row_stays_float(tmp_path):
+    nodes = [
+        helper.make_node("MatMul", ["x", "v"], ["h"], "first"),
+        helper.make_node("Gemm", ["h", "w", "h"], ["y"], "gemm"),
+        helper.make_node("Relu", ["y"], ["z"], "relu"),
+    ]
+    weights = [("w", random(40, 40)), ("v", random(40, 40, seed=3))]
+    hub = hub_of(model_of(nodes, [info("x", ["n", 40])], [info("z", ["n", 40])], weights), tmp_path)
+    np.savez(tmp_path / "x.npz", x=np.random.default_rng(0).standard_normal((60, 40)).astype(np.float32))
+    result = convert(hub, tmp_path / "x.onnx", "int8", load=str(tmp_path / "x.npz"))
+    assert result.verification.passed and result.metadata["quantization"]["float_operators"] == {"Gemm": 1, "Relu": 1}

@@ -103,8 +103,10 @@ def test_the_ranking_of_layers(project: Project):
     jsonschema.Draft202012Validator(LAYERS).validate(ranking)
     names = {layer["name"] for layer in ranking["layers"]}
     assert {"net/conv1", "net/depthwise", "net/project", "net/hidden", "net/scores"} <= names
-    moved = {layer["type"]: layer["sqnr_db"] for layer in ranking["layers"]}
-    assert moved["Conv"] > 20 and moved["Gemm"] > 20
+    # Eight bits for each; those that move values lose nothing by themselves.
+    ratios = {layer["name"]: layer["sqnr_db"] for layer in ranking["layers"]}
+    assert all(ratios[name] > 30 for name in ("net/conv1", "net/depthwise", "net/project", "net/hidden", "net/scores"))
+    assert ratios.get("net/flatten") is None
     assert ranking["trials"][0]["passed"] and len(ranking["trials"]) == 6
 
 

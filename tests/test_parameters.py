@@ -99,7 +99,7 @@ BAD = {
     "trusted": ["y", 0],
     "onnx_opset": [6, 31, "x", "13.0", 10.0, True, 10**400, []],
     "frozen": ["no", 0],
-    "quantization": ["int8", [], {"typ": "int8"}, {"type": "int4"}, {"load": ""}, {"keep_float": [1]},
+    "quantization": ["int8", [], {"typ": "int8"}, {"type": "int3"}, {"load": ""}, {"keep_float": [1]},
                      {"thresholds": {"cosine": -1}}, {"opsset": "flex"}, {"optimization": True}],
     "input_layout": ["nhcw"],
     "backend": ["onnx2keras"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,7 +108,9 @@ class FloatModel:
         """Samples to measure on, in the file's layout and the source's order of inputs, and what they are."""
         if self._job.reference_inputs is None and self.data is not None:
             part = " held out from calibration" if self.data.holds_out else ""
-            return map(self.file.to_file, self.data.evaluation(limit)), f"samples of {self.data.path}{part}"
+            free = self._hub.batch_dynamic and all(spec.shape and spec.shape[0] is None for spec in self.result.inputs)
+            samples = map(self.file.to_file, self.data.evaluation(limit))
+            return _batches(samples) if free else samples, f"samples of {self.data.path}{part}"
         name = "the seeded inputs" if self._job.reference_inputs is None else f"samples of {self._job.reference_inputs}"
         return (self.file.to_file(run.inputs) for run in self.reference()), name
 
@@ -126,3 +129,12 @@ class FloatModel:
         for sample in samples:
             sizes = {array.shape[0] if array.ndim else 1 for array in sample}
             yield sizes.pop() if len(sizes) == 1 else 1, reference.run(sample), quantized.run(sample)
+
+
+def _batches(samples: Iterable[list[np.ndarray]]) -> Iterator[list[np.ndarray]]:
+    """Samples of one row each, by turns alone and three at once: a file with a free batch is to be right for any."""
+    remaining = iter(samples)
+    while rows := list(itertools.islice(remaining, 4)):
+        yield rows[0]
+        if len(rows) > 1:
+            yield [np.concatenate(arrays) for arrays in zip(*rows[1:], strict=True)]

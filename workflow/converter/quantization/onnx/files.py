@@ -174,7 +174,9 @@ class OnnxFloatFile:
     def opset(self, staged: Path) -> tuple[int | None, str | None]:
         """That of the file; the float file's where the kind needs no higher one."""
         opset = model_opset(self._float)
-        if self._asked is not None or opset == self._result.opset:
+        if self._asked is not None:
+            return opset, None
+        if opset in (self._result.opset, 0) or not self._lowest:
             return opset, self._result.opset_reason
         return opset, f"a .{self._kind.name} file needs opset {self._lowest}"
 
