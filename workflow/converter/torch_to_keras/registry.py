@@ -8,8 +8,7 @@ from typing import Any
 import torch
 
 from converter.torch.compositions import COMPOSITIONS
-from converter.torch.extensions.deformable_convolution import deform_conv2d
-from converter.torch.extensions.vision_operators import are_defined
+from converter.torch.extensions.vision_operators import compositions
 
 __all__ = ["converter_of", "converts", "converts_torchvision", "decompositions", "takes_pending"]
 
@@ -62,8 +61,7 @@ def takes_pending(target: object) -> bool:
 def decompositions() -> dict[Any, Callable[..., Any]]:
     """torch's table of decompositions and ours, without what has a converter: `linear` becomes a Dense layer."""
     table = torch.export.default_decompositions()
-    if are_defined():
-        table[torch.ops.torchvision.deform_conv2d.default] = deform_conv2d
+    table.update(compositions())
     for target in _CONVERTERS:
         table.pop(target, None)
     for target, function in COMPOSITIONS.items():

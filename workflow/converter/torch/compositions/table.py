@@ -10,6 +10,7 @@ from collections.abc import Callable
 import torch
 
 from converter.torch.extensions.exported_recurrence import followable_recurrence
+from converter.torch.extensions.vision_operators import compositions
 
 __all__ = ["COMPOSITIONS", "composed_program", "composes", "is_composed"]
 
@@ -40,7 +41,8 @@ def is_composed(node: torch.fx.Node) -> bool:
 
 def composed_program(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram | None:
     """The program with such operators written as others; None where it has none. Others stay what they are."""
-    if not any(is_composed(node) for node in program.graph.nodes):
+    of_regions = compositions()
+    if not any(is_composed(node) or node.target in of_regions for node in program.graph.nodes):
         return None
     with followable_recurrence():
-        return program.run_decompositions(dict(COMPOSITIONS))  # type: ignore[arg-type]
+        return program.run_decompositions({**COMPOSITIONS, **of_regions})  # type: ignore[arg-type]

@@ -9,11 +9,12 @@ from typing import Any
 import torch
 
 from converter.errors import UnsupportedError
+from converter.torch.extensions import composed_regions
 from converter.torch.extensions.box_suppression import nms
 from converter.torch.extensions.deformable_convolution import deform_conv2d
 from converter.torch.extensions.region_pooling import ps_roi_align, ps_roi_pool, roi_align, roi_pool
 
-__all__ = ["are_defined", "define_operators", "describe_operators", "describe_suppression"]
+__all__ = ["are_defined", "compositions", "define_operators", "describe_operators", "describe_suppression"]
 
 _REGION = "Tensor input, Tensor rois, float spatial_scale, SymInt pooled_height, SymInt pooled_width"
 _SIZES = "SymInt stride_h, SymInt stride_w, SymInt pad_h, SymInt pad_w, SymInt dilation_h, SymInt dilation_w"
@@ -42,6 +43,18 @@ _REFUSED = {
 def are_defined() -> bool:
     """Whether the operators are there: torchvision's own, or those of this module."""
     return hasattr(torch.ops.torchvision, "roi_align")
+
+
+def compositions() -> dict[Any, Callable[..., Any]]:
+    """By operator, a function that computes the same by others of torch; none where the operators are not defined.
+
+    Of nms, which is a loop, there is none.
+    """
+    if not are_defined():
+        return {}
+    functions = {name: getattr(composed_regions, name) for name in composed_regions.__all__}
+    functions["deform_conv2d"] = deform_conv2d
+    return {getattr(torch.ops.torchvision, name).default: function for name, function in functions.items()}
 
 
 def define_operators() -> None:
