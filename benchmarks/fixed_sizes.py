@@ -1,4 +1,4 @@
-"""Files of fixed sizes against those of the official routes: PYTHONPATH=workflow:benchmarks python benchmarks/fixed_sizes.py FOLDER
+"""Files of fixed sizes against those of the official routes: fixed_sizes.py FOLDER, with PYTHONPATH=workflow:benchmarks.
 
 Converts models of the corpus with `batch: 1` and every other size fixed, at the opset that the official route writes, and
 makes the same models by torch.onnx.export(dynamo=True) and litert_torch.convert. Counts operators, and runs both files by
@@ -76,11 +76,24 @@ def _converted(folder: Path, wanted: list[tuple[str, str, dict[str, Any]]]) -> l
         (model,) = FAMILIES[family](folder / "models", [name])
         stems.append(model.stem)
         for target in ROUTES:
-            job = {"convert_from": f"models/{model.source}", "convert_to": f"converted/{model.stem}.{target}", "batch": 1}
+            job = {
+                "convert_from": f"models/{model.source}",
+                "convert_to": f"converted/{model.stem}.{target}",
+                "batch": 1,
+            }
             job |= {"onnx_opset": OPSET} if target == "onnx" else {}
             jobs.append({**job, **model.parameters, **more})
     (folder / "jobs.yaml").write_text(yaml.safe_dump({"jobs": jobs}))
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--cores", "1", "--keep-going"]
+    command = [
+        sys.executable,
+        "-m",
+        "snakemake",
+        "--snakefile",
+        str(ROOT / "Snakefile"),
+        "--cores",
+        "1",
+        "--keep-going",
+    ]
     command += ["--configfile", "jobs.yaml", "--", *(job["convert_to"] for job in jobs)]
     subprocess.run(command, cwd=folder, check=False)
     return stems

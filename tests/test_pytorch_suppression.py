@@ -48,6 +48,29 @@ def test_a_head_with_its_post_processing(tmp_path):
         export_to(hub, "keras", tmp_path)
 
 
+class Classes(torch.nn.Module):
+    """Rows and classes of the best scores above a bound, of which there may be fewer than asked for."""
+
+    def forward(self, scores):
+        flat = scores.flatten()
+        keep = flat > 0.3
+        found = torch.where(keep)[0]
+        best, places = flat[keep].topk(torch.sym_min(4, found.shape[0]))
+        found = found[places]
+        return best, torch.div(found, 3, rounding_mode="floor"), found % 3
+
+
+def test_places_are_divided_into_rows_and_classes(tmp_path):
+    rng = np.random.default_rng(0)
+    scores = rng.permutation(24).astype(np.float32).reshape(8, 3) / 24
+    samples = {"typical": [scores], "other": [scores[::-1].copy()], "few": [scores[:2] * 0.5]}
+    hub = program_hub(tmp_path / "hub", Classes(), samples)
+    assert [len(run.outputs[0]) < 4 for run in hub.reference()] == [False, False, True]
+    result = export_to(hub, "tflite", tmp_path)
+    assert result.verification.passed, result.verification.message
+    assert result.route[-1] != "litert-torch"
+
+
 def suppressed(threshold):
     return lambda boxes, scores: torchvision.ops.nms(boxes, scores, threshold)
 

@@ -157,6 +157,11 @@ def test_where_the_source_ranks_only_kinds_whose_order_is_sure_count():
     weights = np.random.default_rng(0).random(40).astype(np.float32)
     make_reference([FLOATS], True, lambda arrays: chosen(arrays[0] + weights), left_out=left_out, ranks=lambda: True)
     assert "halves" not in left_out and "zeros" not in left_out
+    # Of what a step makes equal below zero.
+    left_out = {}
+    saturated = lambda arrays: chosen(np.maximum(arrays[0], 0) + (arrays[0] > 0) * weights)  # noqa: E731
+    make_reference([FLOATS], True, saturated, left_out=left_out, ranks=lambda: True)
+    assert "equal numbers" in left_out["negative"] and "positive" not in left_out
     # The same without ranks: zeros and halves count, as rounding does not decide there.
     _, left_out = reference(FLOATS, lambda x: np.round(x))
     assert not {"zeros", "halves"} & left_out.keys()

@@ -9,6 +9,7 @@ import numpy as np
 
 from converter.hub.hub import Run, TensorSpec
 from converter.hub.samples import make_inputs
+from converter.hub.sequence_lengths import length_draw_of
 
 __all__ = ["draw_of", "more_inputs", "rows_for_tables"]
 
@@ -49,6 +50,8 @@ def more_inputs(
 
 def draw_of(inputs: Sequence[TensorSpec], runs: Sequence[Run], vocabulary: Mapping[str, int]) -> str:
     """How the ordinary values of a reference were drawn (converter.hub.samples), by what they are."""
+    if (lengths := length_draw_of(inputs, [run.inputs for run in runs])) is not None:
+        return lengths
     floats, integers = [], []
     for position, spec in enumerate(inputs):
         values = [run.inputs[position] for run in runs if run.inputs[position].size]

@@ -13,12 +13,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from converter.hub.hub import TensorSpec
+from converter.hub.sequence_lengths import LENGTH_DRAWS, draw_lengths, length_draws, sequences_of
 from converter.hub.weights import as_dtype
 
 __all__ = ["DRAWS", "draws_for", "make_inputs", "special_kinds"]
 
 # How ordinary values are drawn, in the order in which they are tried. Integers that index nothing: "signed" around zero,
-# "counting" from 0 to 9, "binary" 0 and 1; floats are standard normal, but for "unit" evenly from 0 to 1.
+# "counting" from 0 to 9, "binary" 0 and 1; floats are standard normal, but for "unit" evenly from 0 to 1. Where an input
+# holds lengths of another's sequences, those of LENGTH_DRAWS come first: such lengths, and all else as of "signed".
 DRAWS = ("signed", "counting", "binary", "unit")
 
 # The bound of whole numbers that hide or show, as the masks of transformers do.
@@ -53,13 +55,20 @@ def make_inputs(
     holds those values (one axis, at least one) instead of typical ones, in their order, from any of them on.
     """
     arrays: list[np.ndarray] = []
-    for position, spec in enumerate(inputs):
-        shape = spec.shape if spec.shape is not None else (None,)
-        dims = [
+    shapes = [
+        [
             dim if dim is not None else (batch if axis == 0 and batch is not None else sizes[(axis + 1) % 2])
-            for axis, dim in enumerate(shape)
+            for axis, dim in enumerate(spec.shape if spec.shape is not None else (None,))
         ]
+        for spec in inputs
+    ]
+    timed, draw = draw, "signed" if draw in LENGTH_DRAWS else draw
+    for position, (spec, dims) in enumerate(zip(inputs, shapes, strict=True)):
         rng = np.random.default_rng([seed, position, zlib.crc32(spec.name.encode())])
+        if timed in LENGTH_DRAWS and (sequences := sequences_of(inputs, position)) is not None:
+            most = shapes[sequences][int(timed.split()[1])]
+            arrays.append(draw_lengths(rng, dims[0], most, spec.dtype, timed, kind))
+            continue
         bound = (vocabulary or {}).get(spec.name)
         values = _special(rng, dims, spec.dtype, bound, draw, kind) if kind != "typical" else None
         if values is None and keys and spec.name in keys:
@@ -79,13 +88,14 @@ def draws_for(inputs: Sequence[TensorSpec], vocabulary: Mapping[str, int]) -> li
         draws.append("binary")
     if any(_is_float(spec.dtype) and spec.name not in vocabulary for spec in inputs):
         draws.append("unit")
-    return draws
+    return [*length_draws(inputs), *draws]
 
 
 def special_kinds(inputs: Sequence[TensorSpec], vocabulary: Mapping[str, int], draw: str) -> list[str]:
     """The kinds of special values that at least one of the inputs has, beside "typical"."""
     free = [spec.dtype for spec in inputs if spec.name not in vocabulary]
     kinds: list[str] = []
+    draw = "signed" if draw in LENGTH_DRAWS else draw
     if any(map(_is_float, free)):
         kinds += ["zeros", "halves", "positive", "negative", "large", "very negative"]
     elif any(_is_integer(dtype) for dtype in free):

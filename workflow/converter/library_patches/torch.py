@@ -6,7 +6,7 @@ from types import ModuleType
 
 from converter.library_patches.replacing import Patched
 
-__all__ = ["AUTOCAST", "BATCH_NORM", "EXPORTING", "GENERATED_CODE", "PROGRAM_LOADER"]
+__all__ = ["AUTOCAST", "BATCH_NORM", "EXPORTING", "GENERATED_CODE", "OPSET_IMPORT", "PROGRAM_LOADER"]
 
 
 def _torch(owner: str, name: str, parameters: tuple[str, ...] | None = None, kind: type = object) -> Patched:
@@ -41,6 +41,10 @@ AUTOCAST = {
     "enter": _torch(_AUTOCAST, "__enter__", ("self",)),
     "exit": _torch(_AUTOCAST, "__exit__", ("self", "exc_type", "exc_val", "exc_tb")),
 }
+# Where the dynamo exporter notes the version of a node's domain.
+OPSET_IMPORT = _torch(
+    "torch.onnx._internal.exporter._ir_passes", "_maybe_set_opset_version", ("opset_imports", "domain", "version")
+)
 
 _OPTIONS = ("verbose", "include_stride", "include_device", "colored", "expanded_def", "record_func", "additional_meta")
 # Where torch puts names of a graph into Python source.

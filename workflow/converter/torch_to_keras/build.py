@@ -18,7 +18,7 @@ from converter.torch_to_keras import families  # noqa: F401  (each registers its
 from converter.torch_to_keras.call import Call, ConstantsOnly
 from converter.torch_to_keras.folding import fold
 from converter.torch_to_keras.functional import functional_program
-from converter.torch_to_keras.layout import ordered
+from converter.torch_to_keras.layout import ordered, torch_tensor
 from converter.torch_to_keras.lengths import number
 from converter.torch_to_keras.materialize import materialize
 from converter.torch_to_keras.naming import Names, innermost_module, source_line
@@ -60,6 +60,7 @@ class Conversion:
 
     program: torch.export.ExportedProgram
     graph: torch.fx.Graph
+    owner: torch.nn.Module  # of the graphs within the graph
     layers_only: bool
     for_tensorflow: bool
     names: Names
@@ -83,6 +84,41 @@ class Conversion:
             return [self.resolve(item) for item in argument]
         return argument
 
+    def part(
+        self,
+        call: Call,
+        module: torch.fx.GraphModule,
+        arguments: Sequence[Any],
+        *,
+        inputs: int,
+        leading: int = 0,
+    ) -> keras.Model:
+        """A graph within the graph as a model of lists: its inputs are those of `arguments` that depend on this graph's.
+
+        inputs: so many of the first are inputs though they be constants: they are others when the graph runs again.
+        leading: so many of them the graph itself does not take.
+        """
+        inner = Conversion(
+            self.program, module.graph, module, self.layers_only, self.for_tensorflow, self.names, self.dropouts
+        )
+        inner.known = self.known
+        nodes = [node for node in module.graph.nodes if node.op == "placeholder"]
+        places: list[torch.fx.Node | None] = [*[None] * leading, *nodes]
+        for place, (node, argument) in enumerate(zip(places, arguments, strict=True)):
+            given = argument
+            if isinstance(argument, Value) or place < inputs:
+                dtype = argument.tensor.dtype if isinstance(argument, Value) else str(argument.array.dtype)[6:]
+                tensor = keras.Input(batch_shape=keras_shape(argument.shape), dtype=dtype, name=call.name("given"))
+                self.known.add(tensor._keras_history.operation)
+                given = Value(tensor, tuple(argument.shape), tuple(range(len(argument.shape))))
+                inner.inputs.append(given)
+            if node is not None:
+                inner.values[node] = given
+        _convert_nodes(inner)
+        (output,) = (node for node in module.graph.nodes if node.op == "output")
+        results = output.args[0] if isinstance(output.args[0], list | tuple) else [output.args[0]]
+        return keras.Model([value.tensor for value in inner.inputs], [_result(inner, node) for node in results])
+
 
 def build_keras_model(
     program: torch.export.ExportedProgram,
@@ -101,13 +137,10 @@ def build_keras_model(
     """
     dropouts = _dropouts(program)
     program, graph = functional_program(program)
-    conversion = Conversion(program, graph, layers_only, for_tensorflow, Names([*input_names, *output_names]), dropouts)
+    names = Names([*input_names, *output_names])
+    conversion = Conversion(program, graph, program.graph_module, layers_only, for_tensorflow, names, dropouts)
     permutations = _make_inputs(conversion, input_names, channels_last)
-    for node in graph.nodes:
-        if node.op == "call_function":
-            conversion.values[node] = _convert(conversion, node)
-        elif node.op == "get_attr":
-            raise UnsupportedError(f"control flow ({node.target}) cannot become Keras layers")
+    _convert_nodes(conversion)
     outputs, output_permutations = _make_outputs(conversion, output_names, channels_last)
     inputs = [value.tensor for value in conversion.inputs]
     model = keras.Model(_single(inputs), _single(outputs), name="model")
@@ -162,6 +195,21 @@ def _make_inputs(conversion: Conversion, names: Sequence[str], last: bool) -> di
     return permutations
 
 
+def _convert_nodes(conversion: Conversion) -> None:
+    for node in conversion.graph.nodes:
+        if node.op == "call_function":
+            conversion.values[node] = _convert(conversion, node)
+        elif node.op == "get_attr":
+            conversion.values[node] = conversion.owner.get_submodule(node.target)
+
+
+def _result(conversion: Conversion, node: torch.fx.Node) -> Any:
+    """The tensor of a result in PyTorch's order of axes, of the dtype that the program says."""
+    call = Call(conversion, node)
+    tensor = torch_tensor(call, materialize(call, carried_out(call, conversion.values[node])))
+    return tensor if tensor.dtype == call.dtype else call.op(keras.ops.cast, tensor, call.dtype)
+
+
 def _convert(conversion: Conversion, node: torch.fx.Node) -> Any:
     if node.target is operator.getitem:
         results = conversion.resolve(node.args[0])
@@ -185,6 +233,8 @@ def _convert(conversion: Conversion, node: torch.fx.Node) -> Any:
             f"{node.target} {source_line(node)} has no Keras counterpart{f': {reason}' if reason else ' here'}"
         )
     call = Call(conversion, node)
+    if isinstance(node.target, torch._ops.HigherOrderOperator):
+        return convert(call, *(_without_pending(call, conversion.resolve(argument)) for argument in node.args))
     arguments = _arguments(call)
     if not takes_pending(node.target):
         arguments = [_without_pending(call, argument) for argument in arguments]

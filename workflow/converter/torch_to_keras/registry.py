@@ -10,7 +10,7 @@ import torch
 from converter.torch.compositions import COMPOSITIONS
 from converter.torch.extensions.vision_operators import compositions
 
-__all__ = ["converter_of", "converts", "converts_torchvision", "decompositions", "takes_pending"]
+__all__ = ["converter_of", "converts", "converts_operator", "converts_torchvision", "decompositions", "takes_pending"]
 
 _CONVERTERS: dict[object, Callable] = {}
 # By name: the operators are there once torchvision's library, or what stands for it, is.
@@ -33,6 +33,16 @@ def converts(*names: str, lazy: bool = False) -> Callable[[Callable], Callable]:
             _CONVERTERS[target] = function
             if lazy:
                 _LAZY.add(target)
+        return function
+
+    return register
+
+
+def converts_operator(operator: object) -> Callable[[Callable], Callable]:
+    """As `converts`, for an operator that runs graphs within the graph, which the function is given as they are."""
+
+    def register(function: Callable) -> Callable:
+        _CONVERTERS[operator] = function
         return function
 
     return register

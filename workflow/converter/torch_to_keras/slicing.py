@@ -10,7 +10,7 @@ from keras import layers
 from converter.torch_to_keras.call import Call
 from converter.torch_to_keras.layout import reshape_tensor, view
 from converter.torch_to_keras.registry import converts
-from converter.torch_to_keras.values import Dim, KerasTensor, Value, same, static
+from converter.torch_to_keras.values import Dim, KerasTensor, Value, expression_of, same, static
 
 __all__ = ["known_bound", "select_axis", "slice_axis"]
 
@@ -90,7 +90,7 @@ def _open_slice(call: Call, value: Value, dim: int, start: int, stop: int | None
     One of two positive ends is left open at a time: TensorFlow's converter (2.21) takes them for a SLICE of a known size, at
     which LiteRT raises where the axis is shorter.
     """
-    first, last = known_bound(call, start), known_bound(call, stop)
+    first, last = known_bound(call, start), known_bound(call, _largest_stop(stop, value.shape[dim]))
     last = None if last is not None and last >= 2**62 else last
     tensor, axis = value.tensor, value.axis(dim)
     if first is not None and last is not None and first > 0 and last > 0 and step == 1:
@@ -98,6 +98,18 @@ def _open_slice(call: Call, value: Value, dim: int, start: int, stop: int | None
         first, last = 0, max(last - first, 0)
     index = (*(slice(None),) * axis, slice(first or None, last, step))
     return Value(call.op(operator.getitem, tensor, index), call.shape, value.order, value.nonnegative)
+
+
+def _largest_stop(stop: Dim | None, size: Dim) -> Dim | None:
+    """n, where `stop` is the smaller of the axis's size and n: a slice ends where the axis does."""
+    if stop is None or static(stop) is not None:
+        return stop
+    expression = expression_of(stop)
+    if type(expression).__name__ == "Min" and expression_of(size) in expression.args:
+        numbers = [argument for argument in expression.args if argument.is_Integer]
+        if len(numbers) == 1 and len(expression.args) == 2 and numbers[0] >= 0:
+            return int(numbers[0])
+    return stop
 
 
 def known_bound(call: Call, bound: Dim | None) -> int | None:

@@ -1,4 +1,7 @@
-"""Repetition of a single row, in programs that are to become Keras layers: those copy a known number of times only."""
+"""Copies, in programs that are to become Keras layers: those copy a single row a known number of times only.
+
+And what is detached in place, which torch.export.load gives constants of a model (torch 2.13), is itself.
+"""
 
 from __future__ import annotations
 
@@ -26,4 +29,8 @@ def _repeat(write: Writer, node: torch.fx.Node) -> torch.fx.Node | None:
     return write(_aten.clone.default, write(_aten.expand.default, x, sizes))
 
 
-RULES: dict[torch._ops.OpOverload, Rule] = {_aten.repeat.default: _repeat}
+def _detached(write: Writer, node: torch.fx.Node) -> torch.fx.Node:
+    return write(_aten.alias.default, node.args[0])
+
+
+RULES: dict[torch._ops.OpOverload, Rule] = {_aten.repeat.default: _repeat, _aten.detach_.default: _detached}

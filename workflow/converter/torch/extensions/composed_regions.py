@@ -138,7 +138,7 @@ def _of_images(rows: torch.Tensor, rois: torch.Tensor, images: int) -> torch.Ten
 
 
 def _weighted(features: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
-    """(K, C, height, width)"""
+    """(K, C, height, width)."""
     channels, pixels = features.shape[1], features.shape[3]
     lines = features.permute(0, 2, 1, 3).flatten(2).flatten(0, 1)
     bands = torch.matmul(rows, lines).unflatten(2, (channels, pixels)).flatten(1, 2)
@@ -146,7 +146,7 @@ def _weighted(features: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor)
 
 
 def _own_weighted(features: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
-    """(K, C / (height * width), height, width)"""
+    """(K, C / (height * width), height, width)."""
     height, width, pixels = rows.shape[1], columns.shape[1], features.shape[3]
     channels = features.shape[1] // (height * width)
     # By bins: (height, width, N * H, channels * W).

@@ -6,8 +6,10 @@ Neither is right for all models: what comes out wrong is tried elsewhere, and th
 
 from __future__ import annotations
 
+import contextlib
 import io
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +21,8 @@ from converter.contracts import ExportJob, ExportResult
 from converter.errors import UnsupportedError
 from converter.hub.hub import Hub, Run, TensorSpec
 from converter.hub.informative import typical
+from converter.library_patches.replacing import replaced
+from converter.library_patches.torch import OPSET_IMPORT
 from converter.planning.library_versions import export_packages, versions_of
 from converter.planning.parameters import DEFAULT_OPSET
 from converter.torch.compositions import composed_program
@@ -226,7 +230,7 @@ class _Exporter:
             # Exported once, such a program cannot be again (torch 2.13).
             program = exact_program(read_program(self._hub), onnx=True)
         try:
-            with quiet():
+            with quiet(), _one_version_of_own_functions():
                 exported = torch.onnx.export(
                     program,
                     (),
@@ -266,12 +270,28 @@ class _Exporter:
             )
         if asked is not None:
             return (
-                f"ONNX opset {asked} cannot express the model ({failures[-1][1]}): leave onnx_opset out, "
+                f"ONNX opset {asked} cannot express the model ({failures[0][1]}): leave onnx_opset out, "
                 "and the lowest sufficient opset is taken"
             )
         return (
             f"ONNX cannot express the model at any opset from {failures[0][0]} to {failures[-1][0]}: {failures[-1][1]}"
         )
+
+
+@contextlib.contextmanager
+def _one_version_of_own_functions() -> Iterator[None]:
+    """Inside, graphs within the graph may hold such again (a branch in a loop).
+
+    The dynamo exporter (torch 2.13) calls them functions of a domain of its own, of version 1 where a function calls one, and of
+    the file's opset where the graph does; its inliner then raises.
+    """
+    original = OPSET_IMPORT.find()[1]
+
+    def imported(opset_imports: dict[str, int], domain: str, version: int | None) -> None:
+        original(opset_imports, domain, None if domain.startswith("pkg.") else version)
+
+    with replaced((OPSET_IMPORT, imported)):
+        yield
 
 
 def _excess(made: _Made) -> float:

@@ -7,7 +7,7 @@ same operators are called by their Python functions and tensor methods, which ke
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import torch
 from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
@@ -31,11 +31,12 @@ _NUMBERS = (torch.SymInt, torch.SymFloat, torch.SymBool, int, float, complex)
 _SIZES = (_aten.sym_size.int, _aten.sym_numel.default, _aten.sym_stride.int, _aten.sym_storage_offset.default)
 
 
-def value_read(program: torch.export.ExportedProgram) -> str | None:
+def value_read(program: torch.export.ExportedProgram, written: Collection[object] = ()) -> str | None:
     """The first operator that makes a number, or a choice, of the values of an input: "item in forward (net.py, line 12)".
 
     A trace has the example's for ever. None where there is none; what comes of weights alone is the same for every input.
-    Graphs within the graph are not followed: they may read and choose, so that whatever runs one on an input counts.
+    Graphs within the graph are not followed: they may read and choose, so that whatever runs one on an input counts, but for
+    operators that are `written` with their graphs.
     """
     inputs = set(program.graph_signature.user_inputs)
     follows: set[torch.fx.Node] = set()
@@ -46,7 +47,7 @@ def value_read(program: torch.export.ExportedProgram) -> str | None:
             continue
         follows.add(node)
         tensors = [s for s in node.all_input_nodes if s in follows and not isinstance(s.meta.get("val"), _NUMBERS)]
-        chooses = isinstance(node.target, torch._ops.HigherOrderOperator)
+        chooses = isinstance(node.target, torch._ops.HigherOrderOperator) and node.target not in written
         reads = isinstance(node.meta.get("val"), _NUMBERS) and not only_checked(node)
         if tensors and (chooses or (reads and node.target not in _SIZES)):
             return _place(node)

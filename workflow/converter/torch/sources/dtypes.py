@@ -9,6 +9,7 @@ import torch
 
 from converter.errors import ParameterError
 from converter.hub.hub import TensorSpec
+from converter.hub.sequence_lengths import sequences_of
 from converter.torch.program.flat import Call, numpy_name
 from converter.torch.program.watching import OperatorWatch, watching
 from converter.torch.sources.loading import Source
@@ -64,14 +65,28 @@ def _dtype_choices(count: int, first: str) -> list[tuple[str, ...]]:
 
 
 def _try_call(source: Source, call: Call, specs: list[TensorSpec], batch: int, size: int) -> Exception | None:
-    tensors = []
-    for spec in specs:
-        dims = [dim if dim is not None else (batch if axis == 0 else size) for axis, dim in enumerate(spec.shape)]
-        # Zeros are in every vocabulary.
-        tensors.append(torch.zeros(dims, dtype=getattr(torch, spec.dtype)))
+    shapes = [
+        [dim if dim is not None else (batch if axis == 0 else size) for axis, dim in enumerate(spec.shape)]
+        for spec in specs
+    ]
+    held = [sequences_of(specs, position) for position in range(len(specs))]
+    failure: Exception | None = None
+    for axis in (1, -1) if any(place is not None for place in held) else (1,):
+        tensors = []
+        for spec, dims, place in zip(specs, shapes, held, strict=True):
+            # Zeros are in every vocabulary, but no length of a sequence.
+            value = 0 if place is None else shapes[place][axis]
+            tensors.append(torch.full(dims, value, dtype=getattr(torch, spec.dtype)))
+        failure = _call_failure(source, call, tensors)
+        if failure is None:
+            break
+    return failure
+
+
+def _call_failure(source: Source, call: Call, tensors: Sequence[torch.Tensor]) -> Exception | None:
     try:
         with torch.no_grad():
-            call(source.module, tensors)
+            call(source.module, list(tensors))
     except Exception as error:  # anything that a forward method may raise
         return error
     return None
@@ -83,7 +98,9 @@ def vocabulary(source: Source, inputs: Inputs) -> dict[str, int]:
     Found by watching one call; an integer input that no table takes gets the smallest table's bound, if there is a table.
     """
     integers = [
-        i for i, spec in enumerate(inputs.specs) if spec.dtype.startswith(("int", "uint")) and spec.dtype != "uint8"
+        i
+        for i, spec in enumerate(inputs.specs)
+        if spec.dtype.startswith(("int", "uint")) and spec.dtype != "uint8" and sequences_of(inputs.specs, i) is None
     ]
     if not integers:
         return {}

@@ -17,7 +17,7 @@ from converter.contracts import ExportJob, ExportResult
 from converter.errors import UnsupportedError
 from converter.hub.hub import Hub, TensorSpec
 from converter.tflite.flatbuffer import write
-from converter.torch.exact import error_function, integer_bits
+from converter.torch.exact import error_function, integer_bits, places
 from converter.torch.exact.exact_program import exact_program
 from converter.torch.exact.rewriting import rewrite
 from converter.torch.program.branches import select_branches
@@ -36,6 +36,9 @@ from converter.wording import channels_last_note
 
 __all__ = ["export"]
 
+# Operators that choose or repeat, which become If and While.
+_WRITTEN = (torch.ops.higher_order.cond, torch.ops.higher_order.while_loop)
+
 
 @advising_float32
 def export(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
@@ -45,14 +48,14 @@ def export(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
             f"TensorFlow Lite files are made from models that torch.export can follow, and this one was {hub.notes[-1]}: "
             "ask for an .onnx file"
         )
-    program = select_branches(read_program(hub))
-    if (reading := value_read(program)) is not None:
+    program = read_program(hub)
+    if (reading := value_read(program, _WRITTEN)) is not None:
         raise ValueRead(
             f"TensorFlow Lite cannot express the model: the values of its inputs become sizes, plain numbers or branches "
             f"({reading}): ask for an .onnx file, or keep them tensors"
         )
     exact_program(program)
-    rewrite(program, integer_bits.RULES | error_function.RULES)
+    rewrite(program, integer_bits.RULES | error_function.RULES | places.RULES)
     failures: list[str] = []
     best: tuple[int, str, ExportResult] | None = None
     for route in _routes():
@@ -134,6 +137,9 @@ def _by_litert(
     ]
     if unknown:
         failures.append(f"litert-torch needs fixed sizes, and input {unknown[0]} has unknown ones")
+        return
+    if (reading := value_read(select_branches(program))) is not None:
+        failures.append(f"litert-torch has no branches and no loops ({reading})")
         return
     layout = _Layout.of(hub, job)
     runs = hub.reference()
