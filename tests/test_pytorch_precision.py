@@ -184,6 +184,17 @@ def test_autocast_of_the_model_itself(tmp_path):
     assert_exports(hub, tmp_path)
 
 
+def test_program_with_autocast(tmp_path):
+    """Operators of the program run the part under autocast as a graph of its own."""
+    network = build("Automatic")
+    program = torch.export.export(network, (torch.randn(2, 8),), dynamic_shapes=({0: torch.export.Dim("n")},))
+    torch.export.save(program, tmp_path / "net.pt2")
+    hub = import_file(tmp_path / "net.pt2", tmp_path / "hub", network_script=None)
+    assert_is_float32(hub, lambda x: network.last(network.first(x).relu()), "bfloat16")
+    assert hub.inputs[0].shape[0] is None
+    assert_exports(hub, tmp_path)
+
+
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_dtype_of_an_input_that_the_user_gave(tmp_path, dtype):
     network = build("Pixels", getattr(torch, dtype))

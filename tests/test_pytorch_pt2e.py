@@ -24,19 +24,38 @@ class Net(nn.Module):
         return self.fc(nn.functional.max_pool2d(self.conv(image).relu(), 2).flatten(1))
 
 
-def quantized(path, per_channel=True, dynamic=False):
-    """The program that torchao makes of a Net, saved; and its module."""
+class Encoder(nn.Module):
+    """A block of a transformer, (N, 6, 16) -> (N, 6, 16)."""
+
+    def __init__(self):
+        super().__init__()
+        self.norms = nn.ModuleList([nn.LayerNorm(16), nn.LayerNorm(16)])
+        self.query, self.key, self.value, self.out = (nn.Linear(16, 16) for _ in range(4))
+        self.wide, self.narrow = nn.Linear(16, 32), nn.Linear(32, 16)
+
+    def forward(self, x):
+        y = self.norms[0](x)
+        query, key, value = (
+            part(y).unflatten(2, (2, 8)).transpose(1, 2) for part in (self.query, self.key, self.value)
+        )
+        attention = (query @ key.transpose(2, 3) / 8**0.5).softmax(-1)
+        x = x + self.out((attention @ value).transpose(1, 2).flatten(2))
+        return x + self.narrow(nn.functional.gelu(self.wide(self.norms[1](x))))
+
+
+def quantized(path, per_channel=True, dynamic=False, network=Net, size=(3, 12, 12)):
+    """The program that torchao makes of a network, saved; and its module."""
     from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
     from torchao.testing.pt2e._xnnpack_quantizer import XNNPACKQuantizer, get_symmetric_quantization_config
 
     torch.manual_seed(0)
-    example = (torch.randn(4, 3, 12, 12),)
+    example = (torch.randn(4, *size),)
     shapes = ({0: torch.export.Dim("n", max=256)},)
-    module = torch.export.export(vary(Net()).eval(), example, dynamic_shapes=shapes).module()
+    module = torch.export.export(vary(network()).eval(), example, dynamic_shapes=shapes).module()
     config = get_symmetric_quantization_config(is_per_channel=per_channel, is_dynamic=dynamic)
     prepared = prepare_pt2e(module, XNNPACKQuantizer().set_global(config))
     for _ in range(4):
-        prepared(torch.randn(4, 3, 12, 12))
+        prepared(torch.randn(4, *size))
     program = torch.export.export(convert_pt2e(prepared), example, dynamic_shapes=shapes)
     torch.export.save(program, path)
     return program.module()
@@ -71,6 +90,25 @@ def test_quantized_program_in_every_target(tmp_path, per_channel):
     given = onnxruntime.InferenceSession(path).run(None, {"image": x.numpy()})[0]
     steps = np.abs(given - module(x).detach().numpy()) / hub.outputs[0].step
     assert steps.max() < 1.5 and (steps > 0.5).mean() < 0.2
+
+
+def test_a_block_of_a_transformer(tmp_path):
+    module = quantized(tmp_path / "net.pt2", network=Encoder, size=(6, 16))
+    hub = import_file(tmp_path / "net.pt2", tmp_path / "hub", network_script=None)
+    assert export_to(hub, "onnx", tmp_path).verification.passed
+    (path,) = tmp_path.glob("*.onnx")
+    model = onnx.load(path)
+    integers = [
+        tensor for tensor in model.graph.initializer if tensor.data_type == onnx.TensorProto.INT8 and tensor.dims
+    ]
+    assert sorted(list(tensor.dims) for tensor in integers if len(tensor.dims) == 2) == [[16, 16]] * 4 + [
+        [16, 32],
+        [32, 16],
+    ]
+    x = torch.randn(5, 6, 16)
+    given = onnxruntime.InferenceSession(path).run(None, {hub.inputs[0].name: x.numpy()})[0]
+    difference = np.abs(given - module(x).detach().numpy())
+    assert (difference > 1e-4).mean() < 0.1  # values on the border of two steps
 
 
 def test_quantized_program_that_is_exported_again_for_one_batch(tmp_path):

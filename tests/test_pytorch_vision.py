@@ -1,5 +1,6 @@
 """Models that call torchvision's operators, which do not load beside a CPU build of torch, from file to file."""
 
+import numpy as np
 import onnx
 import pytest
 import torch
@@ -8,11 +9,12 @@ from export_keras import export_model as export_keras
 from export_onnx import export_model
 from export_tflite import export_model as export_tflite
 from pytorch_hub import import_file
+from special_hubs import export_to, program_hub
 
 from converter.contracts import ExportJob
 from converter.errors import UnsupportedError
 from converter.hub.hub import Hub
-from converter.torch.extensions.exported_detection import followable_detection
+from converter.torch.extensions.exported_detection import followable_detection, heatmaps_to_keypoints
 from converter.torch.extensions.vision import import_torchvision
 
 pytestmark = pytest.mark.skipif(import_torchvision() is None, reason="needs torchvision")
@@ -100,6 +102,23 @@ def test_what_replaces_torchvisions_functions_computes_the_same():
             assert one.numel() == other.numel()
             if count:
                 torch.testing.assert_close(other, one, atol=1e-4, rtol=1e-4)
+
+
+class Keypoints(torch.nn.Module):
+    def forward(self, maps, rois):
+        return heatmaps_to_keypoints(maps, rois)
+
+
+def test_keypoints_of_any_number_of_boxes(tmp_path):
+    """Places are counted in images as large as the largest box needs: divided by a number that is read from the boxes."""
+    rng = np.random.default_rng(0)
+    corners = rng.random((6, 2), np.float32) * 20
+    rois = np.concatenate([corners, corners + 1 + rng.random((6, 2), np.float32) * 20], 1)
+    maps = rng.standard_normal((6, 5, 14, 14), np.float32)
+    samples = {"typical": [maps, rois], "two": [maps[:2], rois[4:]]}
+    hub = program_hub(tmp_path / "hub", Keypoints(), samples, shared_batch=True)
+    result = export_to(hub, "onnx-18", tmp_path)
+    assert result.verification.passed, result.verification.message
 
 
 SMALL = """

@@ -130,6 +130,15 @@ def _float_remainder(write: Writer, node: torch.fx.Node) -> torch.fx.Node | None
     )
 
 
+def _remainder(write: Writer, node: torch.fx.Node) -> torch.fx.Node | None:
+    """Of whole numbers by a size, or by a number read from a tensor, which onnxscript (0.7.2) takes for a plain one."""
+    a, b = node.args[:2]
+    if _is_float(node) or not isinstance(b, torch.fx.Node) or not _is_number(b) or _is_number(a):
+        return _float_remainder(write, node)
+    divisor = write(_aten.scalar_tensor.default, b, dtype=node.meta["val"].dtype)
+    return write(_aten.remainder.Tensor, a, divisor)
+
+
 RULES: dict[torch._ops.OpOverload, Rule] = {
     _aten.floor_divide.default: _floor_divide,
     _aten.floor_divide.Scalar: _floor_divide,
@@ -143,7 +152,7 @@ RULES: dict[torch._ops.OpOverload, Rule] = {
 # off by a whole divisor where a / b is rounded up.
 BY_FMOD: dict[torch._ops.OpOverload, Rule] = {
     _aten.remainder.Tensor: _float_remainder,
-    _aten.remainder.Scalar: _float_remainder,
+    _aten.remainder.Scalar: _remainder,
 }
 BY_REMAINDER: dict[torch._ops.OpOverload, Rule] = {
     _aten.fmod.Tensor: _float_fmod,
