@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from converter.running.fork_server import KINDS
-from onnx_nodes.cases import Case, all_cases, cannot_hold
-from onnx_nodes.convert import TARGETS, convert
+from onnx_nodes.cases import Case, all_cases, cannot_be_written, cannot_hold, other_opsets
+from onnx_nodes.convert import OPSETS, TARGETS, convert
 from onnx_nodes.page import write_page
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -50,8 +50,8 @@ def main() -> None:
         if args.only is not None and not any(text in case.name for text in args.only):
             continue
         entry = results.setdefault(case.name, {})
-        entry |= {"operator": case.operator, "cannot": cannot_hold(case)}
-        wanted = [target for target in args.targets if target == "onnx" or entry["cannot"] is None]
+        entry |= {"operator": case.operator, "cannot": _impossible(case)}
+        wanted = [target for target in args.targets if entry["cannot"][target] is None]
         tasks += [(case, target) for target in wanted if args.again or target not in entry]
     for done, ((name, target), result) in enumerate(_run(tasks, os.cpu_count() or 1)):
         results[name][target] = result
@@ -62,6 +62,15 @@ def main() -> None:
     args.results.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
     if args.results == RESULTS:
         write_page(results)
+
+
+def _impossible(case: Case) -> dict[str, str | None]:
+    """By target why no file can be this case."""
+    reasons = dict.fromkeys(TARGETS, cannot_hold(case))
+    opsets = other_opsets(case)
+    for position, target in enumerate(OPSETS):
+        reasons[target] = cannot_be_written(case, opsets[position]) if opsets else None
+    return reasons
 
 
 def _run(tasks: list[tuple[Case, str]], at_once: int) -> Any:

@@ -11,7 +11,10 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
-__all__ = ["Case", "all_cases", "cannot_hold"]
+from converter.onnx.core.registry import adapter
+from converter.onnx.opset import HIGHEST_OPSET, LOWEST_OPSET
+
+__all__ = ["Case", "all_cases", "cannot_be_written", "cannot_hold", "other_opsets"]
 
 
 @dataclass(frozen=True)
@@ -62,12 +65,10 @@ _TYPES = {
 for _name in ("INT2", "UINT2"):
     if hasattr(TensorProto, _name):
         _TYPES[getattr(TensorProto, _name)] = "two-bit integers"
+_RANDOM = "random numbers, no two runs of which agree"
 _OPERATORS = {
     **dict.fromkeys(("Adagrad", "Adam", "Momentum", "Gradient"), "training of weights"),
-    **dict.fromkeys(
-        ("Bernoulli", "RandomUniformLike", "RandomNormalLike", "Multinomial"),
-        "random numbers, no two runs of which agree",
-    ),
+    **dict.fromkeys(("Bernoulli", "RandomUniformLike", "RandomNormalLike", "Multinomial"), _RANDOM),
     "ImageDecoder": "decoding of image files",
     "TreeEnsemble": "ensembles of trees",
     "TfIdfVectorizer": "counts of word sequences",
@@ -75,11 +76,69 @@ _OPERATORS = {
 }
 
 
+def _drops(case: Case) -> bool:
+    """Whether it is Dropout in training that drops something: its ratio, of 0.5 where it is left out, is not 0."""
+    given = {entry.name: value for entry, value in zip(case.model.graph.input, case.inputs, strict=True)}
+    for node in case.model.graph.node:
+        if node.op_type == "Dropout" and len(node.input) > 2 and np.any(given.get(node.input[2], False)):
+            return bool(np.any(given.get(node.input[1], True)))
+    return False
+
+
+def other_opsets(case: Case) -> list[int]:
+    """Two, of those that are written: the next below and above the case's own, or where one of these is none or cannot hold
+    the case, the next but one above or below. Nothing for a case of other domains alone.
+    """
+    own = _opset(case)
+    if own is None:
+        return []
+    below = list(range(min(own - 1, HIGHEST_OPSET), LOWEST_OPSET - 1, -1))
+    above = list(range(max(own + 1, LOWEST_OPSET), HIGHEST_OPSET + 1))
+    wanted = [*below[:1], *above[:2], *below[1:2], *above[2:3]]
+    return sorted(wanted, key=lambda opset: cannot_be_written(case, opset) is not None)[:2]
+
+
+def _opset(case: Case) -> int | None:
+    return next((entry.version for entry in case.model.opset_import if entry.domain in ("", "ai.onnx")), None)
+
+
+def cannot_be_written(case: Case, opset: int) -> str | None:
+    """Why no ONNX file of that opset can be this case: it has the operator, or the type, not yet, nor is it defined by others."""
+    if _drops(case) or any(_OPERATORS.get(node.op_type) == _RANDOM for node in case.model.graph.node):
+        return _RANDOM
+    own = _opset(case)
+    types = {entry.name: entry.type.tensor_type.elem_type for entry in case.model.graph.input}
+    for node in case.model.graph.node:
+        if node.domain not in ("", "ai.onnx") or own is None or opset > own:
+            continue
+        schema = onnx.defs.get_schema(node.op_type, own)
+        is_defined = schema.has_function or schema.has_context_dependent_function
+        if is_defined or adapter(node.op_type, schema.since_version, upwards=False) is not None:
+            continue
+        try:
+            older = onnx.defs.get_schema(node.op_type, opset)
+        except onnx.defs.SchemaError:
+            return f"the operator {node.op_type}, new in opset {schema.since_version} and not defined by others"
+        held = {constraint.type_param_str: constraint.allowed_type_strs for constraint in older.type_constraints}
+        if node.op_type == "BitShift" and types.get(node.input[0]) in _SIGNED and not any(map(_is_signed, held["T"])):
+            return f"BitShift of signed integers, new in opset {schema.since_version}"
+    return None
+
+
+_SIGNED = (TensorProto.INT8, TensorProto.INT16, TensorProto.INT32, TensorProto.INT64)
+
+
+def _is_signed(kind: str) -> bool:
+    return kind.startswith("tensor(int")
+
+
 def cannot_hold(case: Case) -> str | None:
     """Why no TensorFlow Lite file can be this case; None where one could be."""
     for node in case.model.graph.node:
         if node.op_type in _OPERATORS:
             return _OPERATORS[node.op_type]
+    if _drops(case):
+        return _RANDOM
     for entry in (*case.model.graph.input, *case.model.graph.output):
         form = entry.type.WhichOneof("value")
         if form != "tensor_type":

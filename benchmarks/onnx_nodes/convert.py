@@ -15,11 +15,13 @@ import onnx
 from converter.contracts import ExportJob, ImportSpec
 from converter.errors import ConverterError, ParameterError, SourceError
 from converter.hub.hub import Hub
-from onnx_nodes.cases import Case
+from onnx_nodes.cases import Case, other_opsets
 
-__all__ = ["TARGETS", "convert"]
+__all__ = ["OPSETS", "TARGETS", "convert"]
 
-TARGETS = ("tflite", "keras", "onnx")
+TARGETS = ("tflite", "keras", "onnx", "onnx2")
+# Of these the case's first and second other opset.
+OPSETS = ("onnx", "onnx2")
 # Numbers that say sizes, and weights, are inputs of many cases; of models they are constants.
 _LARGEST_SETTING = 16
 
@@ -67,8 +69,9 @@ def _converted(case: Case, target: str, settings: dict[str, Any]) -> dict[str, A
         hub = _hub(case, settings, folder)
         if isinstance(hub, str):
             return {"outcome": "no reference", "reason": hub}
-        staged = folder / f"model.{target}"
-        result = _exporter(target)(hub, ExportJob(f"converted/model.{target}", **_asked(target, case)), staged)
+        format_ = "onnx" if target in OPSETS else target
+        staged = folder / f"model.{format_}"
+        result = _exporter(format_)(hub, ExportJob(f"converted/model.{format_}", **_asked(target, case)), staged)
     verification = result.verification
     if verification is None:
         return {"outcome": "refused", "reason": result.unverified_reason}
@@ -76,10 +79,9 @@ def _converted(case: Case, target: str, settings: dict[str, Any]) -> dict[str, A
 
 
 def _asked(target: str, case: Case) -> dict[str, Any]:
-    if target != "onnx":
+    if target not in OPSETS:
         return {"input_layout": "nchw"}
-    own = next((entry.version for entry in case.model.opset_import if entry.domain in ("", "ai.onnx")), None)
-    return {} if own is None else {"onnx_opset": own + 1 if own < 21 else min(own - 1, 25)}
+    return {"onnx_opset": other_opsets(case)[OPSETS.index(target)]} if other_opsets(case) else {}
 
 
 def _exporter(target: str) -> Callable[..., Any]:
@@ -98,15 +100,20 @@ def _hub(case: Case, settings: dict[str, Any], folder: Path) -> Hub | str:
 
     source, own = folder / "case.onnx", folder / "inputs.npz"
     onnx.save(case.model, source)
-    arrays = {
-        entry.name: np.asarray(array)[None]
-        for entry, array in zip(case.model.graph.input, case.inputs, strict=True)
-        if entry.name not in settings
-    }
-    np.savez(own, **arrays)
     spec = ImportSpec(source, "onnx", constants=settings)
+    ways = [spec]
+    if not any(
+        isinstance(array, list) or array is None for array in case.inputs
+    ):  # sequences and optionals have no array
+        arrays = {
+            entry.name: np.asarray(array)[None]
+            for entry, array in zip(case.model.graph.input, case.inputs, strict=True)
+            if entry.name not in settings
+        }
+        np.savez(own, **arrays)
+        ways.append(replace(spec, reference_inputs=own))
     failure = ""
-    for attempt, given in enumerate((spec, replace(spec, reference_inputs=own))):
+    for attempt, given in enumerate(ways):
         out = folder / f"hub{attempt}"
         out.mkdir()
         try:

@@ -52,6 +52,7 @@ def write_hub(
             f"{spec.source} draws random numbers ({', '.join(drawn)}), so that no two runs of it agree: export the model "
             "again with them as an input"
         )
+    _check_steps(spec.source, model, {entry.name for entry in inputs})
     bounds = vocabulary(model, inputs)
     left_out: dict[str, str] = {}
     batch_dynamic, runs = _reference(spec, model, inputs, run, bounds, left_out)
@@ -124,6 +125,16 @@ def _reference(
         raise SourceError(
             f"{spec.source}: the model itself fails on inputs of the shapes {shapes}: {first_line(failure or error)}"
         ) from error
+
+
+def _check_steps(path: Path, model: onnx.ModelProto, inputs: set[str]) -> None:
+    """onnxruntime (1.32) divides by the step of STFT without a look at it: a step of 0 ends the process."""
+    for node in all_nodes(model.graph):
+        if node.op_type == "STFT" and len(node.input) > 1 and node.input[1] in inputs:
+            raise UnsupportedError(
+                f"{path}: input {node.input[1]} is the step of the operator STFT, which must be known before the model "
+                f"runs: give it in constants"
+            )
 
 
 def _check_repeatable(path: Path, run: Run, source: RunSource) -> None:

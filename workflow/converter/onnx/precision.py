@@ -24,6 +24,7 @@ _TYPES = {
     "SequenceEmpty": "dtype",
     "QuantizeLinear": "precision",
     "DequantizeLinear": "output_dtype",
+    "Attention": "softmax_precision",
 }
 
 

@@ -39,6 +39,9 @@ def read_model(path: Path) -> onnx.ModelProto:
     if not model.graph.node or not model.graph.output:
         raise SourceError(f"{path} holds no ONNX graph with outputs: is it the file that you mean?")
     opset = next((entry.version for entry in model.opset_import if entry.domain in _STANDARD), None)
+    if opset is not None and opset < _LOWEST_OPSET and _is_unchanged(model, opset):
+        opset = _LOWEST_OPSET
+        next(entry for entry in model.opset_import if entry.domain in _STANDARD).version = opset
     if opset is not None and not _LOWEST_OPSET <= opset <= onnx.defs.onnx_opset_version():
         newest = onnx.defs.onnx_opset_version()
         raise UnsupportedError(
@@ -56,6 +59,23 @@ def read_model(path: Path) -> onnx.ModelProto:
         del model.graph.input[:]
         model.graph.input.extend(kept)
     return model
+
+
+def _is_unchanged(model: onnx.ModelProto, opset: int) -> bool:
+    """Whether all its operators mean the same in the lowest opset that is read."""
+    if model.functions:
+        return False
+    for node in all_nodes(model.graph):
+        if node.domain in _STANDARD:
+            try:
+                then, now = (
+                    onnx.defs.get_schema(node.op_type, version).since_version for version in (opset, _LOWEST_OPSET)
+                )
+            except onnx.defs.SchemaError:
+                return False
+            if then != now:
+                return False
+    return True
 
 
 def write_model(model: onnx.ModelProto, folder: Path) -> None:

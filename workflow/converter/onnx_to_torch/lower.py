@@ -20,6 +20,7 @@ from converter.onnx.precision import (
     widened,
 )
 from converter.onnx_to_torch.module import OnnxModule
+from converter.onnx_to_torch.stable import stable_sums
 from converter.torch.exact.quantized_program import has_quantized_operators, rewrite_quantized
 from converter.torch.extensions.exported_recurrence import followable_recurrence
 from converter.torch.program.inlining import inline_wrapped
@@ -34,7 +35,8 @@ def torch_hub(hub: Hub, folder: Path) -> Hub:
     Raises UnsupportedError that names the operator which torch has no way for, or the size that the program fixes.
     """
     model = onnx.load(str(hub.path / "model.onnx"))
-    doubles = in_float32(model, doubles=True)
+    if doubles := in_float32(model, doubles=True):
+        stable_sums(model)
     if narrow := in_float32(model):
         hub = _in_float32(hub, folder, float32_note(narrow), float32_reference(hub, float32_runner(model, folder)))
     elif doubles:

@@ -10,6 +10,7 @@ import numpy as np
 
 from converter.torch_to_keras.call import Call
 from converter.torch_to_keras.layout import view
+from converter.torch_to_keras.lengths import size
 from converter.torch_to_keras.positions import plain
 from converter.torch_to_keras.registry import converts
 from converter.torch_to_keras.values import Constant, KerasTensor, Value
@@ -19,9 +20,19 @@ _Tensor = Value | Constant
 
 @converts("nonzero.default")
 def nonzero(call: Call, value: _Tensor) -> Value:
-    """(n, rank): the coordinates of what is not zero, in the order of memory."""
-    places = call.op(keras.ops.nonzero, plain(call, value))
-    tensor = call.op(keras.ops.stack, list(places), axis=-1)
+    """(n, rank): the coordinates of what is not zero, in the order of memory.
+
+    Taken from the places in memory: TensorFlow Lite has no operator that takes coordinates of int64 apart (LiteRT 2.3).
+    """
+    flat = call.op(keras.ops.reshape, plain(call, value), (-1,))
+    (places,) = call.op(keras.ops.nonzero, flat)
+    places, coordinates = call.op(keras.ops.cast, places, "int32"), []
+    for dim in reversed(value.shape[1:]):
+        length = size(call, dim)
+        coordinates.append(call.op(keras.ops.mod, places, length))
+        places = call.op(keras.ops.floor_divide, places, length)
+    coordinates.append(places)
+    tensor = call.op(keras.ops.stack, coordinates[::-1], axis=-1)
     return call.value(call.op(keras.ops.cast, tensor, call.dtype))
 
 

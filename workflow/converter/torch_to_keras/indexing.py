@@ -11,7 +11,7 @@ from keras import layers
 
 from converter.torch_to_keras import lengths
 from converter.torch_to_keras.call import Call
-from converter.torch_to_keras.layout import permuted, torch_tensor, view
+from converter.torch_to_keras.layout import MOST_AXES, permuted, torch_tensor, view
 from converter.torch_to_keras.lengths import counting
 from converter.torch_to_keras.materialize import materialize
 from converter.torch_to_keras.positions import cut_to, linear, plain, within
@@ -122,6 +122,13 @@ def gather(call: Call, value: Value | Constant, dim: int, positions: Value | Con
     places, array = plain(call, positions), plain(call, value)
     others = [axis for axis in range(len(value.shape)) if axis != dim]
     array = cut_to(call, array, value.shape, places, positions.shape, others)
+    sizes = call.shape
+    if len(sizes) > MOST_AXES and all(static(size) is not None for size in (*value.shape, *sizes)):
+        # Keras moves the axis to the end: the axes before it and those behind it are one each.
+        before, after = math.prod(sizes[:dim]), math.prod(sizes[dim + 1 :])
+        array, places = (call.op(keras.ops.reshape, x, (before, -1, after)) for x in (array, places))
+        taken = call.op(keras.ops.take_along_axis, array, places, axis=1)
+        return call.value(call.op(keras.ops.reshape, taken, tuple(map(known_size, sizes))))
     return call.value(call.op(keras.ops.take_along_axis, array, places, axis=dim))
 
 

@@ -21,6 +21,7 @@ from converter.torch_to_keras.values import (
 )
 
 __all__ = [
+    "MOST_AXES",
     "axis_last",
     "channels_last_tensor",
     "ordered",
@@ -54,10 +55,33 @@ def ordered(call: Call, value: Value, order: Sequence[int]) -> KerasTensor:
     return tensor
 
 
+# TensorFlow Lite's TRANSPOSE takes no more (LiteRT 2.3).
+MOST_AXES = 6
+
+
 def _transpose(call: Call, tensor: KerasTensor, axes: list[int]) -> KerasTensor:
+    if len(axes) > MOST_AXES and (merged := _transposed_runs(call, tensor, axes)) is not None:
+        return merged
     if axes[0] == 0:
         return call.layer(keras.layers.Permute, tensor, dims=tuple(axes[1:]))
     return call.op(keras.ops.transpose, tensor, axes)
+
+
+def _transposed_runs(call: Call, tensor: KerasTensor, axes: list[int]) -> KerasTensor | None:
+    """With axes that stay beside each other as one; None where that helps nothing, or sizes are unknown."""
+    runs: list[list[int]] = []
+    for axis in axes:
+        if runs and axis == runs[-1][-1] + 1:
+            runs[-1].append(axis)
+        else:
+            runs.append([axis])
+    sizes = tensor.shape
+    if len(runs) > MOST_AXES or None in sizes:
+        return None
+    stored = sorted(runs)
+    merged = call.op(keras.ops.reshape, tensor, tuple(math.prod(sizes[axis] for axis in run) for run in stored))
+    moved = call.op(keras.ops.transpose, merged, [stored.index(run) for run in runs])
+    return call.op(keras.ops.reshape, moved, tuple(sizes[axis] for axis in axes))
 
 
 def torch_tensor(call: Call, value: Value) -> KerasTensor:

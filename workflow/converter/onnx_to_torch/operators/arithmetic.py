@@ -12,7 +12,7 @@ import torch
 
 from converter.onnx_to_torch.core.integers import UNSIGNED, divided, in_int64, in_order, shifted_right
 from converter.onnx_to_torch.core.registry import Call, operator
-from converter.onnx_to_torch.core.values import Known
+from converter.onnx_to_torch.core.values import Known, to_torch
 
 __all__ = ["operands"]
 
@@ -71,8 +71,12 @@ def _mod(call: Call) -> torch.Tensor:
 
 @operator("Pow")
 def _pow(call: Call) -> torch.Tensor:
-    """The base's type is the result's. Whole bases are raised as float64, as onnxruntime does by std::pow."""
+    """The base's type is the result's. Whole bases are multiplied with themselves where the exponents are known and whole,
+    else raised as float64, as onnxruntime does by std::pow.
+    """
     x, exponent = call.tensor(0), call.known(1)
+    if exponent is not None and not x.is_floating_point() and _are_whole(exponent):
+        return _multiplied(x, exponent.astype(np.int64))
     if exponent is not None and exponent.size == 1 and exponent.ndim <= x.ndim and x.is_floating_point():
         return x ** _number(exponent)
     base, y = call.known(0), call.tensor(1)
@@ -83,6 +87,40 @@ def _pow(call: Call) -> torch.Tensor:
     if y.is_floating_point() or y.dtype.is_signed:
         return torch.pow(x.to(torch.float64), y.to(torch.float64)).to(x.dtype)
     return torch.pow(x.to(torch.int64), y.to(torch.int64)).to(x.dtype)
+
+
+# Larger ones leave the range of int64 for all bases but 0, 1 and -1.
+_LARGEST_EXPONENT = 64
+
+
+def _are_whole(exponents: np.ndarray) -> bool:
+    return bool(((exponents >= 0) & (exponents <= _LARGEST_EXPONENT) & (exponents == np.floor(exponents))).all())
+
+
+def _multiplied(x: torch.Tensor, exponents: np.ndarray) -> torch.Tensor:
+    """Of int32 or int64 to whole powers, by squares; what leaves the range is the least number, as of onnxruntime's cast."""
+    result, square = torch.ones_like(x), x
+    for bit in range(int(exponents.max(initial=0)).bit_length()):
+        square = square if bit == 0 else square * square
+        taken = (exponents >> bit) & 1
+        if taken.any():
+            result = result * (square if taken.all() else torch.where(to_torch(taken == 1), square, torch.ones_like(x)))
+    least, most = torch.iinfo(x.dtype).min, torch.iinfo(x.dtype).max
+    ends = [_bases_within(int(exponent), least, most) for exponent in exponents.reshape(-1)]
+    low, high = (torch.tensor(side, dtype=x.dtype).reshape(exponents.shape) for side in zip(*ends, strict=True))
+    return torch.where((x < low) | (x > high), least, result)
+
+
+def _bases_within(exponent: int, least: int, most: int) -> tuple[int, int]:
+    """The least and the greatest base whose power is between these, least is -(most + 1)."""
+    if exponent < 2:
+        return least, most
+    high = round(most ** (1 / exponent))
+    while high**exponent > most:
+        high -= 1
+    while (high + 1) ** exponent <= most:
+        high += 1
+    return (-high - 1 if (-high - 1) ** exponent == least else -high), high
 
 
 @operator("Sum")
@@ -120,10 +158,18 @@ def _min(call: Call) -> torch.Tensor:
 
 @operator("BitShift")
 def _bit_shift(call: Call) -> torch.Tensor:
-    a, b = call.tensor(0), call.tensor(1)
-    if call.attribute("direction") == "RIGHT":
-        return shifted_right(a, b)
-    return in_int64(torch.bitwise_left_shift, a, b)
+    """By negative counts, and by the type's width or more, only the sign is left of what is shifted right, else nothing."""
+    a, b, known = call.tensor(0), call.tensor(1), call.known(1)
+    is_right, bits = call.attribute("direction") == "RIGHT", torch.iinfo(a.dtype).bits
+    shifted = shifted_right if is_right else lambda x, y: in_int64(torch.bitwise_left_shift, x, y)
+    if known is not None and bool(((known >= 0) & (known < bits)).all()):
+        return shifted(a, b)
+    counts = b.to(torch.int64)
+    inside = (counts >= 0) & (counts < bits)
+    if is_right and a.dtype.is_signed:
+        return shifted(a, torch.where(inside, counts, bits - 1).to(a.dtype))
+    result = shifted(a, torch.where(inside, counts, 0).to(a.dtype))
+    return in_int64(lambda x: torch.where(inside, x, torch.zeros_like(x)), result)
 
 
 @operator("BitwiseAnd")

@@ -109,9 +109,10 @@ def _is_whole(shape: list, parameter: torch.Tensor | None) -> bool:
 
 @operator("MeanVarianceNormalization")
 def _mean_variance_normalization(call: Call) -> torch.Tensor:
+    """As onnxruntime (1.32) computes it: without the 1e-9 that ONNX adds to the root."""
     x, axes = call.tensor(0), call.attribute("axes") or [0, 2, 3]
     centred = x - x.mean(axes, keepdim=True)
-    return centred / (torch.sqrt((centred * centred).mean(axes, keepdim=True)) + 1e-9)
+    return centred / torch.sqrt((centred * centred).mean(axes, keepdim=True))
 
 
 @operator("LpNormalization")

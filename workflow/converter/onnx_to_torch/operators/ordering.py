@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from converter.onnx_to_torch.core.integers import in_order
 from converter.onnx_to_torch.core.registry import Call, on_sizes, operator
 from converter.onnx_to_torch.core.values import Known
 
@@ -35,17 +36,39 @@ def _top_k_sizes(call: Call, arrays: list[np.ndarray]) -> tuple[Known, Known] | 
     return Known(x[order], x.dtype, False), call.sizes(order)
 
 
+# Pairs of parts, times their elements, that are compared; more are no table of a few hundred rows.
+_MOST_COMPARED = 1 << 26
+
+
 @operator("Unique")
 def _unique(call: Call) -> tuple[torch.Tensor, ...]:
-    """Distinct elements, or parts along an axis; where they first lie, which of them each is, how often each is there."""
+    """Distinct elements, or parts along an axis; where they first lie, which of them each is, how often each is there.
+
+    Every part is compared with every other: sizes that the data decide come of one nonzero, which targets have.
+    """
     x, axis = call.tensor(0), call.attribute("axis")
     if axis is None:
         x, axis = x.reshape(-1), 0
-    values, which, counts = torch.unique(x, return_inverse=True, return_counts=True, dim=axis)
-    places = torch.arange(x.shape[axis])
-    first = torch.full_like(counts, x.shape[axis]).scatter_reduce(0, which, places, "amin")
-    if not call.attribute("sorted", 1):
-        order = first.argsort()
-        values, first, counts = values.index_select(axis, order), first[order], counts[order]
-        which = order.argsort()[which]
-    return values, first, which, counts
+    axis %= x.dim()
+    moved = x.movedim(axis, 0)
+    parts = moved.reshape(moved.shape[0], -1)
+    count = parts.shape[0]
+    if isinstance(count, int) and isinstance(parts.shape[1], int) and count * count * parts.shape[1] > _MOST_COMPARED:
+        raise call.refusal(f"compares {count} parts of {parts.shape[1]} elements, which are too many")
+    differs, below = parts[:, None] != parts[None], in_order(torch.lt, parts[:, None], parts[None])
+    equal = torch.logical_not(differs.any(-1))
+    places = torch.arange(count)
+    first_equal = equal.to(torch.int32).argmax(1)
+    distinct = torch.nonzero(first_equal == places)[:, 0]
+    if call.attribute("sorted", 1):
+        if x.dim() > 1:
+            # By the first element that differs; of equal parts it is the first of all, where none is below the other.
+            where = differs.to(torch.int32).argmax(-1, keepdim=True)
+            below = torch.gather(below, -1, where)
+        # How many distinct parts lie below each.
+        leads = (first_equal == places).to(torch.int32)
+        ranks = (below[..., 0].to(torch.int32) * leads[:, None]).sum(0)
+        distinct = distinct[torch.argsort(ranks[distinct], stable=True)]
+    which = (first_equal[:, None] == distinct[None]).to(torch.int32).argmax(1)
+    counts = equal[distinct].to(torch.int64).sum(1)
+    return moved[distinct].movedim(0, axis), distinct, which, counts

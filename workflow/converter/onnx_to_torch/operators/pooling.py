@@ -54,7 +54,8 @@ def max_pooled(call: Call, x: torch.Tensor, *, indices: bool = False) -> tuple[t
     y, places = _MAX[rank](*arguments, return_indices=True)
     if not indices:
         return (y.to(dtype),)
-    parts = _unraveled(places, padded)
+    # TensorFlow Lite divides no int64 (LiteRT 2.3), and no tensor has as many elements.
+    parts = _unraveled(places.to(torch.int32), padded)
     if not evenly:
         parts = [part - side for part, side in zip(parts, windows.before, strict=True)]
     if call.attribute("storage_order", 0):
@@ -63,7 +64,7 @@ def max_pooled(call: Call, x: torch.Tensor, *, indices: bool = False) -> tuple[t
     for part, size in zip(parts[1:], sizes[1:], strict=True):
         place = place * size + part
     planes = torch.arange(x.shape[0] * x.shape[1]).reshape(x.shape[0], x.shape[1], *[1] * rank)
-    return y.to(dtype), place + planes * math.prod(sizes)
+    return y.to(dtype), place.to(torch.int64) + planes * math.prod(sizes)
 
 
 def _unraveled(places: torch.Tensor, sizes: Sequence[Any]) -> list[torch.Tensor]:
@@ -118,7 +119,7 @@ def _average_pool(call: Call) -> torch.Tensor:
 def _window_sums(x: torch.Tensor, windows: Windows) -> torch.Tensor:
     """Of the elements of each window of (N, C, ...), which is padded already."""
     rank = len(windows.kernel)
-    if all(dilation == 1 for dilation in windows.dilations):
+    if rank < 3 and all(dilation == 1 for dilation in windows.dilations):
         return _AVERAGE[rank](x, windows.kernel, windows.strides) * math.prod(windows.kernel)
     planes = x.reshape(x.shape[0] * x.shape[1], 1, *x.shape[2:])
     ones = torch.ones(1, 1, *windows.kernel, dtype=x.dtype)

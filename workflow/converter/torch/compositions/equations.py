@@ -13,10 +13,10 @@ aten = torch.ops.aten
 
 
 def _is_unusual(equation: str) -> bool:
-    """An equation with an ellipsis, without a result, of more than two tensors, or with a letter twice in one term."""
+    """An equation with an ellipsis, without a result, of one tensor or more than two, or with a letter twice in one term."""
     inputs, arrow, _ = equation.replace(" ", "").partition("->")
     terms = inputs.split(",")
-    return "..." in inputs or not arrow or len(terms) > 2 or any(len(set(term)) != len(term) for term in terms)
+    return "..." in inputs or not arrow or len(terms) != 2 or any(len(set(term)) != len(term) for term in terms)
 
 
 @composes(aten.einsum.default, when=lambda node: _is_unusual(str(node.args[0])))
@@ -37,7 +37,17 @@ def einsum(equation: str, operands: Sequence[torch.Tensor], *, path: Sequence[in
         later = set(output).union(*(term for term, _ in rest))
         kept = "".join(letter for letter in dict.fromkeys(left + right) if letter in later)
         pairs = [(kept, torch.einsum(f"{left},{right}->{kept}", a, b)), *rest]
+    if len(pairs) == 1:
+        return _summed(*pairs[0], output)
     return torch.einsum(f"{','.join(term for term, _ in pairs)}->{output}", *(x for _, x in pairs))
+
+
+def _summed(term: str, x: torch.Tensor, output: str) -> torch.Tensor:
+    """Of one tensor: its other axes summed, the rest in the order of the output."""
+    axes = [axis for axis, letter in enumerate(term) if letter not in output]
+    kept = [letter for letter in term if letter in output]
+    x = x.sum(axes) if axes else x
+    return x if kept == list(output) else x.permute([kept.index(letter) for letter in output])
 
 
 def _without_ellipsis(terms: list[str], operands: Sequence[torch.Tensor]) -> tuple[list[str], str]:

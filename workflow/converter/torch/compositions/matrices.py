@@ -42,3 +42,30 @@ def cholesky_solve(b: torch.Tensor, factor: torch.Tensor, upper: bool = False) -
     lower = factor.mH if upper else factor
     half = torch.linalg.solve_triangular(lower, b, upper=False)
     return torch.linalg.solve_triangular(lower.mH, half, upper=True)
+
+
+# Larger ones would be written out as thousands of operators.
+_LARGEST_DETERMINANT = 16
+
+
+@composes(aten._linalg_det.default)
+def determinant(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """By elimination with the largest element of each column as its pivot; the factors are of no use to anyone."""
+    size = matrix.shape[-1]
+    if not isinstance(size, int) or not 0 < size <= _LARGEST_DETERMINANT:
+        return NotImplemented
+    rest, result = matrix, torch.ones_like(matrix[..., 0, 0])
+    for step in range(size - 1):
+        left = size - step
+        column = rest[..., 0]
+        row = column.abs().argmax(-1, keepdim=True)
+        is_pivot = torch.arange(left) == row
+        # The pivot's row is exchanged with the first, which turns the sign.
+        pivot_row = torch.gather(rest, -2, row.unsqueeze(-1).expand(*rest.shape[:-2], 1, left))
+        rest = torch.where(is_pivot.unsqueeze(-1), rest[..., :1, :], rest)[..., 1:, :]
+        pivot = pivot_row[..., 0, 0]
+        result = result * torch.where(row[..., 0] == 0, pivot, -pivot)
+        factors = rest[..., 0] / torch.where(pivot == 0, torch.ones_like(pivot), pivot).unsqueeze(-1)
+        rest = (rest - factors.unsqueeze(-1) * pivot_row)[..., 1:]
+    result = result * rest[..., 0, 0]
+    return result, matrix, torch.zeros_like(matrix[..., 0], dtype=torch.int32)

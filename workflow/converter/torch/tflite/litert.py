@@ -48,6 +48,13 @@ def _inverse(order: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(order.index(axis) for axis in range(len(order)))
 
 
+def _is_transposed_3d(node: torch.fx.Node) -> bool:
+    """What litert-torch (0.10) has a lowering for, in whose result its converter reads memory that is not its own."""
+    if node.target is torch.ops.aten.convolution.default:
+        return bool(node.args[6]) and len(node.args[3]) == 3
+    return node.target is torch.ops.aten.conv_transpose3d.input
+
+
 def convert_program(
     program: torch.export.ExportedProgram,
     example: Sequence[torch.Tensor],
@@ -63,6 +70,8 @@ def convert_program(
     orders: the permutation of each input and output, axis i of the file's tensor is axis order[i] of PyTorch's.
     keep_64_bit: int64 and float64 stay; else they become 32 bits wide, inputs and outputs too. Raises LitertFailure.
     """
+    if any(map(_is_transposed_3d, program.graph.nodes)):
+        raise LitertFailure("litert-torch has no transposed convolution of three axes")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     module = _ChannelsLast(program.module(check_guards=False), input_orders, output_orders)
     outside = tuple(_permuted(x, order).contiguous() for x, order in zip(example, input_orders, strict=True))
