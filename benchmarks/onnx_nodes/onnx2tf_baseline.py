@@ -110,7 +110,8 @@ def _answers(
 
 
 def _forms(case: Case, own: list[str]) -> list[list[str]]:
-    rest = sorted(entry.name for entry in case.model.graph.input[1:])
+    given = zip(case.model.graph.input[1:], case.inputs[1:], strict=True)
+    rest = sorted(entry.name for entry, value in given if isinstance(value, np.ndarray))
     return [own] if own == rest else [own, rest]
 
 

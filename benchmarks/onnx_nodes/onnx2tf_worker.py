@@ -6,7 +6,6 @@ layout, and writes FOLDER/outputs.npz.
 
 import json
 import os
-import resource
 import shutil
 import signal
 import sys

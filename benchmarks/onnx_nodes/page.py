@@ -54,10 +54,10 @@ def _summary(results: Mapping[str, Any]) -> Iterable[str]:
             f"| {title} | {impossible} | {counts['no reference']} | {counts['verified']}{share} "
             f"| {counts['refused']} | {counts['wrong']} | {counts['error']} |"
         )
-    yield "\nThe opset below is the next one below the test's own, the one above the next above; where one of these cannot hold the"
-    yield "case or is none that is written (7 to 25), another next to it is taken. Without a reference: onnxruntime has no kernel"
-    yield "for the operator, its types, or this opset. Wrong: what verification found to compute something else than the source,"
-    yield "so that it is not published.\n"
+    yield "\nThe opset below is the next one below the test's own, the one above the next above; where one of these cannot hold"
+    yield "the case or is none that is written (7 to 25), another next to it is taken. Without a reference: onnxruntime has no"
+    yield "kernel for the operator, its types, or this opset. Wrong: what verification found to compute something else than the"
+    yield "source, so that it is not published.\n"
 
 
 def _operators(results: Mapping[str, Any]) -> Iterable[str]:

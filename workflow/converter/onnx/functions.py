@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import onnx
 import onnx.inliner
 from onnx import FunctionProto, ModelProto, defs, helper
 
-from converter.onnx.core.graphs import FreshNames, all_graphs, rename_values, replace_fields
+from converter.onnx.core.graphs import FreshNames, all_graphs, inner_graphs, rename_values, replace_fields
 from converter.onnx.core.site import Site
 from converter.onnx.simplify import remove_unused
 
@@ -52,9 +53,25 @@ def function_model(site: Site, schema: defs.OpSchema, names: FreshNames) -> Mode
     )
     model = onnx.inliner.inline_local_functions(model)
     replace_fields(model.opset_import, [helper.make_opsetid("", version)])
+    _make_scalars(model.graph)
     _rename(model, {*inputs, *outputs}, names, site.node.name or outputs[0])
     remove_unused(model)
     return model
+
+
+def _make_scalars(graph: onnx.GraphProto) -> None:
+    """AffineGrid's definition (onnx 1.23) gives Range vectors of one number, of which onnxruntime takes none that it knows."""
+    nodes = []
+    for node in graph.node:
+        for inner in inner_graphs(node):
+            _make_scalars(inner)
+        if node.op_type == "Range":
+            for position, name in enumerate(node.input):
+                node.input[position] = scalar = f"{node.output[0]}_scalar_{position}"
+                nodes.append(helper.make_node("Reshape", [name, f"{scalar}_shape"], [scalar]))
+                graph.initializer.append(onnx.numpy_helper.from_array(np.zeros(0, np.int64), f"{scalar}_shape"))
+        nodes.append(node)
+    replace_fields(graph.node, nodes)
 
 
 def _body(site: Site, schema: Any) -> FunctionProto | None:

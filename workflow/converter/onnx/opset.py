@@ -134,7 +134,7 @@ class _Conversion:
             change(site)
             if not site.nodes and node.SerializeToString(deterministic=True) != before:
                 self._stale = True
-        elif not upwards and not _exists(node.op_type, boundary - 1):
+        if not upwards and not site.nodes and not _exists(node.op_type, boundary - 1):
             return self._function(site, boundary)
         if upwards:
             if not site.nodes and node.op_type == operator:
