@@ -18,11 +18,10 @@ def import_model(spec: ImportSpec, out: Path) -> Hub:
     from converter.onnx.cut import cut
     from converter.onnx.hub_writer import write_hub
     from converter.onnx.interface import inputs_of, outputs_of
-    from converter.onnx.reading import read_model, write_model
+    from converter.onnx.reading import open_model, read_model, write_model
     from converter.onnx.shapes import with_shapes
     from converter.onnx_to_torch.probe import module_probe
     from converter.planning.given_shapes import override_shapes
-    from converter.verification.runtimes import OnnxModel
 
     model = read_model(spec.source)
     candidates = {"inputs": inputs_of(model, spec.source), "outputs": outputs_of(model, spec.source)}
@@ -32,7 +31,7 @@ def import_model(spec: ImportSpec, out: Path) -> Hub:
     inputs = override_shapes(spec, inputs_of(model, spec.source))
     with_shapes(model, {entry.name: entry.shape for entry in inputs if entry.shape is not None})
     write_model(model, out)
-    runtime = OnnxModel(out / "model.onnx")
+    runtime = open_model(out / "model.onnx", spec.source)
     outputs = outputs_of(model, spec.source)
     return write_hub(
         spec, out, model, (inputs, outputs), runtime.run, kind="onnx", candidates=candidates, probe=module_probe

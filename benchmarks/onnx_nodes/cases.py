@@ -120,8 +120,11 @@ def cannot_be_written(case: Case, opset: int) -> str | None:
         except onnx.defs.SchemaError:
             return f"the operator {node.op_type}, new in opset {schema.since_version} and not defined by others"
         held = {constraint.type_param_str: constraint.allowed_type_strs for constraint in older.type_constraints}
-        if node.op_type == "BitShift" and types.get(node.input[0]) in _SIGNED and not any(map(_is_signed, held["T"])):
+        kind = types.get(node.input[0]) if node.input else None
+        if node.op_type == "BitShift" and kind in _SIGNED and not any(map(_is_signed, held["T"])):
             return f"BitShift of signed integers, new in opset {schema.since_version}"
+        if node.op_type == "Equal" and kind == TensorProto.STRING and "tensor(string)" not in held["T"]:
+            return f"Equal of texts, new in opset {schema.since_version}"
     return None
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 
 from converter.contracts import ExportJob, ImportSpec
-from converter.errors import ConverterError, ParameterError, SourceError
+from converter.errors import ConverterError, ParameterError, SourceError, UnsupportedError
 from converter.hub.hub import Hub
 from onnx_nodes.cases import Case, other_opsets
 
@@ -121,9 +121,14 @@ def _hub(case: Case, settings: dict[str, Any], folder: Path) -> Hub | str:
         except (SourceError, ParameterError) as error:
             failure = str(error)
             continue
+        except UnsupportedError as error:
+            if not str(error).startswith("onnxruntime, which"):
+                raise
+            failure = str(error)  # it has no kernel for the model
+            continue
         except ConverterError:
             raise
-        except Exception as error:  # what onnxruntime raises for a model that it has no kernel for
+        except Exception as error:  # what onnxruntime raises as it runs the model
             failure = f"{type(error).__name__}: {error}"
             continue
         hub.source = {"path": str(source), "sha256": "0" * 64}

@@ -40,6 +40,14 @@ def ways_of(kind: str, only: str = "") -> list[Callable]:
         from fuzz.pytorch_cases import pytorch_cases
 
         ways += [pytorch_cases, name_cases]
+    elif kind.startswith("onnx"):
+        from fuzz.onnx_cases import onnx_cases
+
+        ways += [onnx_cases, onnx_cases]  # bytes at random are seldom a model
+    elif kind.startswith("tflite"):
+        from fuzz.tflite_cases import tflite_cases
+
+        ways += [tflite_cases, tflite_cases]
     elif kind == "pytorch program":
         from fuzz.name_cases import name_cases
 
@@ -50,7 +58,7 @@ def ways_of(kind: str, only: str = "") -> list[Callable]:
 def streams(kind: str, seed_file: Path, seed: int, only: str = "") -> Iterator[Case]:
     """Cases of one kind, by turns of every way to spoil it; the same for the same seed."""
     ways = ways_of(kind, only)
-    made = [way(seed_file, random.Random(f"{seed} {kind} {way.__name__}")) for way in ways]
+    made = [way(seed_file, random.Random(f"{seed} {kind} {way.__name__} {turn}")) for turn, way in enumerate(ways)]
     for index, stream in enumerate(itertools.cycle(made)):
         words, build = next(stream)
         yield Case(kind, index, words, build)
@@ -63,7 +71,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=0, help="no new case after so many; 0: no limit")
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--kinds", default="", help="only kinds that begin so, separated by commas")
-    parser.add_argument("--ways", default="", help="only one: byte, graph, keras, pytorch or name")
+    parser.add_argument("--ways", default="", help="only one: byte, graph, keras, pytorch, onnx, tflite or name")
     parser.add_argument("--export", action="store_true", help="convert to ONNX what can be read")
     parser.add_argument("--only", type=int, help="run one case of the one kind, by its number, and print its end")
     args = parser.parse_args()

@@ -29,6 +29,8 @@ _SCRIPTS = ROOT / "scripts"
 _PRELOADED = {
     "tensorflow": ("tensorflow", "keras", "tf_keras", "h5py", "tf2onnx.tfonnx", "onnx", "onnxruntime"),
     "pytorch": ("torch", "torch.export", "torch.onnx", "onnx", "onnxruntime"),
+    "onnx": ("onnx", "onnxruntime", "torch", "torch.export"),
+    "tflite": ("onnx", "onnxruntime", "ai_edge_litert.interpreter", "torch"),
 }
 _SECONDS, _MEMORY_MB = 30, 4000
 _M_PERTURB = -6  # of glibc's mallopt: fill what is allocated with this byte
@@ -69,7 +71,7 @@ def preload(kinds: list[str]) -> None:
     os.environ |= {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
     os.environ |= {"CONVERTER_STEP_SECONDS": str(_SECONDS), "CONVERTER_STEP_MEMORY_MB": str(_MEMORY_MB)}
     sys.path[:0] = [str(ROOT / "workflow"), str(_SCRIPTS)]
-    frameworks = {"pytorch" if kind.startswith("pytorch") else "tensorflow" for kind in kinds}
+    frameworks = {word if (word := kind.split()[0]) in _PRELOADED else "tensorflow" for kind in kinds}
     for framework in frameworks:
         for module in _PRELOADED[framework]:
             importlib.import_module(module)

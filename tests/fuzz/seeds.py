@@ -12,7 +12,8 @@ __all__ = ["pytorch_seeds", "write_seeds"]
 def write_seeds(folder: Path) -> dict[str, Path]:
     """Source by kind; the kind's first word is the import script's."""
     folder.mkdir(parents=True, exist_ok=True)
-    return {**_keras(folder), **_tensorflow(folder), **pytorch_seeds(folder)}
+    tensorflow = _tensorflow(folder)
+    return {**_keras(folder), **tensorflow, **pytorch_seeds(folder), **onnx_seeds(folder), **_tflite(folder)}
 
 
 def _keras(folder: Path) -> dict[str, Path]:
@@ -101,3 +102,63 @@ def pytorch_seeds(folder: Path) -> dict[str, Path]:
         "pytorch script": folder / "script.pt",
         "pytorch program": folder / "program.pt2",
     }
+
+
+def onnx_seeds(folder: Path) -> dict[str, Path]:
+    """A network, one whose weights lie beside it, and a branch and a loop."""
+    import onnx
+    from onnx_models import convnet, external
+
+    onnx.save(convnet(), folder / "network.onnx")
+    external(convnet(), folder / "beside.onnx", "beside.weights")
+    onnx.save(_with_control_flow(), folder / "control.onnx")
+    return {
+        "onnx network": folder / "network.onnx",
+        "onnx beside": folder / "beside.onnx",
+        "onnx control": folder / "control.onnx",
+    }
+
+
+def _with_control_flow():
+    from onnx import parser
+
+    return parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 17]>
+        control (float[2, 4] x, bool c) => (float[2, 4] y, float[3, 2, 4] z)
+        <float[4] w = {1, 2, 3, 4}, int64 n = {3}, bool go = {1}> {
+            h = If (c) <
+                then_branch = yes () => (float[2, 4] a) { a = Add (x, w) },
+                else_branch = no () => (float[2, 4] b) { b = Mul (x, w) }
+            >
+            y, z = Loop (n, go, h) <
+                body = step (int64 i, bool goes, float[2, 4] s) => (bool further, float[2, 4] t, float[2, 4] kept) {
+                    further = Identity (goes)
+                    t = Tanh (s)
+                    kept = Identity (t)
+                }
+            >
+        }"""
+    )
+
+
+def _tflite(folder: Path) -> dict[str, Path]:
+    import keras
+    import tensorflow as tf
+
+    keras.utils.set_random_seed(1)
+    layers = keras.layers
+    x = keras.Input((6, 6, 2), name="image")
+    y = layers.Conv2D(3, 3, activation="relu")(x)
+    y = layers.MaxPooling2D()(y)
+    model = keras.Model(x, layers.Dense(3, activation="softmax")(layers.Flatten()(y)))
+    paths = {}
+    for kind in ("float", "quantized"):
+        converter = tf.lite.TFLiteConverter.from_keras_model(model)
+        if kind == "quantized":
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+            images = np.random.default_rng(1).standard_normal((8, 1, 6, 6, 2)).astype(np.float32)
+            converter.representative_dataset = lambda images=images: ([image] for image in images)
+            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        paths[f"tflite {kind}"] = folder / f"{kind}.tflite"
+        paths[f"tflite {kind}"].write_bytes(converter.convert())
+    return paths

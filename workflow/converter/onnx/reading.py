@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,15 +14,17 @@ from converter.errors import SourceError, UnsupportedError
 from converter.file_limits import MAX_BYTES
 from converter.planning.onnx_files import external_files
 from converter.safety.onnx_external import refuse_external_data
+from converter.verification.runtimes import OnnxModel
 from converter.wording import first_line
 
-__all__ = ["WEIGHTS", "all_nodes", "operators", "read_model", "write_model"]
+__all__ = ["WEIGHTS", "all_nodes", "open_model", "operators", "read_model", "write_model"]
 
 WEIGHTS = "weights.bin"
 # Smaller ones stay in the graph: sizes, axes and scales are read with it.
 _LARGE = 1024
 _STANDARD = ("", "ai.onnx")
 _LOWEST_OPSET = 7
+_LONGEST_REASON = 300
 
 
 def read_model(path: Path) -> onnx.ModelProto:
@@ -90,6 +93,19 @@ def write_model(model: onnx.ModelProto, folder: Path) -> None:
         location=WEIGHTS,
         size_threshold=_LARGE,
     )
+
+
+def open_model(path: Path, source: Path) -> OnnxModel:
+    """The file at `path` in onnxruntime. Raises UnsupportedError, in the name of `source`, where that does not take it."""
+    try:
+        return OnnxModel(path)
+    except MemoryError:
+        raise
+    except Exception as error:  # onnxruntime's exceptions have no class in common
+        # Beside what it says: kinds of errors, and places in its own source.
+        said = re.sub(r"\[ONNXRuntimeError\] : \d+ : \w+ : |/onnxruntime_src/.*?\) (?=\w|\[)", "", first_line(error))
+        said = said.replace(str(path), "the model")[:_LONGEST_REASON]
+        raise UnsupportedError(f"onnxruntime, which {source} is compared with, does not take it: {said}") from error
 
 
 def operators(model: onnx.ModelProto) -> dict[str, int]:
