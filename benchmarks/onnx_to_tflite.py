@@ -10,14 +10,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import shutil
-import subprocess
 import sys
-import time
 from pathlib import Path
 
-import psutil
+from measure import measure
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -68,30 +65,10 @@ def _onnx2tf(model: Path, work: Path, name: str) -> tuple[float, float, bool]:
 
 def _measured(command: list[str], folder: Path) -> tuple[float, float]:
     """CPU seconds of the command and all that it started, and the most memory that these had together, in MB."""
-    before, most = resource.getrusage(resource.RUSAGE_CHILDREN), 0
     environ = {**os.environ, "OMP_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
     environ["PATH"] = f"{Path(command[0]).parent}:{environ['PATH']}"
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(command, cwd=folder, env=environ, stdout=log, stderr=subprocess.STDOUT)
-        while process.poll() is None:
-            most = max(most, _together(process.pid))
-            time.sleep(0.2)
-    now = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return now.ru_utime + now.ru_stime - before.ru_utime - before.ru_stime, most / 1e6
-
-
-def _together(pid: int) -> int:
-    """Proportional set sizes: what forked processes share counts once."""
-    total = 0
-    try:
-        for process in [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]:
-            try:
-                total += process.memory_full_info().pss
-            except psutil.Error:
-                continue
-    except psutil.Error:
-        pass
-    return total
+    cost = measure(command, folder, cap_mb=16_000, environment=environ)
+    return cost.cpu_seconds, cost.peak_mb
 
 
 if __name__ == "__main__":

@@ -14,7 +14,10 @@ from converter.running.step_runner import run_import
 
 def import_model(spec: ImportSpec, out: Path) -> Hub:
     """Check `spec.source`, cut it and fix its sizes as asked, run it for the reference, and write model.onnx into `out`."""
+    from tempfile import TemporaryDirectory
+
     from converter.onnx.constants import fix_constants
+    from converter.onnx.containers import containers_of, lengths_of, tensors_only
     from converter.onnx.cut import cut
     from converter.onnx.hub_writer import write_hub
     from converter.onnx.interface import inputs_of, outputs_of
@@ -24,18 +27,32 @@ def import_model(spec: ImportSpec, out: Path) -> Hub:
     from converter.planning.given_shapes import override_shapes
 
     model = read_model(spec.source)
-    candidates = {"inputs": inputs_of(model, spec.source), "outputs": outputs_of(model, spec.source)}
+    plain = tensors_only(model, {})
+    candidates = {"inputs": inputs_of(plain, spec.source), "outputs": outputs_of(plain, spec.source)}
     fix_constants(model, spec.source, spec.constants)
     if spec.input_nodes or spec.output_nodes:
         model = cut(model, spec.input_nodes, spec.output_nodes)
-    inputs = override_shapes(spec, inputs_of(model, spec.source))
+    inputs = override_shapes(spec, inputs_of(tensors_only(model, {}), spec.source))
     with_shapes(model, {entry.name: entry.shape for entry in inputs if entry.shape is not None})
     write_model(model, out)
-    runtime = open_model(out / "model.onnx", spec.source)
-    outputs = outputs_of(model, spec.source)
-    return write_hub(
-        spec, out, model, (inputs, outputs), runtime.run, kind="onnx", candidates=candidates, probe=module_probe
+    containers, lengths = containers_of(model), dict[str, int]()
+    if not containers:
+        runtime = open_model(out / "model.onnx", spec.source)
+    else:
+        with TemporaryDirectory(dir=out) as folder:
+            write_model(tensors_only(model, {}), Path(folder))
+            lengths = lengths_of(model, inputs, open_model(Path(folder) / "model.onnx", spec.source), spec.source)
+        with TemporaryDirectory(dir=out) as folder:
+            write_model(tensors_only(model, lengths), Path(folder))
+            runtime = open_model(Path(folder) / "model.onnx", spec.source)
+    plain = tensors_only(model, lengths)
+    outputs = outputs_of(plain, spec.source)
+    hub = write_hub(
+        spec, out, plain, (inputs, outputs), runtime.run, kind="onnx", candidates=candidates, probe=module_probe
     )
+    if containers:
+        hub.extra |= {"containers": containers, "lengths": lengths}
+    return hub
 
 
 if __name__ == "__main__":

@@ -121,11 +121,31 @@ def cannot_be_written(case: Case, opset: int) -> str | None:
             return f"the operator {node.op_type}, new in opset {schema.since_version} and not defined by others"
         held = {constraint.type_param_str: constraint.allowed_type_strs for constraint in older.type_constraints}
         kind = types.get(node.input[0]) if node.input else None
+        for text in _containers(case):
+            own_types, older_types = (
+                {t for c in s.type_constraints for t in c.allowed_type_strs} for s in (schema, older)
+            )
+            if text in own_types and text not in older_types:
+                return f"{node.op_type} of sequences or optionals, new in opset {schema.since_version}"
         if node.op_type == "BitShift" and kind in _SIGNED and not any(map(_is_signed, held["T"])):
             return f"BitShift of signed integers, new in opset {schema.since_version}"
         if node.op_type == "Equal" and kind == TensorProto.STRING and "tensor(string)" not in held["T"]:
             return f"Equal of texts, new in opset {schema.since_version}"
     return None
+
+
+def _containers(case: Case) -> set[str]:
+    """The types of inputs and outputs that are no tensors, as ONNX writes them."""
+    entries = [*case.model.graph.input, *case.model.graph.output]
+    return {_type_text(entry.type) for entry in entries if not entry.type.HasField("tensor_type")}
+
+
+def _type_text(kind: onnx.TypeProto) -> str:
+    form = kind.WhichOneof("value")
+    if form == "tensor_type":
+        return f"tensor({TensorProto.DataType.Name(kind.tensor_type.elem_type).lower()})"
+    name = {"sequence_type": "seq", "optional_type": "optional"}[str(form)]
+    return f"{name}({_type_text(getattr(kind, str(form)).elem_type)})"
 
 
 _SIGNED = (TensorProto.INT8, TensorProto.INT16, TensorProto.INT32, TensorProto.INT64)

@@ -15,6 +15,7 @@ import onnx
 from converter.contracts import ExportJob, ImportSpec
 from converter.errors import ConverterError, ParameterError, SourceError, UnsupportedError
 from converter.hub.hub import Hub
+from converter.planning.input_shapes import InputShape
 from onnx_nodes.cases import Case, other_opsets
 
 __all__ = ["OPSETS", "TARGETS", "convert"]
@@ -84,6 +85,17 @@ def _asked(target: str, case: Case) -> dict[str, Any]:
     return {"onnx_opset": other_opsets(case)[OPSETS.index(target)]} if other_opsets(case) else {}
 
 
+def _element_shapes(case: Case) -> list[InputShape]:
+    """Of tensors in sequences among the inputs, by the names that they have in hubs, where the model says none: the case's own."""
+    found = []
+    for entry, value in zip(case.model.graph.input, case.inputs, strict=True):
+        kind = entry.type.optional_type.elem_type if entry.type.HasField("optional_type") else entry.type
+        if kind.HasField("sequence_type") and not kind.sequence_type.elem_type.tensor_type.HasField("shape"):
+            shape = np.asarray(value[0]).shape if value else (2,)
+            found += [InputShape(shape, None, f"{entry.name}_{index}") for index in range(2)]
+    return found
+
+
 def _exporter(target: str) -> Callable[..., Any]:
     if target == "onnx":
         from converter.onnx.export import export
@@ -100,7 +112,7 @@ def _hub(case: Case, settings: dict[str, Any], folder: Path) -> Hub | str:
 
     source, own = folder / "case.onnx", folder / "inputs.npz"
     onnx.save(case.model, source)
-    spec = ImportSpec(source, "onnx", constants=settings)
+    spec = ImportSpec(source, "onnx", constants=settings, input_shape=_element_shapes(case) or None)
     ways = [spec]
     if not any(
         isinstance(array, list) or array is None for array in case.inputs

@@ -13,6 +13,7 @@ from onnx import ModelProto, TensorProto, ValueInfoProto, external_data_helper, 
 from converter.contracts import ExportJob, ExportResult
 from converter.errors import UnsupportedError
 from converter.hub.hub import Hub, TensorSpec
+from converter.onnx.containers import tensors_only
 from converter.onnx.core.graphs import model_opset
 from converter.onnx.opset import HIGHEST_OPSET, LOWEST_OPSET, convert_opset
 from converter.onnx.precision import float32_reference, float32_runner, in_float32, widened
@@ -125,7 +126,7 @@ def _verified(hub: Hub, job: ExportJob, staged: Path, opset: int, source_opset: 
         route=["export_onnx"], inputs=list(hub.inputs), outputs=list(hub.outputs), verification=None, opset=opset
     )
     try:
-        target = OnnxModel(staged)
+        target = _opened(hub, staged)
         check_interface(target, [spec.name for spec in hub.inputs], [spec.name for spec in hub.outputs])
         result.verification = verify(hub.outputs, hub.reference(), target.run, job.tolerance, target.name)
         if not result.verification.passed:
@@ -142,6 +143,17 @@ def _verified(hub: Hub, job: ExportJob, staged: Path, opset: int, source_opset: 
             f"leave onnx_opset out, or set it to {source_opset}, the source's"
         ) from error
     return result
+
+
+def _opened(hub: Hub, staged: Path) -> OnnxModel:
+    """The file in onnxruntime; where it has sequences or optionals, as the tensors that were compared with at import."""
+    if not hub.extra.get("containers"):
+        return OnnxModel(staged)
+    with tempfile.TemporaryDirectory(dir=staged.parent) as folder:
+        path = Path(folder) / "tensors.onnx"
+        plain = tensors_only(onnx.load(staged), hub.extra["lengths"])
+        onnx.save_model(plain, str(path), save_as_external_data=True, location="tensors.weights")
+        return OnnxModel(path)
 
 
 def _in_float32(hub: Hub, job: ExportJob, staged: Path, runtime: str) -> Verification | None:

@@ -25,6 +25,8 @@ _LARGE = 1024
 _STANDARD = ("", "ai.onnx")
 _LOWEST_OPSET = 7
 _LONGEST_REASON = 300
+# What onnxruntime (1.32) says beside the reason: kinds of errors, and places in its own source.
+_OWN_PLACES = re.compile(r"\[ONNXRuntimeError\] : \d+ : \w+ : |/onnxruntime_src/.*?(?:&|bool)\) |\w+\.cc:\d+ \w+ ")
 
 
 def read_model(path: Path) -> onnx.ModelProto:
@@ -102,9 +104,7 @@ def open_model(path: Path, source: Path) -> OnnxModel:
     except MemoryError:
         raise
     except Exception as error:  # onnxruntime's exceptions have no class in common
-        # Beside what it says: kinds of errors, and places in its own source.
-        said = re.sub(r"\[ONNXRuntimeError\] : \d+ : \w+ : |/onnxruntime_src/.*?\) (?=\w|\[)", "", first_line(error))
-        said = said.replace(str(path), "the model")[:_LONGEST_REASON]
+        said = _OWN_PLACES.sub("", " ".join(str(error).split())).replace(str(path), "the model")[:_LONGEST_REASON]
         raise UnsupportedError(f"onnxruntime, which {source} is compared with, does not take it: {said}") from error
 
 

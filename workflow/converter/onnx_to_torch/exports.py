@@ -9,6 +9,7 @@ from pathlib import Path
 
 from converter.contracts import ExportJob, ExportResult
 from converter.hub.hub import Hub
+from converter.onnx.containers import refuse_containers
 
 __all__ = ["export_keras", "export_protobuf", "export_tflite"]
 
@@ -49,6 +50,7 @@ def _as_graph(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
 def _through_torch(hub: Hub, job: ExportJob, staged: Path, export: Export) -> ExportResult:
     from converter.onnx_to_torch.lower import torch_hub
 
+    refuse_containers(hub.extra.get("containers", {}))
     if hub.extra.get("channels_last"):  # its images already are what the file's would be
         job = replace(job, input_layout="nchw")
     with tempfile.TemporaryDirectory(dir=staged.parent) as folder:
