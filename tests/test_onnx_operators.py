@@ -59,6 +59,10 @@ def test_distinct_parts(axis, ordered):
         text = text.replace("float[a, b, c] y", "float[n] y")
     check(model_of(text), PARTS)
     check(model_of(text), np.tile(PARTS[:1], (7, 1, 1)))
+    known = model_of(text)
+    known.graph.initializer.append(onnx.numpy_helper.from_array(PARTS, "x"))
+    for found, of_known in zip(both(model_of(text), PARTS)[1], OnnxModule(known)(), strict=True):
+        assert (found == of_known.numpy()).all()
 
 
 @pytest.mark.parametrize("direction", ["LEFT", "RIGHT"])

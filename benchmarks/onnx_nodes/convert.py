@@ -86,7 +86,7 @@ def _asked(target: str, case: Case) -> dict[str, Any]:
 
 
 def _element_shapes(case: Case) -> list[InputShape]:
-    """Of tensors in sequences among the inputs, by the names that they have in hubs, where the model says none: the case's own."""
+    """Of tensors in sequences among the inputs, by their names in hubs, where the model says none: the case's own."""
     found = []
     for entry, value in zip(case.model.graph.input, case.inputs, strict=True):
         kind = entry.type.optional_type.elem_type if entry.type.HasField("optional_type") else entry.type

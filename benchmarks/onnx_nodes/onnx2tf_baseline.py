@@ -1,6 +1,6 @@
 """The same cases by onnx2tf, in an environment of its own: how many of its files give what the tests expect.
 
-    PYTHONPATH=workflow:benchmarks:scripts python -m onnx_nodes.onnx2tf_baseline --work FOLDER [--every 4] [--only TEXT ...]
+    PYTHONPATH=workflow:benchmarks:scripts python -m onnx_nodes.onnx2tf_baseline --work FOLDER [--count 150] [--only TEXT ...]
 
 Makes the environment below FOLDER, converts there, and adds the outcomes to docs/onnx-nodes.json. onnx2tf is given each case
 with the constants with which this project's own conversion came about, and again with all inputs but the first as constants;
@@ -11,6 +11,8 @@ numbers that the test expects, within this project's tolerance.
 from __future__ import annotations
 
 import argparse
+import hashlib
+import itertools
 import json
 import subprocess
 import sys
@@ -46,17 +48,19 @@ _WORKER = Path(__file__).with_name("onnx2tf_worker.py")
 def main() -> None:
     parser = argparse.ArgumentParser(prog="onnx2tf_baseline", description=__doc__)
     parser.add_argument("--work", type=Path, required=True, help="where the environment and the files lie")
-    parser.add_argument("--every", type=int, default=1, help="one case of so many")
+    parser.add_argument("--count", type=int, help="so many cases, drawn by their names' hashes; left out, all")
     parser.add_argument("--only", nargs="*", default=None, help="parts of cases' names")
     parser.add_argument("--results", type=Path, default=RESULTS)
     args = parser.parse_args()
     python = _environment(args.work)
     results: dict[str, Any] = json.loads(args.results.read_text())
-    cases = {}
-    for index, case in enumerate(_possible(results)):
-        wanted = args.only is None or any(text in case.name for text in args.only)
-        if wanted and index % args.every == 0 and "onnx2tf" not in results[case.name]:
-            cases[case.name] = case
+    wanted = {
+        case.name: case
+        for case in sorted(_possible(results), key=lambda case: hashlib.sha256(case.name.encode()).digest())
+        if args.only is None or any(text in case.name for text in args.only)
+    }
+    drawn = list(wanted)[: args.count]
+    cases = {name: wanted[name] for name in drawn if "onnx2tf" not in results[name]}
     for answer in _answers(python, args.work, cases, results):
         folder = Path(answer["folder"])
         name = folder.parent.name
@@ -144,8 +148,6 @@ def judged(case: Case, answer: Mapping[str, Any], path: Path) -> dict[str, Any]:
 
 def _orders(count: int) -> Iterator[tuple[int, ...]]:
     """Outputs of the file have names of their own: any order counts, of up to four."""
-    import itertools
-
     yield from itertools.permutations(range(count)) if count <= 4 else [tuple(range(count))]
 
 

@@ -32,7 +32,14 @@ of many tests: where a file cannot have them as inputs, first these numbers and 
 
 def write_page(results: Mapping[str, Any]) -> None:
     """All of it, from `results`, the contents of docs/onnx-nodes.json."""
-    lines = [_HEAD, *_summary(results), *_operators(results), *_reasons(results), *_impossible(results)]
+    lines = [
+        _HEAD,
+        *_summary(results),
+        *_baseline(results),
+        *_operators(results),
+        *_reasons(results),
+        *_impossible(results),
+    ]
     PAGE.write_text("\n".join(lines) + "\n")
 
 
@@ -58,6 +65,37 @@ def _summary(results: Mapping[str, Any]) -> Iterable[str]:
     yield "the case or is none that is written (7 to 25), another next to it is taken. Without a reference: onnxruntime has no"
     yield "kernel for the operator, its types, or this opset. Wrong: what verification found to compute something else than the"
     yield "source, so that it is not published.\n"
+
+
+def _baseline(results: Mapping[str, Any]) -> Iterable[str]:
+    """onnx2tf_baseline.py's outcomes, where it was run."""
+    tried = {name: entry for name, entry in results.items() if "onnx2tf" in entry}
+    if not tried:
+        return
+    possible = sum(_found(entry, "tflite") not in (None, "no reference") for entry in results.values())
+    drawn = "all" if len(tried) == possible else f"{len(tried)} of the {possible}, drawn by the hashes of their names,"
+    yield "## Beside onnx2tf\n"
+    yield f"The cases that TensorFlow Lite can hold ({drawn}) through onnx2tf 1.29.24, the newest for Python 3.11, in an"
+    yield "environment of its own (`python -m onnx_nodes.onnx2tf_baseline --work FOLDER`): with the constants that this program"
+    yield "was given, and again with all inputs but the first as constants. Its float32 file counts as right where it gives what"
+    yield "the test expects within the same tolerance, on the test's own inputs, in any layout and order; of this program's all"
+    yield "samples count.\n"
+    yield "| | right | wrong | no file, or none that runs |"
+    yield "|---|---|---|---|"
+    ours, theirs = (Counter(outcome(entry) for entry in tried.values()) for outcome in (_ours, _theirs))
+    for title, counts in (("this program", ours), ("onnx2tf", theirs)):
+        share = f"{counts['right']} ({100 * counts['right'] / len(tried):.1f} %)"
+        yield f"| {title} | {share} | {counts['wrong']} | {counts['none']} |"
+    both = sum(_theirs(entry) == "right" != _ours(entry) for entry in tried.values())
+    yield f"\nRight by onnx2tf and not here: {both}. Here a wrong file is not published.\n"
+
+
+def _ours(entry: Mapping[str, Any]) -> str:
+    return {"verified": "right", "wrong": "wrong"}.get(entry["tflite"]["outcome"], "none")
+
+
+def _theirs(entry: Mapping[str, Any]) -> str:
+    return {"right": "right", "wrong": "wrong"}.get(entry["onnx2tf"]["outcome"], "none")
 
 
 def _operators(results: Mapping[str, Any]) -> Iterable[str]:

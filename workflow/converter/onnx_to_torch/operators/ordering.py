@@ -7,7 +7,7 @@ import torch
 
 from converter.onnx_to_torch.core.integers import in_order
 from converter.onnx_to_torch.core.registry import Call, on_sizes, operator
-from converter.onnx_to_torch.core.values import Known
+from converter.onnx_to_torch.core.values import Known, to_numpy, to_torch
 
 __all__: list[str] = []
 
@@ -50,6 +50,8 @@ def _unique(call: Call) -> tuple[torch.Tensor, ...]:
     if axis is None:
         x, axis = x.reshape(-1), 0
     axis %= x.dim()
+    if call.known(0) is not None:
+        return _unique_of_known(to_numpy(x), axis, bool(call.attribute("sorted", 1)))
     moved = x.movedim(axis, 0)
     parts = moved.reshape(moved.shape[0], -1)
     count = parts.shape[0]
@@ -72,3 +74,13 @@ def _unique(call: Call) -> tuple[torch.Tensor, ...]:
     which = (first_equal[:, None] == distinct[None]).to(torch.int32).argmax(1)
     counts = equal[distinct].to(torch.int64).sum(1)
     return moved[distinct].movedim(0, axis), distinct, which, counts
+
+
+def _unique_of_known(array: np.ndarray, axis: int, ordered: bool) -> tuple[torch.Tensor, ...]:
+    values, first, which, counts = np.unique(array, True, True, True, axis=axis)
+    which = which.reshape(-1)
+    if not ordered:
+        order = np.argsort(first)
+        values, first, counts = values.take(order, axis), first[order], counts[order]
+        which = np.argsort(order)[which]
+    return tuple(to_torch(np.ascontiguousarray(found)) for found in (values, first, which, counts))

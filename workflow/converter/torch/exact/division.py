@@ -39,11 +39,11 @@ def _differ_in_sign(write: Writer, a: _Operand, b: _Operand) -> torch.fx.Node:
 
 
 def _where_inexact(write: Writer, remainder: torch.fx.Node, condition: torch.fx.Node) -> torch.fx.Node:
-    # Comparisons for equality take no floats in ONNX below opset 11, and TensorFlow Lite has no absolute values of int64.
-    if _is_float(remainder):
-        inexact = write(_aten.gt.Scalar, write(_aten.abs.default, remainder), 0)
-    else:
+    # In ONNX below opset 11 these two alone are compared for equality; TensorFlow Lite has no absolute values of int64.
+    if remainder.meta["val"].dtype in (torch.int32, torch.int64):
         inexact = write(_aten.ne.Scalar, remainder, 0)
+    else:
+        inexact = write(_aten.gt.Scalar, write(_aten.abs.default, remainder), 0)
     return write(_aten.logical_and.default, inexact, condition)
 
 
