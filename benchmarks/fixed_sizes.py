@@ -207,8 +207,8 @@ _HEAD = """# Fixed sizes
 Models of the [corpus](corpus.md) with `batch: 1` and all other sizes fixed, against the official routes
 (torch.onnx.export(dynamo=True) and litert_torch.convert) on the same models. Operators are the nodes of the file, constants left
 out; ONNX files are of opset {opset}, which the official route writes. Times: both files run by turns in one process with one
-thread, {pairs} pairs, in CPU milliseconds, which other work on the machine changes little; the ratio is the median over the pairs, below 1
-where Converter's file is faster. Made by
+thread, {pairs} pairs, in CPU milliseconds, which other work on the machine changes little. The ratio is the median over the
+pairs, below 1 where Converter's file is faster. Made by
 
     PYTHONPATH=workflow:benchmarks python benchmarks/fixed_sizes.py FOLDER
 
