@@ -24,6 +24,7 @@ from converter.tf.onnx.subgraph import sharing_walks
 from converter.tf.sources.keras_filled import watched
 from converter.tf.sources.keras_parts import parts_only
 from converter.tf.sources.keras_repairs import no_initial_weights, repaired, uncopied_weights
+from converter.torch.onnx.export import _one_version_of_own_functions
 from converter.torch.sources.precision import no_autocast
 from converter.torch.sources.tracing import _unnoticed
 from converter.torch.trust.program_trust import inert_loading
@@ -51,6 +52,7 @@ PLACES |= {
 }
 PLACES |= {f"torch {patched.name}": (patched, _unnoticed) for patched in of_torch.EXPORTING}
 PLACES |= {f"torch {patched.name}": (patched, no_autocast) for patched in of_torch.AUTOCAST.values()}
+PLACES["torch opsets"] = (of_torch.OPSET_IMPORT, _one_version_of_own_functions)
 PLACES |= {
     f"optimizer {patched.name}": (patched, lambda: optimize(None, catch_errors=False))
     for patched in of_tf2onnx.OPTIMIZERS
