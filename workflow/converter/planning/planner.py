@@ -23,7 +23,7 @@ from converter.planning.sources import ModelFolder, model_name, source_format
 from converter.planning.storage import Storage, is_mirror, is_remote, mirror
 from converter.planning.toolchains import check_available
 from converter.planning.value_types import Parameters, is_mapping
-from converter.planning.variants import OTHER_SPELLINGS, VARIANTS, check_opset, resolve_quantization, used_keys
+from converter.planning.variants import OTHER_SPELLINGS, PLAIN, VARIANTS, check_opset, resolve_quantization, used_keys
 
 __all__ = ["ImportPlan", "Plan", "Planner", "backend_toolchain", "parameters_of", "toolchains"]
 
@@ -135,9 +135,12 @@ class Planner:
         if format.quantized:
             written = job.get("quantization", {})
             block, unused = used_keys(exported.get("quantization", {}), written, format)
-            exported["quantization"] = resolve_quantization(block, variant, written, format.quantized)
+            block = resolve_quantization(block, variant, written, format.quantized)
+            check_opset(block, exported.get("onnx_opset"), format.quantized)
+            exported["quantization"] = block
+            if block == PLAIN:
+                del exported["quantization"]
             notes += unused
-            check_opset(exported["quantization"], exported.get("onnx_opset"), format.quantized)
         exported = {key: exported[key] for key in sorted(exported) if applies(key, imported.format, extension)}
         if not _fits(exported.get("backend", "default"), imported.format, extension):
             misfit = _misfit(exported.pop("backend"), imported.format, extension)

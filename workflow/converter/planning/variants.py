@@ -6,7 +6,16 @@ from converter.errors import ParameterError
 from converter.formats.declarations import Quantized, TargetFormat
 from converter.planning.value_types import Parameters
 
-__all__ = ["OTHER_SPELLINGS", "VARIANTS", "check_opset", "is_dynamic", "resolve_quantization", "suffix_of", "used_keys"]
+__all__ = [
+    "OTHER_SPELLINGS",
+    "PLAIN",
+    "VARIANTS",
+    "check_opset",
+    "is_dynamic",
+    "resolve_quantization",
+    "suffix_of",
+    "used_keys",
+]
 
 # Suffixes of a target's name and the part of the quantization block they stand for.
 VARIANTS = {
@@ -16,6 +25,8 @@ VARIANTS = {
     "uint8": {"optimization": "default", "type": "uint8"},
     "int4": {"optimization": "default", "type": "int4"},
 }
+# What no file is changed by.
+PLAIN = {"optimization": "none", "type": "float32"}
 # Suffixes as other programs write them.
 OTHER_SPELLINGS = {
     "fp16": "float16",

@@ -13,7 +13,7 @@ from converter.planning.parameters import flags
 from converter.planning.rules.base import float16_of, float_of, framework_of, hash_if_file
 from converter.planning.rules.exports import ExportInputs
 from converter.planning.value_types import Parameters
-from converter.planning.variants import VARIANTS
+from converter.planning.variants import PLAIN, VARIANTS
 
 __all__ = ["QuantizationInputs"]
 
@@ -77,7 +77,7 @@ class QuantizationInputs(ExportInputs):
     def _blocks(self, wildcards: Any) -> dict[str, Parameters | str]:
         """The quantization block of the float32 file and of each variant, or why there is no such file."""
         common = self.plan(float16_of(wildcards))
-        plain = {"optimization": "none", "type": "float32"}
+        plain: Parameters = dict(PLAIN)
         if opsset := common.parameters.get("quantization", {}).get("opsset"):
             plain["opsset"] = "tflite" if opsset == "int8" else opsset
         blocks: dict[str, Parameters | str] = {"float32": plain}
