@@ -110,8 +110,8 @@ def test_types_of_operators_and_names_of_results(hub, load, tmp_path):
     assert convert(hub, tmp_path / "y.onnx", dtype="float16", keep_float=["c2"]).metadata["quantization"][
         "kept_float"
     ] == ["net/depthwise"]
-    with pytest.raises(ParameterError, match="no layer and no operator type 'projct'.*did you mean net/project"):
-        convert(hub, tmp_path / "z.onnx", dtype="float16", keep_float=["projct"])
+    with pytest.raises(ParameterError, match="no layer and no operator type 'projecd'.*did you mean net/project"):
+        convert(hub, tmp_path / "z.onnx", dtype="float16", keep_float=["projecd"])
 
 
 def test_a_file_that_loses_too_much_is_inaccurate(hub, load, tmp_path):
