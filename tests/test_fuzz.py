@@ -26,7 +26,7 @@ from converter.torch.sources.loading import load_source
 from converter.torch.sources.tracing import TraceError, export_program
 
 
-@pytest.mark.parametrize("kinds", ["keras,protobuf,checkpoint,savedmodel", "pytorch"])
+@pytest.mark.parametrize("kinds", ["keras,protobuf,checkpoint,savedmodel", "pytorch", "onnx,tflite"])
 def test_malformed_files(kinds: str) -> None:
     """Another seed than the long campaign's, so that the two do not see the same files."""
     command = [sys.executable, "-m", "fuzz", "--seed", "7", "--cases", "30", "--kinds", kinds]

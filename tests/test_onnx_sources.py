@@ -98,6 +98,20 @@ def test_interface(tmp_path):
     assert operators(model)["Gather"] == 2
 
 
+def test_a_loop_is_not_run_for_years():
+    model = onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 17]> g (int64[1] n, int64 other, float x) => (float y, int64 z) <bool go = {1}> {
+            count = Squeeze (n)
+            y = Loop (count, go, x) <body = step (int64 i, bool goes, float s) => (bool further, float t) {
+                further = Identity (goes)
+                t = Cos (s)
+            }>
+            z = Identity (other)
+        }"""
+    )
+    assert vocabulary(model, inputs_of(model, "m.onnx")) == {"n": 16}
+
+
 def test_leading_dimensions_of_two_names_are_no_batch(tmp_path):
     nodes = [helper.make_node("MatMul", ["a", "b"], ["y"])]
     model = model_of(nodes, [info("a", ["n", 3]), info("b", ["k", 4])], [info("y", ["n", 4])])

@@ -57,7 +57,7 @@ def _child(folder: Path) -> None:
         _convert(folder)
         (folder / "reason").write_text("")
     except BaseException as error:  # it ends by sys.exit too
-        (folder / "reason").write_text(f"{type(error).__name__}: {error}"[:300] or "no reason")
+        (folder / "reason").write_text(" ".join(f"{type(error).__name__}: {error}".split())[:300])
     os._exit(0)
 
 

@@ -21,7 +21,7 @@ _NAMES: dict[int, str] = {
 }
 # What hands the numbers of rows on as they are.
 _PASSING = ("Identity", "Cast", "Reshape", "Unsqueeze", "Squeeze", "Flatten", "Transpose", "Slice", "Concat", "Expand")
-_MASKS = 2
+_MASKS, _TRIPS = 2, 16
 _MOVING = ("Identity", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten")
 
 
@@ -65,7 +65,9 @@ def share_batch(model: onnx.ModelProto, inputs: list[TensorSpec]) -> bool:
 
 
 def vocabulary(model: onnx.ModelProto, inputs: list[TensorSpec]) -> dict[str, int]:
-    """By input of whole numbers: how many rows the tables have that they number; 2 for masks, known by their names."""
+    """By input of whole numbers: how many rows the tables have that they number; 2 for masks, known by their names; 16 for how
+    often a loop runs, which may be years for the largest number.
+    """
     sizes = {tensor.name: tensor.dims[0] for tensor in model.graph.initializer if tensor.dims}
     bounds: dict[str, int] = {}
     origin = {spec.name: spec.name for spec in inputs if spec.dtype.startswith(("int", "uint"))}
@@ -76,6 +78,8 @@ def vocabulary(model: onnx.ModelProto, inputs: list[TensorSpec]) -> dict[str, in
                 source = origin.get(index)
                 if source is not None and table in sizes:
                     bounds[source] = min(bounds.get(source, sizes[table]), sizes[table])
+        if node.op_type == "Loop" and (source := origin.get(node.input[0])) is not None:
+            bounds[source] = min(bounds.get(source, _TRIPS), _TRIPS)
         if node.op_type in _PASSING and node.input and node.input[0] in origin:
             origin.update(dict.fromkeys(node.output, origin[node.input[0]]))
     for spec in inputs:
