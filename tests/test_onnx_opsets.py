@@ -429,3 +429,34 @@ def test_exports_outside_of_the_opsets_and_of_the_limit_are_refused(large_hub, t
     with pytest.raises(UnsupportedError, match="cannot exceed 2 GB"):
         exported(large_hub, tmp_path / "x.onnx")
     assert not (tmp_path / "x.onnx").exists()
+
+
+def test_rounding_where_no_operator_rounds():
+    model = make([helper.make_node("Round", ["x"], ["y"])], {"x": (_FLOAT, [14])}, ["y"], 11)
+    x = np.float32(
+        [0.5, 1.5, 2.5, -0.5, -1.5, -2.5, 0.49999997, -0.49999997, 1e30, 8388609, 4194304.5, np.inf, -3.2, 3.7]
+    )
+    older = at(model, 10)
+    assert "Round" not in operators(older)
+    assert run(older, x)[0].tolist() == np.round(x).tolist()
+
+
+@pytest.mark.parametrize("x", [[0, 0, 0, 0], [0.25, -3, 7, 2.5], [1, 2, 3, 4], [-1, -2, -3, -4]])
+def test_quantizing_by_the_data_below_opset_11(x):
+    node = helper.make_node("DynamicQuantizeLinear", ["x"], ["y", "scale", "zero"])
+    model = make([node], {"x": (_FLOAT, [4])}, ["y", "scale", "zero"], 11)
+    assert same(run(at(model, 10), np.float32(x)), run(model, np.float32(x)))
+
+
+def test_grids_by_their_definition():
+    """Whose Range gets vectors of one number, which onnxruntime does not take where it knows them."""
+    node = helper.make_node("AffineGrid", ["theta", "size"], ["grid"])
+    model = make([node], {"theta": (_FLOAT, [2, 2, 3])}, ["grid"], 20, size=np.int64([2, 3, 4, 5]))
+    theta = np.random.default_rng(1).standard_normal((2, 2, 3)).astype(np.float32)
+    older = simplified(at(model, 19))
+    assert same(run(older, theta), run(model, theta))
+
+
+def simplified(model: onnx.ModelProto) -> onnx.ModelProto:
+    simplify(model)
+    return model
