@@ -8,6 +8,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow"))
 
 from converter.contracts import ImportSpec
+from converter.errors import SourceError
 from converter.hub.hub import Hub
 from converter.running.step_runner import run_import
 
@@ -24,10 +25,16 @@ def import_model(spec: ImportSpec, out: Path) -> Hub:
     from converter.planning.given_shapes import override_shapes
     from converter.tflite_to_onnx import read_model
     from converter.verification.runtimes import TFLiteModel
+    from converter.wording import first_line
 
     model = read_model(spec.source)
     shutil.copyfile(spec.source, out / "model.tflite")
-    runtime = TFLiteModel(out / "model.tflite")
+    try:
+        runtime = TFLiteModel(out / "model.tflite")
+    except (RuntimeError, ValueError) as error:
+        raise SourceError(
+            f"LiteRT, which {spec.source} is compared with, does not take it: {first_line(error)}"
+        ) from error
     inputs = override_shapes(spec, runtime.inputs)
     with_shapes(model, {entry.name: entry.shape for entry in inputs if entry.shape is not None})
     write_model(model, out)

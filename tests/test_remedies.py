@@ -58,6 +58,7 @@ WHOSE = {
     "workflow/converter/torch/*": (("pytorch",), ()),
     "workflow/converter/torch_to_keras/*": (("pytorch",), ("h5", "keras")),
     "workflow/converter/onnx/constants.py:*": (("onnx",), ()),
+    "workflow/converter/onnx/containers.py:*": (("onnx",), ()),
     "workflow/converter/onnx/cut.py:*": (("onnx",), ()),
     "workflow/converter/onnx/core/site.py:*": (("onnx", "tflite"), ("onnx",)),
     "workflow/converter/onnx/export.py:*": (("onnx", "tflite"), ("onnx",)),

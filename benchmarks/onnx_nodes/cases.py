@@ -113,7 +113,12 @@ def cannot_be_written(case: Case, opset: int) -> str | None:
             continue
         schema = onnx.defs.get_schema(node.op_type, own)
         is_defined = schema.has_function or schema.has_context_dependent_function
-        if is_defined or adapter(node.op_type, schema.since_version, upwards=False) is not None:
+        if adapter(node.op_type, schema.since_version, upwards=False) is not None:
+            continue
+        if is_defined:
+            missing = _missing_in_definition(schema, opset)
+            if missing is not None and opset < schema.since_version:
+                return f"the operator {node.op_type}, which is defined by {missing}"
             continue
         try:
             older = onnx.defs.get_schema(node.op_type, opset)
@@ -127,10 +132,23 @@ def cannot_be_written(case: Case, opset: int) -> str | None:
             )
             if text in own_types and text not in older_types:
                 return f"{node.op_type} of sequences or optionals, new in opset {schema.since_version}"
+        reduction = next((entry.s.decode() for entry in node.attribute if entry.name == "reduction"), "")
+        if reduction in _LATE_REDUCTIONS and opset < _LATE_REDUCTIONS[reduction] <= own:
+            return f"{node.op_type} with the reduction {reduction}, new in opset {_LATE_REDUCTIONS[reduction]}"
         if node.op_type == "BitShift" and kind in _SIGNED and not any(map(_is_signed, held["T"])):
             return f"BitShift of signed integers, new in opset {schema.since_version}"
         if node.op_type == "Equal" and kind == TensorProto.STRING and "tensor(string)" not in held["T"]:
             return f"Equal of texts, new in opset {schema.since_version}"
+    return None
+
+
+def _missing_in_definition(schema: Any, opset: int) -> str | None:
+    """An operator of the definition that the opset lacks and that nothing replaces; None where there is none, or no plain text."""
+    for node in schema.function_body.node if schema.has_function else ():
+        found = onnx.defs.get_schema(node.op_type)
+        first = min(s.since_version for s in onnx.defs.get_all_schemas_with_history() if s.name == node.op_type)
+        if first > opset and not found.has_function and adapter(node.op_type, first, upwards=False) is None:
+            return f"{node.op_type}, new in opset {first}"
     return None
 
 
@@ -148,6 +166,7 @@ def _type_text(kind: onnx.TypeProto) -> str:
     return f"{name}({_type_text(getattr(kind, str(form)).elem_type)})"
 
 
+_LATE_REDUCTIONS = {"min": 18, "max": 18}
 _SIGNED = (TensorProto.INT8, TensorProto.INT16, TensorProto.INT32, TensorProto.INT64)
 
 
