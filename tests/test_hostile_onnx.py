@@ -108,6 +108,7 @@ LOCATIONS = {
     "behind the end": ({"offset": "100000000"}, SourceError),
     "negative": ({"offset": "-4"}, SourceError),
     "longer than the file": ({"length": str(2**40)}, SourceError),
+    "no name": ({"location": "w\0.bin"}, SourceError),
     "no number": ({"offset": "0x10"}, SourceError),
     "more than any number": ({"length": str(2**70)}, SourceError),
 }
@@ -133,6 +134,13 @@ def test_weights_are_read_from_its_own_files_only(tmp_path, case):
     with pytest.raises(error) as caught:
         imported(path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_name_that_is_no_text(tmp_path):
+    path = external(convnet(), tmp_path / "m.onnx", "w.weights")
+    path.write_bytes(path.read_bytes().replace(b"w.weights", b"w.weight\xff"))
+    with pytest.raises(SourceError, match="is damaged"):
+        imported(path)
 
 
 def test_branches_within_branches_end(tmp_path):

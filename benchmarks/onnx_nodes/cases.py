@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -113,6 +114,9 @@ def cannot_be_written(case: Case, opset: int) -> str | None:
             continue
         schema = onnx.defs.get_schema(node.op_type, own)
         is_defined = schema.has_function or schema.has_context_dependent_function
+        reduction = next((entry.s.decode() for entry in node.attribute if entry.name == "reduction"), "")
+        if reduction in _LATE_REDUCTIONS and opset < _LATE_REDUCTIONS[reduction] <= own:
+            return f"{node.op_type} with the reduction {reduction}, new in opset {_LATE_REDUCTIONS[reduction]}"
         if adapter(node.op_type, schema.since_version, upwards=False) is not None:
             continue
         if is_defined:
@@ -132,9 +136,6 @@ def cannot_be_written(case: Case, opset: int) -> str | None:
             )
             if text in own_types and text not in older_types:
                 return f"{node.op_type} of sequences or optionals, new in opset {schema.since_version}"
-        reduction = next((entry.s.decode() for entry in node.attribute if entry.name == "reduction"), "")
-        if reduction in _LATE_REDUCTIONS and opset < _LATE_REDUCTIONS[reduction] <= own:
-            return f"{node.op_type} with the reduction {reduction}, new in opset {_LATE_REDUCTIONS[reduction]}"
         if node.op_type == "BitShift" and kind in _SIGNED and not any(map(_is_signed, held["T"])):
             return f"BitShift of signed integers, new in opset {schema.since_version}"
         if node.op_type == "Equal" and kind == TensorProto.STRING and "tensor(string)" not in held["T"]:
@@ -143,13 +144,22 @@ def cannot_be_written(case: Case, opset: int) -> str | None:
 
 
 def _missing_in_definition(schema: Any, opset: int) -> str | None:
-    """An operator of the definition that the opset lacks and that nothing replaces; None where there is none, or no plain text."""
+    """An operator of the plain definition, if there is one, that the opset lacks and nothing replaces; else None."""
     for node in schema.function_body.node if schema.has_function else ():
-        found = onnx.defs.get_schema(node.op_type)
-        first = min(s.since_version for s in onnx.defs.get_all_schemas_with_history() if s.name == node.op_type)
-        if first > opset and not found.has_function and adapter(node.op_type, first, upwards=False) is None:
+        first = _first_versions()[node.op_type]
+        defined = onnx.defs.get_schema(node.op_type).has_function
+        if first > opset and not defined and adapter(node.op_type, first, upwards=False) is None:
             return f"{node.op_type}, new in opset {first}"
     return None
+
+
+@functools.cache
+def _first_versions() -> dict[str, int]:
+    versions: dict[str, int] = {}
+    for schema in onnx.defs.get_all_schemas_with_history():
+        if not schema.domain:
+            versions[schema.name] = min(versions.get(schema.name, schema.since_version), schema.since_version)
+    return versions
 
 
 def _containers(case: Case) -> set[str]:

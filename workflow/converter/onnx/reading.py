@@ -39,7 +39,7 @@ def read_model(path: Path) -> onnx.ModelProto:
         )
     try:
         model = onnx.load(str(path))
-    except (DecodeError, OSError, ValueError, onnx.checker.ValidationError) as error:
+    except (DecodeError, OSError, ValueError, TypeError, OverflowError, onnx.checker.ValidationError) as error:
         raise SourceError(f"{path} is damaged: {first_line(error)}") from error
     if not model.graph.node or not model.graph.output:
         raise SourceError(f"{path} holds no ONNX graph with outputs: is it the file that you mean?")

@@ -11,13 +11,13 @@ from pathlib import Path
 
 from google.protobuf.message import DecodeError, Message
 
-from converter.errors import UnsupportedError, UntrustedError
+from converter.errors import SourceError, UnsupportedError, UntrustedError
 
 __all__ = ["refuse_external_data"]
 
 
 def refuse_external_data(path: Path) -> None:
-    """Raise UntrustedError for tensors kept outside of the model's folder, links followed."""
+    """Raise UntrustedError for tensors kept outside of the model's folder, links followed; SourceError for no names of files."""
     import onnx
 
     try:
@@ -27,6 +27,9 @@ def refuse_external_data(path: Path) -> None:
     folder = os.path.realpath(path.parent)
     for tensor in _tensors(model):
         for entry in tensor.external_data:
+            # Text that is none comes as bytes (protobuf 7).
+            if entry.key == "location" and (not isinstance(entry.value, str) or "\0" in entry.value):
+                raise SourceError(f"{path} is damaged: it keeps weights in a file whose name is none")
             target = os.path.realpath(os.path.join(folder, entry.value)) if entry.key == "location" else folder
             if os.path.commonpath([folder, target]) != folder:
                 raise UntrustedError(
