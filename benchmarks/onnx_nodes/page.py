@@ -73,7 +73,7 @@ def _baseline(results: Mapping[str, Any]) -> Iterable[str]:
     if not tried:
         return
     possible = sum(_found(entry, "tflite") not in (None, "no reference") for entry in results.values())
-    drawn = "all" if len(tried) == possible else f"{len(tried)} of the {possible}, drawn by the hashes of their names,"
+    drawn = "all" if len(tried) == possible else f"{len(tried)} of the {possible}, drawn by the hashes of their names"
     yield "## Beside onnx2tf\n"
     yield f"The cases that TensorFlow Lite can hold ({drawn}) through onnx2tf 1.29.24, the newest for Python 3.11, in an"
     yield "environment of its own (`python -m onnx_nodes.onnx2tf_baseline --work FOLDER`): with the constants that this program"
