@@ -51,7 +51,7 @@ def import_model(spec: ImportSpec, out: Path) -> Hub:
         spec, out, plain, (inputs, outputs), runtime.run, kind="onnx", candidates=candidates, probe=module_probe
     )
     if containers:
-        hub.extra |= {"containers": containers, "lengths": lengths}
+        hub.extra["containers"], hub.extra["lengths"] = containers, lengths
     return hub
 
 

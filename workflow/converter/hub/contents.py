@@ -46,7 +46,8 @@ class Extra(TypedDict, total=False):
     kind: how it was loaded, "module", "torchscript" or "program"; computes_in: its
     narrow dtype, where it computes in one.
 
-    ONNX. kind: "onnx" or "tflite", of the source's file; channels_last: whether its images are so already.
+    ONNX. kind: "onnx" or "tflite", of the source's file; channels_last: whether its images are so already; containers: by
+    name of an input or output that is no tensor "sequence" or "optional"; lengths: how many tensors each of them holds in the reference.
     """
 
     variables: list[str]
@@ -57,3 +58,5 @@ class Extra(TypedDict, total=False):
     kind: str
     computes_in: str
     channels_last: bool
+    containers: dict[str, str]
+    lengths: dict[str, int]

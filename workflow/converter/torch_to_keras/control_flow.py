@@ -51,13 +51,14 @@ def while_loop(
 ) -> tuple[Value, ...]:
     """What is carried from round to round, once the condition no longer holds."""
     _check(call)
-    if not all(isinstance(value, Value | Constant) for value in carried):
+    tensors = [value for value in carried if isinstance(value, Value | Constant)]
+    if len(tensors) < len(carried):
         raise call.unsupported("it carries a plain number from round to round: make it a tensor")
     given = [plain(call, value) for value in others if isinstance(value, Value)]
     only = not given and not any(isinstance(value, Value) for value in carried)
     starts = [
         value.numpy if isinstance(value, Constant) and value.is_whole and not only else plain(call, value)
-        for value in carried
+        for value in tensors
     ]
     graphs = [
         call.conversion.part(call, graph, [*carried, *others], inputs=len(carried)) for graph in (condition, body)

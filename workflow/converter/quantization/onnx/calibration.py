@@ -45,4 +45,4 @@ def calibrated(method: str, observed: Observed, samples: Samples, names: Sequenc
         return whole
     with contextlib.redirect_stdout(io.StringIO()):  # it prints what it does
         found = collector.compute_collection_result()
-    return whole | {name: (float(lowest), float(highest)) for name, (lowest, highest, *_) in found.items()}
+    return {**whole} | {name: (float(lowest), float(highest)) for name, (lowest, highest, *_) in found.items()}

@@ -153,7 +153,8 @@ class _Quantizer:
     ) -> str:
         """Add a node, with the attributes of `like`; the name of its result."""
         result = self._names(f"{stem}_{operator}")
-        node = helper.make_node(operator, inputs, [result], name=self._names(f"{stem}_{operator}"), **attributes)
+        node = helper.make_node(operator, inputs, [result], name=self._names(f"{stem}_{operator}"))
+        node.attribute.extend(helper.make_attribute(name, value) for name, value in attributes.items())
         if like is not None:
             node.attribute.extend(like.attribute)
         self._nodes.append(node)

@@ -60,7 +60,7 @@ class OnnxRunner:
 @contextmanager
 def _refusals() -> Iterator[None]:
     """What onnxruntime (1.32) says of a file that it cannot run; its exceptions have no common base class of their own."""
-    from onnxruntime.capi import onnxruntime_pybind11_state as failures
+    import onnxruntime.capi.onnxruntime_pybind11_state as failures
 
     known = tuple(
         value for value in vars(failures).values() if isinstance(value, type) and issubclass(value, Exception)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 from onnx import ModelProto, NodeProto, numpy_helper
@@ -35,7 +36,7 @@ def to_integers(model: ModelProto, ranges: Ranges, activations: str, keep_float:
     Inputs and outputs stay float32; operators of branches and bodies stay as they are. `keep_float`: names of nodes.
     Raises UnsupportedError where the quantizer refuses the model.
     """
-    from onnxruntime.quantization.calibrate import CalibrationMethod, TensorsData
+    from onnxruntime.quantization.calibrate import CalibrationMethod, TensorData, TensorsData
     from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
     from onnxruntime.quantization.quant_utils import QuantType
     from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
@@ -46,7 +47,7 @@ def to_integers(model: ModelProto, ranges: Ranges, activations: str, keep_float:
         node for node in model.graph.node if _reads_masks(node, scope, ranges) or _without_range(node, scope, ranges)
     ]
     excluded = sorted({*keep_float, *(node.name for node in unfit)})
-    pairs = {
+    pairs: dict[str, TensorData | tuple[Any, ...]] = {
         name: tuple(np.array(value, np.float32) for value in pair)
         for name, pair in ranges.items()
         if max(map(abs, pair)) < _NO_RANGE

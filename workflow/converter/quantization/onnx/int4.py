@@ -48,7 +48,9 @@ def _summed_axis(node: NodeProto) -> int | None:
 
 def _unfold(nodes: list[NodeProto], model: ModelProto, scope: Scope, name: str, axis: int, names: FreshNames) -> str:
     """Store the matrix anew, with the operator that unfolds it at the end of `nodes`; the name of its result."""
-    integers, scales = blocks_of(scope.constant(name), axis)
+    matrix = scope.constant(name)
+    assert matrix is not None  # the caller asked
+    integers, scales = blocks_of(matrix, axis)
     stored, scale, result = names(f"{name}_int4"), names(f"{name}_scale"), names(f"{name}_dequantized")
     model.graph.initializer.append(int4_tensor(integers, stored))
     model.graph.initializer.append(numpy_helper.from_array(scales, scale))

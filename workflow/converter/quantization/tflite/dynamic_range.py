@@ -36,7 +36,9 @@ def quantize_weights(path: Path, keep_float: Sequence[str] = ()) -> schema.Model
             algorithm_key=quantizer.AlgorithmName.NO_QUANTIZE,
         )
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):  # progress bars
-        model = read(bytes(quantizing.quantize().quantized_model))
+        content = quantizing.quantize().quantized_model
+    assert content is not None  # it raises where it makes none
+    model = read(bytes(content))
     for subgraph in model.subgraphs:
         _quantize_tables(model, subgraph, set(keep_float))
     return model

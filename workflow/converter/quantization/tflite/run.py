@@ -54,7 +54,8 @@ class FloatRunner:
     @property
     def output_steps(self) -> list[float]:
         """The smallest difference that each output can express: its scale, 0 for a float output."""
-        return [float(self._dequantize[i][0]) if self._dequantize[i] else 0.0 for i in self._fetch]
+        found = [self._dequantize[place] for place in self._fetch]
+        return [float(parameters[0]) if parameters else 0.0 for parameters in found]
 
     def run(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Outputs of float inputs, both in the order and the dtypes of the source: quantized before, dequantized after."""

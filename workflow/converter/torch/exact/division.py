@@ -21,7 +21,7 @@ def _is_float(node: torch.fx.Node) -> bool:
     return node.meta["val"].dtype.is_floating_point
 
 
-def _is_number(operand: _Operand) -> bool:
+def _is_number(operand: object) -> bool:
     return not isinstance(operand, torch.fx.Node) or not isinstance(operand.meta.get("val"), torch.Tensor)
 
 

@@ -28,7 +28,7 @@ def _is_place(node: object) -> bool:
             return True
         if node.target is operator.getitem and isinstance(source := node.args[0], torch.fx.Node):
             if _name(source) in _SECOND:
-                return node.args[1] == 1
+                return bool(node.args[1] == 1)
         elif name not in _PICKING:
             return False
         node = node.args[0]

@@ -66,7 +66,7 @@ def _dtype_choices(count: int, first: str) -> list[tuple[str, ...]]:
 
 def _try_call(source: Source, call: Call, specs: list[TensorSpec], batch: int, size: int) -> Exception | None:
     shapes = [
-        [dim if dim is not None else (batch if axis == 0 else size) for axis, dim in enumerate(spec.shape)]
+        [dim if dim is not None else (batch if axis == 0 else size) for axis, dim in enumerate(spec.shape or ())]
         for spec in specs
     ]
     held = [sequences_of(specs, position) for position in range(len(specs))]

@@ -51,7 +51,8 @@ def _inverse(order: tuple[int, ...]) -> tuple[int, ...]:
 def _is_transposed_3d(node: torch.fx.Node) -> bool:
     """What litert-torch (0.10) has a lowering for, in whose result its converter reads memory that is not its own."""
     if node.target is torch.ops.aten.convolution.default:
-        return bool(node.args[6]) and len(node.args[3]) == 3
+        stride = node.args[3]
+        return bool(node.args[6]) and isinstance(stride, Sequence) and len(stride) == 3
     return node.target is torch.ops.aten.conv_transpose3d.input
 
 
