@@ -8,8 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from converter.contracts import ExportJob, ExportResult
+from converter.errors import UnsupportedError
 from converter.hub.hub import Hub
 from converter.onnx.containers import refuse_containers
+from converter.onnx.quantized_form import QuantizedForm
 
 __all__ = ["export_keras", "export_protobuf", "export_tflite"]
 
@@ -17,10 +19,36 @@ Export = Callable[[Hub, ExportJob, Path], ExportResult]
 
 
 def export_tflite(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
-    """Write `staged`, verified in LiteRT. Raises UnsupportedError where no route leads to a file that runs."""
+    """Write `staged`, verified in LiteRT: of a quantized model in integers with its own scales, unless a quantization is asked
+    for. Raises UnsupportedError where no route leads to a file that runs.
+    """
+    from converter.onnx_to_torch.integers import form_of
     from converter.torch.tflite.export import export
 
-    return _through_torch(hub, job, staged, export)
+    form = form_of(hub) if job.quantization.get("optimization", "none") == "none" else None
+    if form is None:
+        return _through_torch(hub, job, staged, export)
+    try:
+        result = _in_integers(hub, form, job, staged)
+        if result.verification is not None and result.verification.passed:
+            return result
+        why = result.verification.message if result.verification is not None else "nothing here runs it"
+    except UnsupportedError as error:
+        why = str(error)
+    result = _through_torch(hub, job, staged, export)
+    result.notes.append(f"not in integers: {why}")
+    return result
+
+
+def _in_integers(hub: Hub, form: QuantizedForm, job: ExportJob, staged: Path) -> ExportResult:
+    from converter.onnx_to_torch.integers import export_quantized_form
+
+    if hub.extra.get("channels_last"):
+        job = replace(job, input_layout="nchw")
+    with tempfile.TemporaryDirectory(dir=staged.parent) as folder:
+        result = export_quantized_form(hub, form, job, staged, Path(folder))
+    result.route = ["onnx_to_torch", *result.route]
+    return result
 
 
 def export_keras(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:

@@ -19,6 +19,7 @@ from converter.onnx.precision import (
     rounded_reference,
     widened,
 )
+from converter.onnx.written_gelu import gather_gelus
 from converter.onnx_to_torch.module import OnnxModule
 from converter.onnx_to_torch.stable import stable_sums
 from converter.torch.exact.quantized_program import has_quantized_operators, rewrite_quantized
@@ -29,12 +30,13 @@ from converter.torch.sources.tracing import example_inputs, fixed_dimension, qui
 __all__ = ["torch_hub"]
 
 
-def torch_hub(hub: Hub, folder: Path) -> Hub:
+def torch_hub(hub: Hub, folder: Path, model: onnx.ModelProto | None = None) -> Hub:
     """Write program.pt2 and reference.npz into `folder`, and return their hub.
 
-    Raises UnsupportedError that names the operator which torch has no way for, or the size that the program fixes.
+    model: another form of the hub's own. Raises UnsupportedError that names the operator which torch has no way for, or the
+    size that the program fixes.
     """
-    model = onnx.load(str(hub.path / "model.onnx"))
+    model = onnx.load(str(hub.path / "model.onnx")) if model is None else model
     if doubles := in_float32(model, doubles=True):
         stable_sums(model)
     if narrow := in_float32(model):
@@ -43,6 +45,7 @@ def torch_hub(hub: Hub, folder: Path) -> Hub:
         hub = _in_float32(hub, folder, "its float64 is computed with in float32", rounded_reference(hub))
     else:
         shutil.copyfile(hub.path / "reference.npz", folder / "reference.npz")
+    gather_gelus(model)
     program = _exported(hub, model)
     torch.export.save(program, folder / "program.pt2")
     operators = {

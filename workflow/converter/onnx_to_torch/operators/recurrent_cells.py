@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from converter.onnx_to_torch.core.registry import Call
 
-__all__ = ["Activation", "activations", "step"]
+__all__ = ["Activation", "activations", "bounds", "lstm_step", "step"]
 
 Activation = Callable[[torch.Tensor], torch.Tensor]
 
@@ -59,8 +59,7 @@ def step(
     peepholes: Sequence[torch.Tensor] | None,
 ) -> list[torch.Tensor]:
     """The next states (N, H). inputs: (N, gates * H), with their bias; recurrent, bias: of each gate."""
-    clip = call.attribute("clip")
-    bounded: Activation = (lambda x: x) if clip is None else (lambda x: x.clamp(-clip, clip))
+    bounded = bounds(call)
     parts, hidden = inputs.chunk(len(recurrent), -1), states[0]
     if kind == "GRU":
         return [_gru(call, parts, hidden, recurrent, bias, functions, bounded)]
@@ -69,17 +68,24 @@ def step(
     ]
     if kind == "RNN":
         return [functions[0](bounded(sums[0]))]
-    return _lstm(call, sums, states[1], functions, bounded, peepholes)
+    return lstm_step(call, sums, states[1], functions, bounded, peepholes)
 
 
-def _lstm(
+def bounds(call: Call) -> Activation:
+    """What keeps values within the operator's `clip`."""
+    clip = call.attribute("clip")
+    return (lambda x: x) if clip is None else (lambda x: x.clamp(-clip, clip))
+
+
+def lstm_step(
     call: Call,
-    sums: list[torch.Tensor],
+    sums: Sequence[torch.Tensor],
     cell: torch.Tensor,
     functions: list[Activation],
     bounded: Activation,
     peepholes: Sequence[torch.Tensor] | None,
 ) -> list[torch.Tensor]:
+    """Hidden state and cell (N, H) after the step. sums: of inputs, states and bias, of each gate."""
     gate, candidate, output = functions
     inward, outward, forget, new = sums
     if peepholes is not None:

@@ -22,8 +22,13 @@ from converter.torch.program.asserts import drop_checks
 __all__ = ["exact_program"]
 
 
-def exact_program(program: torch.export.ExportedProgram, *, onnx: bool = False) -> torch.export.ExportedProgram:
-    """Edit the program in place, for ONNX or for Keras and TensorFlow Lite, and return it."""
+def exact_program(
+    program: torch.export.ExportedProgram, *, onnx: bool = False, integers: bool = False
+) -> torch.export.ExportedProgram:
+    """Edit the program in place, for ONNX or for Keras and TensorFlow Lite, and return it.
+
+    integers: fake quantizations that have names stay what they are, for a file of integers.
+    """
     drop_checks(program)
     write_pairs(program)
     rewrite(program, masked_attention.rules(program))
@@ -33,5 +38,5 @@ def exact_program(program: torch.export.ExportedProgram, *, onnx: bool = False) 
         rewrite(program, division.BY_FMOD | stable_functions.RULES | adaptive_pooling.RULES)
         views_as_reshapes(program)
     else:
-        rewrite(program, by_arithmetic() | division.BY_REMAINDER | copies.RULES)
+        rewrite(program, by_arithmetic(of_constants_only=integers) | division.BY_REMAINDER | copies.RULES)
     return program

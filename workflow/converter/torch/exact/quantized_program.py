@@ -7,6 +7,7 @@ dequantizes its integer weights. A fake quantization is both in one: QuantizeLin
 from __future__ import annotations
 
 import importlib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,9 @@ __all__ = [
     "by_arithmetic",
     "define_quantized_operators",
     "has_quantized_operators",
+    "name_pairs",
     "output_scales",
+    "pair_name",
     "rewrite_quantized",
 ]
 
@@ -49,9 +52,40 @@ def define_quantized_operators() -> None:
     importlib.import_module("torch.ao.quantization.fx._decomposed")
 
 
-def by_arithmetic() -> dict[torch._ops.OpOverload, Rule]:
-    """Fake quantization as ordinary operators, for targets that have none."""
-    return {_PER_TENSOR: _arithmetic, _PER_CHANNEL: _arithmetic}
+def by_arithmetic(*, of_constants_only: bool = False) -> dict[torch._ops.OpOverload, Rule]:
+    """Fake quantization as ordinary operators, for targets that have none. of_constants_only: not where it has a name."""
+
+    def unless_named(write: Writer, node: torch.fx.Node) -> torch.fx.Node | None:
+        return None if pair_name(node) else _arithmetic(write, node)
+
+    return {_PER_TENSOR: unless_named if of_constants_only else _arithmetic, _PER_CHANNEL: _arithmetic}
+
+
+def pair_name(node: torch.fx.Node) -> str:
+    """The name that a fake quantization of values was given; "" for those of constants."""
+    found = re.search(r"fixed_scale_\d+", node.meta.get("stack_trace") or "")
+    return found[0] if found else ""
+
+
+def name_pairs(program: torch.export.ExportedProgram) -> dict[str, torch.fx.Node]:
+    """Name each fake quantization of values that has no name yet; the nodes by their names.
+
+    The name stands where torch keeps the line of code that called an operator, which passes over the program keep.
+    """
+    varying: set[torch.fx.Node] = set()
+    inputs = set(program.graph_signature.user_inputs)
+    found: dict[str, torch.fx.Node] = {}
+    for node in program.graph.nodes:
+        if node.name in inputs or varying.intersection(node.all_input_nodes):
+            varying.add(node)
+        if node.target is not _PER_TENSOR or node not in varying:
+            continue
+        name = pair_name(node)
+        if not name:
+            name = f"fixed_scale_{len(found)}"
+            node.meta["stack_trace"] = f'  File "model", line {len(found) + 1}, in quantize\n    {name}\n'
+        found[name] = node
+    return found
 
 
 def has_quantized_operators(program: torch.export.ExportedProgram) -> bool:

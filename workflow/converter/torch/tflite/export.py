@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,17 +21,16 @@ from converter.torch.exact.exact_program import exact_program
 from converter.torch.exact.rewriting import rewrite
 from converter.torch.program.branches import select_branches
 from converter.torch.program.eager_program import ValueRead, value_read
-from converter.torch.program.file_layout import channels_last_order
 from converter.torch.program.flat import to_tensors
 from converter.torch.program.hub_program import read_program, size_advice
 from converter.torch.program.narrow import advising_float32
 from converter.torch.sources.tracing import reason
 from converter.torch.tflite.batch import with_free_batch
+from converter.torch.tflite.layout import FileLayout
 from converter.torch.tflite.litert import LitertFailure, convert_program
 from converter.verification.runtimes import TFLiteModel
 from converter.verification.tflite import RuntimeRefusal, in_order, runs_for
 from converter.verification.verify import Tolerance, Verification, verify
-from converter.wording import channels_last_note
 
 __all__ = ["export"]
 
@@ -101,33 +99,6 @@ def _keeps_batch(hub: Hub, result: ExportResult) -> bool:
     return not hub.batch_dynamic or all(spec.shape[0] is None for spec in result.inputs)
 
 
-@dataclass(frozen=True)
-class _Layout:
-    """The permutation of each input and output of the file."""
-
-    inputs: list[tuple[int, ...]]
-    outputs: list[tuple[int, ...]]
-
-    @classmethod
-    def of(cls, hub: Hub, job: ExportJob) -> _Layout:
-        def order(spec: TensorSpec) -> tuple[int, ...]:
-            rank = len(spec.shape)
-            return channels_last_order(rank) if job.input_layout == "nhwc" else tuple(range(rank))
-
-        return cls([order(spec) for spec in hub.inputs], [order(spec) for spec in hub.outputs])
-
-    def notes(self, hub: Hub) -> list[str]:
-        found = []
-        for kind, specs, orders in (("input", hub.inputs, self.inputs), ("output", hub.outputs, self.outputs)):
-            for spec, order in zip(specs, orders, strict=True):
-                if order != tuple(range(len(order))):
-                    found.append(channels_last_note(kind, spec.name, order))
-        return found
-
-    def decisions(self) -> list[str]:
-        return ["channels-last"] if any(list(o) != sorted(o) for o in (*self.inputs, *self.outputs)) else []
-
-
 def _by_litert(
     hub: Hub, job: ExportJob, program: torch.export.ExportedProgram, staged: Path, failures: list[str]
 ) -> Iterator[ExportResult]:
@@ -141,7 +112,7 @@ def _by_litert(
     if (reading := value_read(select_branches(program))) is not None:
         failures.append(f"litert-torch has no branches and no loops ({reading})")
         return
-    layout = _Layout.of(hub, job)
+    layout = FileLayout.of(hub, job)
     runs = hub.reference()
     arrays = [array[:1] if hub.batch_dynamic else array for array in runs[0].inputs]
     wide = any(spec.dtype in ("int64", "float64") for spec in [*hub.inputs, *hub.outputs])
@@ -187,7 +158,7 @@ def _by_litert(
 
 
 def _verify(
-    path: Path, hub: Hub, layout: _Layout, tolerance: Tolerance
+    path: Path, hub: Hub, layout: FileLayout, tolerance: Tolerance
 ) -> tuple[Verification, list[TensorSpec], list[TensorSpec]]:
     """Run the file on the reference: permuted on the way in and back on the way out, in the file's dtypes.
 
@@ -199,12 +170,7 @@ def _verify(
         inputs, outputs, run = in_order(model, *names)
 
         def run_in_source_layout(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-            permuted = [
-                np.ascontiguousarray(array.transpose(order)).astype(spec.dtype)
-                for array, order, spec in zip(arrays, layout.inputs, inputs, strict=True)
-            ]
-            results = run(permuted)
-            return [y.transpose(np.argsort(order)) for y, order in zip(results, layout.outputs, strict=True)]
+            return layout.returned(run(layout.given(arrays, inputs)))
 
         verification = verify(
             hub.outputs, runs_for(inputs, hub.reference()), run_in_source_layout, tolerance, model.name
@@ -236,7 +202,7 @@ def _by_keras(
             failures.append(reason(error))
             return
     result.route = ["torch_to_keras", *result.route]
-    layout = _Layout.of(hub, job)
+    layout = FileLayout.of(hub, job)
     result.notes = [*layout.notes(hub), *converted.notes, *result.notes]
     result.decisions += layout.decisions()
     if result.verification is not None and not result.verification.passed:
