@@ -238,6 +238,20 @@ def test_a_quantized_tensorflow_lite_file_again(tmp_path):
     assert scales(staged) == scales(first)
 
 
+def test_transpositions_are_counted(tmp_path):
+    """Of the report: none for a convolutional network, and those that the model asks for."""
+    onnx.save(mobile(), tmp_path / "m.onnx")
+    result, staged = converted(tmp_path / "m.onnx", tmp_path)
+    assert result.metadata["transposes"] == 0 and not any("TRANSPOSE" in note for note in result.notes)
+    turned = tmp_path / "turned"
+    turned.mkdir()
+    model = model_of([node("Transpose", ["x"], ["y"], perm=[1, 0])], [info("x", [3, 4])], [info("y", [4, 3])])
+    onnx.save(model, turned / "m.onnx")
+    result, staged = converted(turned / "m.onnx", turned)
+    assert result.metadata["transposes"] == names(staged).count("TRANSPOSE") == 1
+    assert "1 TRANSPOSE operator in the file" in result.notes
+
+
 def test_without_integers_it_stays_what_it_was(tmp_path):
     onnx.save(mobile(), tmp_path / "m.onnx")
     assert quantized_form(mobile()) is None
@@ -332,10 +346,9 @@ def test_integers_of_another_tensor_are_seen(proven, tmp_path):
     assert first in proven["tensors"]
 
 
-def test_what_is_to_stay_in_float_does(proven, tmp_path):
+def test_what_is_to_stay_in_float_does(tmp_path):
     """A kernel that is more than a step off is left in float, and the file is proven without it."""
     path = quantized(linear(), tmp_path)
-    form = quantized_form(onnx.load(path))
     import converter.torch.tflite.integers as integers
 
     calls = []
@@ -355,4 +368,3 @@ def test_what_is_to_stay_in_float_does(proven, tmp_path):
     assert result.verification.passed and calls[0] == set() and len(calls[1]) >= 1
     assert result.metadata["integers"]["float_operators"] == {"FULLY_CONNECTED": 1}
     assert any("more than a step off" in note for note in result.notes)
-    assert len(form.pairs) == 6

@@ -25,7 +25,8 @@ def export_tflite(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
     from converter.onnx_to_torch.integers import form_of
     from converter.torch.tflite.export import export
 
-    form = form_of(hub) if job.quantization.get("optimization", "none") == "none" else None
+    as_it_is = job.quantization.get("optimization", "none") == "none" and not hub.extra.get("containers")
+    form = form_of(hub) if as_it_is else None
     if form is None:
         return _through_torch(hub, job, staged, export)
     try:

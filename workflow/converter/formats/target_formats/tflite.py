@@ -38,7 +38,7 @@ TFLITE = TargetFormat(
         ),
         "onnx": Exporter(
             "converter.onnx_to_torch.exports:export_tflite",
-            packages=("torch", "numpy", "onnx", "litert-torch", "ai-edge-litert", "keras", "tensorflow"),
+            packages=("torch", "numpy", "onnx", "onnxruntime", "litert-torch", "ai-edge-litert", "keras", "tensorflow"),
             process="torch+tensorflow",
         ),
     },

@@ -28,6 +28,7 @@ from converter.torch.sources.tracing import reason
 from converter.torch.tflite.batch import with_free_batch
 from converter.torch.tflite.layout import FileLayout
 from converter.torch.tflite.litert import LitertFailure, convert_program
+from converter.torch.tflite.transposes import note_transposes
 from converter.verification.runtimes import TFLiteModel
 from converter.verification.tflite import RuntimeRefusal, in_order, runs_for
 from converter.verification.verify import Tolerance, Verification, verify
@@ -75,6 +76,7 @@ def export(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
         raise UnsupportedError(f"TensorFlow Lite cannot express the model: {'; '.join(failures)}{sizes}")
     _, name, result = best
     result.notes += [f"not made by Keras: {failure}" for failure in failures[:1] if name == "_by_litert"]
+    note_transposes(staged, result)
     return result
 
 

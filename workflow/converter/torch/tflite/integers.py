@@ -29,6 +29,7 @@ from converter.torch.program.hub_program import read_program
 from converter.torch.sources.tracing import reason
 from converter.torch.tflite.keras_route import tensorflow_hub
 from converter.torch.tflite.layout import FileLayout
+from converter.torch.tflite.transposes import note_transposes
 from converter.verification.runtimes import TFLiteModel
 from converter.verification.tflite import in_order, runs_for
 from converter.verification.verify import Tolerance, Verification, verify
@@ -90,6 +91,7 @@ def export_integers(lowered: Hub, source: IntegerSource, job: ExportJob, staged:
     result.notes = [*layout.notes(source.hub), *result.notes, *_notes(folded, pieces, verification, keep)]
     result.decisions += [*layout.decisions(), "computed in integers with the source's scales"]
     result.metadata = {**result.metadata, "integers": _description(folded, pieces)}
+    note_transposes(staged, result)
     return result
 
 
