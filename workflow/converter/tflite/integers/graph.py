@@ -76,7 +76,7 @@ class IntegerGraph:
         grids = [grid for grid in self._weights if grid.scale.size == 1]
         if number is not None and np.isfinite(number):
             step = np.abs(number) if number else np.float32(1)
-            grids.append(Grid(np.float32([step]), np.zeros(1, np.int64), "int8"))
+            grids.append(Grid(np.array([step], np.float32), np.zeros(1, np.int64), "int8"))
         for grid in grids:
             integers = grid.integers(values, 0, -128, 127, shifted=True)
             if integers is not None:

@@ -58,7 +58,7 @@ BINARY: dict[str, int] = {"ADD": 2, "SUB": 2, "MUL": 2, "SQUARED_DIFFERENCE": 2}
 
 
 def _grid(scale: float, zero: int) -> Grid:
-    return Grid(np.float32([scale]), np.array([zero], np.int64), "int8")
+    return Grid(np.array([scale], np.float32), np.array([zero], np.int64), "int8")
 
 
 # The kernel knows one grid for its result: the version, and that grid.

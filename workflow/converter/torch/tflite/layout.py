@@ -27,7 +27,7 @@ class FileLayout:
         """Of the hub's, for `input_layout` of the job."""
 
         def order(spec: TensorSpec) -> tuple[int, ...]:
-            rank = len(spec.shape)
+            rank = len(spec.shape or ())
             return channels_last_order(rank) if job.input_layout == "nhwc" else tuple(range(rank))
 
         return cls([order(spec) for spec in hub.inputs], [order(spec) for spec in hub.outputs])
