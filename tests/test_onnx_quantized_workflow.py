@@ -131,6 +131,9 @@ def test_the_page_compares_all_files(project: Project):
         ),
     ],
 )
-def test_mistakes(project: Project, target, entry, sentence):
+def test_mistakes(tmp_path, target, entry, sentence):
+    project = Project(tmp_path)
+    onnx.save(classifier(), tmp_path / "models" / "net.onnx")
+    data(tmp_path / "net.npz")
     run = project.snakemake(f"converted/{target}", config={"models": {"net": entry}})
     assert run.returncode == 1 and sentence in last_line(run)
