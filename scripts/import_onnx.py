@@ -21,6 +21,7 @@ def import_model(spec: ImportSpec, out: Path) -> Hub:
     from converter.onnx.cut import cut
     from converter.onnx.hub_writer import write_hub
     from converter.onnx.interface import inputs_of, outputs_of
+    from converter.onnx.oldest_runtime import of_file
     from converter.onnx.reading import open_model, read_model, write_model
     from converter.onnx.shapes import with_shapes
     from converter.onnx_to_torch.probe import module_probe
@@ -52,6 +53,7 @@ def import_model(spec: ImportSpec, out: Path) -> Hub:
     )
     if containers:
         hub.extra["containers"], hub.extra["lengths"] = containers, lengths
+    hub.oldest_runtime = of_file(spec.source)
     return hub
 
 

@@ -23,6 +23,7 @@ def import_model(spec: ImportSpec, out: Path) -> Hub:
     from converter.onnx.shapes import with_shapes
     from converter.onnx_to_torch.probe import module_probe
     from converter.planning.given_shapes import override_shapes
+    from converter.tflite.oldest_runtime import of_file
     from converter.tflite_to_onnx import read_model
     from converter.verification.runtimes import TFLiteModel
     from converter.wording import first_line
@@ -40,9 +41,11 @@ def import_model(spec: ImportSpec, out: Path) -> Hub:
     write_model(model, out)
     candidates = {"inputs": runtime.inputs, "outputs": runtime.outputs}
     outputs = with_steps(model, runtime.outputs)
-    return write_hub(
+    hub = write_hub(
         spec, out, model, (inputs, outputs), runtime.run, kind="tflite", candidates=candidates, probe=module_probe
     )
+    hub.oldest_runtime = of_file(spec.source)
+    return hub
 
 
 if __name__ == "__main__":

@@ -66,6 +66,7 @@ class ExportResult:
     """What an export step made of the staged file. `route`: the names of its own steps; `inputs`, `outputs`: the file's.
 
     decisions: as in Hub. first_divergence: where an inaccurate file leaves the source's computation, None if not known.
+    oldest_runtime: which release of its runtime can open the file (hub/runtime_needs.py), None where its format does not say.
     """
 
     route: list[str]
@@ -78,6 +79,7 @@ class ExportResult:
     notes: list[str] = field(default_factory=list)
     decisions: list[str] = field(default_factory=list)
     first_divergence: dict | None = None
+    oldest_runtime: dict | None = None
     metadata: dict = field(default_factory=dict)
 
 

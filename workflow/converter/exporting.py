@@ -37,9 +37,11 @@ def export_model(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
     Raises what `exporter_of` raises, and what the exporter does.
     """
     export = exporter_of(hub, job)
-    if formats.target(job.target.rpartition(".")[2]).quantized:
-        return formats.load(_QUANTIZING)(hub, job, staged, export)
-    return export(hub, job, staged)
+    target = formats.target(job.target.rpartition(".")[2])
+    result = formats.load(_QUANTIZING)(hub, job, staged, export) if target.quantized else export(hub, job, staged)
+    if target.oldest_runtime and staged.is_file():
+        result.oldest_runtime = formats.load(target.oldest_runtime)(staged)
+    return result
 
 
 def functions_of(target: formats.TargetFormat, framework: str) -> tuple[str, ...]:
@@ -51,4 +53,5 @@ def functions_of(target: formats.TargetFormat, framework: str) -> tuple[str, ...
         if any(formats.source(name).framework == framework for name in backend.sources)
     ]
     quantizing = [_QUANTIZING, target.quantized.files, *target.quantized.needs] if target.quantized else []
-    return (*exporter, *quantizing, *backends)
+    oldest = [target.oldest_runtime] if target.oldest_runtime else []
+    return (*exporter, *quantizing, *oldest, *backends)

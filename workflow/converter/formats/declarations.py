@@ -124,7 +124,8 @@ class TargetFormat:
     function that returns how `benchmarks/` opens a file (profiling/latency.py), None where nothing times it. memory:
     megabytes that an export takes for each megabyte of the source. fixes_lengths: whether texts and recordings get the usual
     length where the user says nothing, since files of this format are run with fixed sizes. script: its entry in scripts/.
-    refusal: why a hub cannot become this, as far as names and types tell; None for no objection.
+    refusal: why a hub cannot become this, as far as names and types tell; None for no objection. oldest_runtime: a function
+    of a file's path, which oldest release of its runtime can open it, as `hub.runtime_needs.oldest_runtime` says it.
     """
 
     name: str
@@ -141,6 +142,7 @@ class TargetFormat:
     memory: int = 12
     fixes_lengths: bool = False
     script: str = "export_added"
+    oldest_runtime: str | None = None
     refusal: Callable[[Hub], str | None] = field(default=lambda hub: None)
 
     def accepts(self, source: SourceFormat) -> bool:

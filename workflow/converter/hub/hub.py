@@ -76,7 +76,8 @@ class Hub:
     the sentences behind them. unproven: why agreement with the reference would prove nothing, one sentence that says what
     to give; every file of this source is then `unverified`. evidence: what the reference's samples are made of.
     user_code: what ran of the user's own code (user_code.Record.to_json), with `key`, the rebuild key that it was run under.
-    coverage, weakest: see evidence_coverage in the report's schema.
+    coverage, weakest: see evidence_coverage in the report's schema. oldest_runtime: of a source that a runtime opens
+    (hub/runtime_needs.py), None for all others.
     """
 
     path: Path
@@ -94,6 +95,7 @@ class Hub:
     parameters_count: int = 0
     candidates: dict[str, list[TensorSpec]] = field(default_factory=lambda: {"inputs": [], "outputs": []})
     direct: str | None = None
+    oldest_runtime: dict[str, Any] | None = None
     extra: Extra = field(default_factory=Extra)
     source: SourceFile = field(default_factory=SourceFile)
     error: Failure | None = None

@@ -20,6 +20,7 @@ def inspect_hub(hub: Hub) -> dict[str, Any]:
         "candidates": listed,
         "operators": dict(sorted(hub.operators.items())),
         "parameters_count": hub.parameters_count,
+        "oldest_runtime": hub.oldest_runtime,
         "notes": hub.notes,
         "targets": _targets(hub),
     }

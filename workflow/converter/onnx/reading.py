@@ -116,7 +116,7 @@ def operators(model: onnx.ModelProto) -> dict[str, int]:
     return dict(Counter(names).most_common())
 
 
-def all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+def all_nodes(graph: onnx.GraphProto | onnx.FunctionProto) -> Iterator[onnx.NodeProto]:
     """The nodes of the graph and of the graphs within it."""
     for node in graph.node:
         yield node

@@ -35,9 +35,11 @@ def _files(reports: Sequence[dict]) -> Section:
     for entry in reports:
         size = report.size_text(entry["file"]["bytes"]) if entry["file"] else None
         seconds = round(sum(step["cpu_seconds"] for step in entry["steps"]), 1)
-        rows.append((entry["target"], entry["status"], size, seconds, entry["reason"] or ""))
+        oldest = entry.get("oldest_runtime") or {}
+        runtime = f"{oldest['runtime']} {oldest['release'] or 'not known'}" if oldest else None
+        rows.append((entry["target"], entry["status"], size, runtime, seconds, entry["reason"] or ""))
     notes = sorted({note for entry in reports for note in entry["notes"]})
-    return Section("Files", notes, [Table(("file", "status", "size", "CPU s", "reason"), rows)])
+    return Section("Files", notes, [Table(("file", "status", "size", "oldest runtime", "CPU s", "reason"), rows)])
 
 
 def _sizes(reports: Sequence[dict]) -> Figure:

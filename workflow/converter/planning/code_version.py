@@ -21,7 +21,7 @@ _IMPORT = re.compile(
 )
 
 
-_TEMPLATE = re.compile(r"\"([\w.]+\.j2)\"")
+_DATA = re.compile(r"\"([\w.]+\.(?:j2|json))\"")
 _TYPES_ONLY = re.compile(r"^if TYPE_CHECKING:\n(?:[ \t]+[^\n]*\n|\n)+", re.MULTILINE)
 # converter/__init__.py offers convert(), which plans and runs steps; a step that imports the package runs none of that.
 # A declaration of a format says what runs; that code and its libraries are in the keys of steps themselves.
@@ -76,9 +76,10 @@ def _file(module: str) -> Path:
 
 @functools.cache
 def _read(path: Path) -> tuple[str, dict[str, set[Path]]]:
-    """The text of a file, and this project's files that it imports, by module; with the templates that it names."""
+    """The text of a file, and this project's files that it imports, by module; with the data beside it that it names."""
     text = path.read_text(encoding="utf-8") if path.is_file() else ""
-    found: dict[str, set[Path]] = {"": {path.with_name(name) for name in _TEMPLATE.findall(text)}}
+    beside = {path.with_name(name) for name in _DATA.findall(text)}
+    found: dict[str, set[Path]] = {"": {file for file in beside if file.is_file()}}
     for module, names, plain in _IMPORT.findall(_TYPES_ONLY.sub("", text)):
         for name in [module] if module else re.findall(r"[\w.]+", plain):
             base = _PACKAGES.joinpath(*name.split("."))

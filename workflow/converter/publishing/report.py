@@ -52,6 +52,7 @@ def compose(
         "decisions": list(hub.decisions),
         "verification": None,
         "first_divergence": None,
+        "oldest_runtime": None,
         "steps": steps,
         "versions": dict(sorted({**versions, "converter": __version__}.items())),
     }
@@ -62,7 +63,7 @@ def compose(
     report["route"] += result.route
     report["notes"] += result.notes
     report["decisions"] += [*result.decisions, *_seen_decisions(hub, result)]
-    report |= {"opset": result.opset, "opset_reason": result.opset_reason}
+    report |= {"opset": result.opset, "opset_reason": result.opset_reason, "oldest_runtime": result.oldest_runtime}
     report |= {
         "inputs": [spec.to_report() for spec in result.inputs],
         "outputs": [spec.to_report() for spec in result.outputs],

@@ -35,4 +35,5 @@ ONNX = TargetFormat(
     timer="converter.profiling.latency:onnxruntime_timer",
     memory=4,
     script="export_onnx",
+    oldest_runtime="converter.onnx.oldest_runtime:of_file",
 )

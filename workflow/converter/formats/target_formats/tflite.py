@@ -55,4 +55,5 @@ TFLITE = TargetFormat(
     only_from={"input_layout": ("pytorch", "huggingface", "onnx")},
     fixes_lengths=True,
     script="export_tflite",
+    oldest_runtime="converter.tflite.oldest_runtime:of_file",
 )
