@@ -1,10 +1,12 @@
 # Converter: name the file you want, and its source is found, converted, and proven to compute the same.
 #
 #   converted/{model}[.{variant}].{ext}     what you ask for: onnx, tflite (float16, dynamic, int8, uint8), pb, h5, keras
+#   converted/{model}[.{variant}].cc         with .h beside it: the TensorFlow Lite file as a C array, for microcontrollers
 #   reports/{model}[.{variant}].{ext}.json  how it was made and verified, whether it succeeded or not
 #   reports/{model}.inspect.json            what the source holds, and what it can become
 #   reports/{model}.{ext}.layers.json       how a float onnx or tflite file differs from the source, layer by layer
 #   reports/{model}.int8.layers.json        what quantization costs each layer, and which to keep in float
+#   reports/{model}.devices.html            which devices the files of a model fit, and what does not
 #   reports/{model}.quantization.html       size, latency and accuracy of all quantized files of a model, on one page
 #   intermediate/{model}-{key}/             the source, read once for all its targets
 #   benchmarks/{target}.json                how fast it runs; reports/profile.html compares them
@@ -61,8 +63,9 @@ for topic in (
         "huggingface",
         "onnx",
         "tflite",
+        "micro",
     ),
-    *("quantization", "layers", "report", "coverage", "benchmark", "zoo", "toolchains"),
+    *("quantization", "layers", "devices", "report", "coverage", "benchmark", "zoo", "toolchains"),
 ):
 
     include: f"rules/{topic}.smk"

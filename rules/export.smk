@@ -5,7 +5,7 @@ rule export_added:
     """Write a model that was read and compare it with the source, in a runtime. As it is: formats of CONVERTER_FORMATS."""
     input:
         hub=planned.hub,
-        environment=ancient(planned.backend_environment),
+        environment=ancient(planned.export_environment),
     output:
         staged=temp("intermediate/staged/{name}.{extension}"),
         report="reports/{name}.{extension}.json",

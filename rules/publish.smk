@@ -18,7 +18,7 @@ rule publish:
     message:
         "publish {output}"
     shell:
-        "step publish {input.staged:q} {input.report:q} {output:q} 2> {log:q}"
+        "step publish {input[0]:q} {input.report:q} {output[0]:q} 2> {log:q}"
 
 
 if planned.elsewhere_pattern():

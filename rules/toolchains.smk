@@ -16,7 +16,24 @@ rule toolchain_torch:
     message:
         "install PyTorch (once)"
     shell:
-        "step install_toolchain {params.root:q} > {log:q} 2>&1"
+        "step install_toolchain {params.root:q} torch > {log:q} 2>&1"
+
+
+rule toolchain_micro:
+    """Install TensorFlow Lite Micro, in which C arrays are run, unless it is there already."""
+    output:
+        touch("intermediate/toolchains/micro"),
+    log:
+        "logs/toolchains/micro.log",
+    localrule: True
+    conda:
+        "../environment.yml"
+    params:
+        root=workflow.basedir,
+    message:
+        "install TensorFlow Lite Micro (once)"
+    shell:
+        "step install_toolchain {params.root:q} micro > {log:q} 2>&1"
 
 
 rule toolchain_legacy:

@@ -1,9 +1,22 @@
-"""Install PyTorch and what hangs on it into this environment, unless all of it is there: install_toolchain.py ROOT."""
+"""Install what only some conversions need into this environment, unless all of it is there: install_toolchain.py ROOT NAME.
+
+NAME: torch (PyTorch and what hangs on it) or micro (TensorFlow Lite Micro).
+"""
 
 import importlib.metadata
 import subprocess
 import sys
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow"))
+
+from converter.run_state.failures import remember
+
+# By name: lists of requirements, with options of pip for each.
+LISTS = {
+    "torch": (("requirements-torch.txt", []), ("requirements-vision.txt", ["--no-deps"])),
+    "micro": (("requirements-micro.txt", ["--no-deps"]),),
+}
 
 
 def missing(requirements: Path) -> list[str]:
@@ -19,13 +32,20 @@ def _installed(name: str, version: str) -> bool:
         return False
 
 
-def main(root: Path) -> int:
+def main(root: Path, name: str) -> int:
     pip = [sys.executable, "-m", "pip", "install", "--constraint", str(root / "constraints.txt")]
-    for name, options in (("requirements-torch.txt", []), ("requirements-vision.txt", ["--no-deps"])):
-        if missing(root / name):
-            subprocess.run([*pip, *options, "--requirement", str(root / name)], check=True)
+    for requirements, options in LISTS[name]:
+        lacking = missing(root / requirements)
+        if lacking and subprocess.run([*pip, *options, "--requirement", str(root / requirements)]).returncode:
+            # Several targets wait for it: this is said once, when the run ends.
+            remember(
+                f"toolchain {name}",
+                f"toolchain {name}: {', '.join(lacking)} could not be installed, which needs the network once and a machine "
+                f"that there are wheels for: logs/toolchains/{name}.log has what pip says",
+            )
+            return 1
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    sys.exit(main(Path(sys.argv[1]), sys.argv[2]))

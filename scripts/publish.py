@@ -1,8 +1,9 @@
 """Give a staged file its final name if its report allows it: publish.py STAGED REPORT TARGET [NAME].
 
-The file is linked and the link moved, so that it appears whole or not at all, and a kill leaves nothing beside it. What
-did not compute the same is kept below rejected/. NAME: what the user calls the target, if not by its path. Prints one
-line; a failure's sentence is printed again when Snakemake ends.
+The file is linked and the link moved, so that it appears whole or not at all, and a kill leaves nothing beside it. Where
+its format has a second file, that one comes first, and goes again if the file itself cannot be placed. What did not
+compute the same is kept below rejected/. NAME: what the user calls the target, if not by its path. Prints one line; a
+failure's sentence is printed again when Snakemake ends.
 """
 
 import os
@@ -12,6 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow"))
 
+from converter import formats
 from converter.publishing import report
 from converter.run_state import failures
 
@@ -29,10 +31,10 @@ def main(staged: Path, report_path: Path, target: Path, wanted: str | None = Non
     try:
         if not report.publishable(result):
             if result["status"] == "inaccurate":
-                _place(staged, Path("rejected") / name)
+                _place_all(staged, Path("rejected") / name)
             failures.remember(str(name), report.line(result))
             return 1
-        _place(staged, target)
+        _place_all(staged, target)
     except OSError as error:
         failures.remember(
             str(name), f"{wanted} cannot be written ({error.strerror}): make room or give rights, and run it again"
@@ -40,6 +42,20 @@ def main(staged: Path, report_path: Path, target: Path, wanted: str | None = Non
         return 1
     print(report.line(result), *report.decision_lines(result), sep="\n", flush=True)
     return 0
+
+
+def _place_all(staged: Path, target: Path) -> None:
+    """Also the file beside it, where its format has one."""
+    found = formats.find_target(staged.name.rpartition(".")[2])
+    beside = found.beside_of(target) if found else None
+    try:
+        if found and beside:
+            _place(found.staged_beside(staged), beside)
+        _place(staged, target)
+    except OSError:
+        if beside:
+            beside.unlink(missing_ok=True)
+        raise
 
 
 def _place(staged: Path, target: Path) -> None:

@@ -198,7 +198,7 @@ def test_backends_convert_what_they_are_for(models):
     class Target:
         name, extension = "old", "onnx"
 
-    assert RuleInputs(made).backend_environment(Target) == ["intermediate/toolchains/tf2.3/ready"]
+    assert RuleInputs(made).export_environment(Target) == ["intermediate/toolchains/tf2.3/ready"]
     job = {"convert_from": "models/net.pt", "convert_to": "converted/x.onnx", "backend": "keras2onnx"}
     error = planner(jobs=[job]).plan("x.onnx").error
     assert error == "backend keras2onnx converts keras to .onnx only, not pytorch to .onnx: leave backend out"

@@ -118,3 +118,18 @@ def test_failures_are_taken_once_in_order_and_forgotten(work):
 def test_a_refusal_is_a_hub_with_an_error(work):
     refuse.main("no source for x", Path("intermediate/refused/x.onnx"))
     assert Hub.read(Path("intermediate/refused/x.onnx")).error["message"] == "no source for x"
+
+
+def test_two_files_that_belong_together_come_together_or_not_at_all(work):
+    staged, path = stage("verified", "a.cc")
+    staged.with_name("a.cc.h").write_bytes(b"header")
+    assert publish.main(staged, path, Path("converted/a.cc")) == 0
+    assert sorted(os.listdir("converted")) == ["a.cc", "a.h"]
+    assert Path("converted/a.h").read_bytes() == b"header"
+    os.makedirs("elsewhere/a.cc/in-the-way")
+    assert publish.main(staged, path, Path("elsewhere/a.cc"), "converted/a.cc") == 1
+    assert os.listdir("elsewhere") == ["a.cc"]
+    staged, path = stage("inaccurate", "b.cc")
+    staged.with_name("b.cc.h").write_bytes(b"header")
+    assert publish.main(staged, path, Path("converted/b.cc")) == 1
+    assert sorted(os.listdir("rejected")) == ["b.cc", "b.h"] and not Path("converted/b.h").exists()

@@ -69,15 +69,27 @@ WHOSE = {
     "workflow/converter/quantization/tflite/*": (ALL, ("tflite",)),
     "workflow/converter/quantization/*": (ALL, ("onnx", "tflite")),
     "workflow/converter/tflite/*": (ALL, ("tflite",)),
+    "workflow/converter/micro/*": (ALL, ("cc",)),
+    "workflow/converter/devices/*": (ALL, ("onnx", "tflite", "cc")),
     "workflow/converter/verification/tflite.py:*": (ALL, ("tflite",)),
     "workflow/converter/hub/*": (ALL, ()),
     "workflow/converter/wording.py:*": (ALL, ()),
     "workflow/converter/evidence/*": (ALL, ()),
 }
 # The configuration, commands and the run: they speak of parameters as such.
-NOBODYS = ("planning", "commands", "running", "publishing", "safety", "aup", "scripts/publish.py", "scripts/make_env")
+NOBODYS = (
+    "planning",
+    "commands",
+    "running",
+    "publishing",
+    "safety",
+    "aup",
+    "scripts/publish.py",
+    "scripts/make_env",
+    "scripts/install_toolchain.py",
+)
 # Words of plain English too: parameters where a value, a key or a backtick follows.
-PLAIN = {"batch", "constants", "frozen", "skip", "verify", "trusted", "quantization", "backend"}
+PLAIN = {"batch", "constants", "frozen", "skip", "verify", "trusted", "quantization", "backend", "device"}
 
 
 def mentions(text: str) -> set[str]:

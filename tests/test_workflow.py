@@ -32,7 +32,7 @@ def test_mistakes_cost_only_their_own_targets(project: Project):
         "two.onnx": "two is ambiguous, models/two.h5 and models/two.keras both fit: remove one, or name the one you mean "
         "with convert_from under models: two:",
         "tiny.onxx": ".onxx is no target format: did you mean .onnx?",
-        "tiny": "a name without extension is no target format: write one of .onnx, .tflite, .pb, .h5, .hdf5, .keras",
+        "tiny": "a name without extension is no target format: write one of .onnx, .tflite, .pb, .h5, .hdf5, .keras, .cc",
         "tiny.pb": "a protobuf source (models/tiny.pbtxt) does not become .pb; write one of .onnx, .tflite",
         "tiny.int8.tflite": "quantization.type int8 needs representative data: write quantization.load, a script with "
         "get_dataset() or an .npz file",

@@ -6,18 +6,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from converter.hub.hub import TensorSpec
+from converter.importing.batch import USUAL_BATCH
 from converter.planning.input_shapes import InputShape, parse_input_shape
 from converter.planning.network_args import read_arguments
 from converter.verification.verify import Tolerance, Verification
 
 __all__ = ["ExportJob", "ExportResult", "ImportSpec", "export_job", "import_spec"]
 
+_BATCHES = {"free": 0, "usual": USUAL_BATCH}
+
 
 @dataclass(frozen=True)
 class ImportSpec:
     """What an import step is asked for, in canonical form (see planning/parameters.py).
 
-    batch: the leading dimension that the inputs share: a size, 0 for any (the user asked for that), None where nobody said.
+    batch: the leading dimension that the inputs share: a size, 0 for any (the user asked for that), None where nobody said,
+    USUAL_BATCH for 1 where that can be.
     length: of texts and recordings: a number, "usual", or "free"; None where nobody said: free where that can be.
     """
 
@@ -56,6 +60,7 @@ class ExportJob:
     quantization: dict = field(default_factory=dict)
     input_layout: str = "nhwc"
     backend: str = "default"
+    device: str | None = None
     tolerance: Tolerance = field(default_factory=Tolerance)
     reference_inputs: Path | None = None
     accuracy_drop: float | None = None
@@ -67,6 +72,7 @@ class ExportResult:
 
     decisions: as in Hub. first_divergence: where an inaccurate file leaves the source's computation, None if not known.
     oldest_runtime: which release of its runtime can open the file (hub/runtime_needs.py), None where its format does not say.
+    device: whether it fits the job's device (devices/fit.py).
     """
 
     route: list[str]
@@ -80,6 +86,7 @@ class ExportResult:
     decisions: list[str] = field(default_factory=list)
     first_divergence: dict | None = None
     oldest_runtime: dict | None = None
+    device: dict | None = None
     metadata: dict = field(default_factory=dict)
 
 
@@ -93,7 +100,7 @@ def import_spec(source: Path, format: str, parameters: dict) -> ImportSpec:
     if "input_shape" in values:
         values["input_shape"] = parse_input_shape(values["input_shape"])
     if "batch" in values:
-        values["batch"] = 0 if values["batch"] == "free" else int(values["batch"])
+        values["batch"] = _BATCHES[values["batch"]] if values["batch"] in _BATCHES else int(values["batch"])
     if "network_script" in values:
         values["network_script"] = Path(values["network_script"])
     if isinstance(values.get("network_args"), str):

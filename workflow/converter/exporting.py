@@ -7,8 +7,11 @@ from pathlib import Path
 
 from converter import formats
 from converter.contracts import ExportJob, ExportResult
+from converter.devices.facts import facts_of
+from converter.devices.fit import check
 from converter.errors import UnsupportedError
 from converter.hub.hub import Hub
+from converter.planning.profiles import profile
 
 __all__ = ["export_model", "exporter_of", "functions_of"]
 
@@ -38,9 +41,14 @@ def export_model(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
     """
     export = exporter_of(hub, job)
     target = formats.target(job.target.rpartition(".")[2])
-    result = formats.load(_QUANTIZING)(hub, job, staged, export) if target.quantized else export(hub, job, staged)
+    writer = target.writer or (_QUANTIZING if target.quantized else None)
+    result = formats.load(writer)(hub, job, staged, export) if writer else export(hub, job, staged)
     if target.oldest_runtime and staged.is_file():
         result.oldest_runtime = formats.load(target.oldest_runtime)(staged)
+    if job.device is not None and staged.is_file():
+        extension = job.target.rpartition(".")[2]
+        arena = result.metadata.get("micro", {}).get("arena_bytes")
+        result.device = check(facts_of(staged, extension, arena), profile(job.device))
     return result
 
 
@@ -53,5 +61,5 @@ def functions_of(target: formats.TargetFormat, framework: str) -> tuple[str, ...
         if any(formats.source(name).framework == framework for name in backend.sources)
     ]
     quantizing = [_QUANTIZING, target.quantized.files, *target.quantized.needs] if target.quantized else []
-    oldest = [target.oldest_runtime] if target.oldest_runtime else []
-    return (*exporter, *quantizing, *oldest, *backends)
+    always = [name for name in (target.writer, target.oldest_runtime) if name]
+    return (*exporter, *quantizing, *always, *backends)

@@ -118,7 +118,7 @@ class _Hub:
 
 def install(path: str) -> None:
     """PyTorch is installed when a first source asks for it. Raises ConverterError where it cannot be."""
-    command = [sys.executable, str(_ROOT / "scripts" / "install_toolchain.py"), str(_ROOT)]
+    command = [sys.executable, str(_ROOT / "scripts" / "install_toolchain.py"), str(_ROOT), "torch"]
     run = subprocess.run(command, capture_output=True, text=True)
     if run.returncode:
         raise ConverterError(

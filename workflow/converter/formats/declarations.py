@@ -126,6 +126,10 @@ class TargetFormat:
     length where the user says nothing, since files of this format are run with fixed sizes. script: its entry in scripts/.
     refusal: why a hub cannot become this, as far as names and types tell; None for no objection. oldest_runtime: a function
     of a file's path, which oldest release of its runtime can open it, as `hub.runtime_needs.oldest_runtime` says it.
+    fixes_batch: whether the batch is 1 where the user says nothing, since the runtime knows fixed sizes only. beside: the
+    extension, without the dot, of a second file that belongs to each; both are published or neither. requirements: the
+    rule's environment (rules/toolchains.smk) that is installed when a first target asks for it. writer: a function as an
+    exporter's, that takes the exporter as a fourth argument and writes the file in its stead.
     """
 
     name: str
@@ -143,7 +147,19 @@ class TargetFormat:
     fixes_lengths: bool = False
     script: str = "export_added"
     oldest_runtime: str | None = None
+    fixes_batch: bool = False
+    beside: str | None = None
+    requirements: str | None = None
+    writer: str | None = None
     refusal: Callable[[Hub], str | None] = field(default=lambda hub: None)
+
+    def beside_of(self, path: Path) -> Path | None:
+        """The second file of the one at `path`; None where there is none."""
+        return path.with_suffix(f".{self.beside}") if self.beside else None
+
+    def staged_beside(self, staged: Path) -> Path | None:
+        """The same of a file that is not published yet: with the extension after the file's own."""
+        return staged.with_name(f"{staged.name}.{self.beside}") if self.beside else None
 
     def accepts(self, source: SourceFormat) -> bool:
         """Whether a source of this format can become this at all."""

@@ -43,6 +43,7 @@ _TARGETS = {
     "tflite": "converter.formats.target_formats.tflite:TFLITE",
     "protobuf": "converter.formats.target_formats.protobuf:PROTOBUF",
     "keras": "converter.formats.target_formats.keras:KERAS",
+    "micro": "converter.formats.target_formats.micro:MICRO",
 }
 
 

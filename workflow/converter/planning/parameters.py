@@ -111,10 +111,10 @@ def _shape(name: str, value: object) -> str:
 
 def _batch(name: str, value: object) -> str:
     text = str(value).strip().lower() if isinstance(value, str) or type(value) is int else ""
-    if text == "free":
+    if text in ("free", "usual"):
         return text
     if not re.fullmatch(r"[1-9]\d{0,5}", text):
-        raise _error(name, value, "a number of samples from 1 on, or free")
+        raise _error(name, value, "a number of samples from 1 on, usual, or free")
     return text
 
 
@@ -254,7 +254,9 @@ PARAMETERS: dict[str, Parameter] = {
     "input_shape": Parameter(
         "import", _shape, 'sizes such as "1,224,224,3", -1 unknown, ";" between inputs, "name=" before them'
     ),
-    "batch": Parameter("import", _batch, "the number of samples in each call, or free: any number"),
+    "batch": Parameter(
+        "import", _batch, "the number of samples in each call, usual: 1 where that can be, or free: any number"
+    ),
     "length": Parameter(
         "import", _length, "of texts and recordings: a number, usual (128 tokens, or a second), or free: any length"
     ),
@@ -279,6 +281,7 @@ PARAMETERS: dict[str, Parameter] = {
     ),
     "input_layout": Parameter("export", _choice("nhwc", "nchw"), "layout of a PyTorch model's TFLite or Keras file"),
     "backend": Parameter("export", _choice("default", "keras2onnx", "pytorch2keras"), "legacy library to convert with"),
+    "device": Parameter("export", _text, "profile of configs/devices.yaml that the file must fit"),
     "verify": Parameter(
         "both",
         _Block(

@@ -17,6 +17,7 @@ from converter import formats
 from converter.errors import ConverterError, ParameterError, SourceError, UnsupportedError, nearest
 from converter.planning.applies import applies, import_parameters_of, where_applies
 from converter.planning.config import CONVERTED, Config, normal_path, report_name
+from converter.planning.devices import made_to_fit, takes_fixed_shapes
 from converter.planning.parameters import EXPORT_PARAMETERS, IMPORT_PARAMETERS, PARAMETERS
 from converter.planning.same_format import refuse_copies
 from converter.planning.sources import ModelFolder, model_name, source_format
@@ -130,6 +131,10 @@ class Planner:
             raise UnsupportedError(
                 f"a {imported.format} source ({imported.source}) does not become .{extension}; write one of {possible}"
             )
+        if format.beside and is_remote(target):
+            raise UnsupportedError(
+                f"a .{extension} file comes with a .{format.beside} file, and those are written to folders only: write a path"
+            )
         notes = self._unused(imported, extension, job, model_name(job["convert_from"]) if job else model)
         exported = {key: values[key] for key in EXPORT_PARAMETERS if key in values}
         if format.quantized:
@@ -142,6 +147,8 @@ class Planner:
                 del exported["quantization"]
             notes += unused
         exported = {key: exported[key] for key in sorted(exported) if applies(key, imported.format, extension)}
+        if "device" in exported:
+            exported = made_to_fit(exported, extension, "device" in job)
         if not _fits(exported.get("backend", "default"), imported.format, extension):
             misfit = _misfit(exported.pop("backend"), imported.format, extension)
             if "backend" in job:  # one for a model or for all applies to the targets that it can make
@@ -226,6 +233,8 @@ class Planner:
         used = import_parameters_of(format)
         if "length" not in job:
             values = _with_length(values, formats.source(format).takes_lengths(Path(source)), to)
+        if to.fixes_batch or ("device" in values and takes_fixed_shapes(values["device"], to.extensions)):
+            values = {"batch": "usual", **values}
         parameters = {key: values[key] for key in sorted(IMPORT_PARAMETERS) if key in values and key in used}
         if "verify" in parameters:  # only what shapes the reference belongs to the hub
             reference = {key: value for key, value in parameters["verify"].items() if key in ("samples", "inputs")}

@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from converter import formats
+from converter.devices.fit import sentence as misfit_sentence
 from converter.escape import json_text, printable
 from converter.planning.source_files import file_sha256
 from converter.version import __version__
@@ -53,6 +55,7 @@ def compose(
         "verification": None,
         "first_divergence": None,
         "oldest_runtime": None,
+        "device": None,
         "steps": steps,
         "versions": dict(sorted({**versions, "converter": __version__}.items())),
     }
@@ -64,11 +67,15 @@ def compose(
     report["notes"] += result.notes
     report["decisions"] += [*result.decisions, *_seen_decisions(hub, result)]
     report |= {"opset": result.opset, "opset_reason": result.opset_reason, "oldest_runtime": result.oldest_runtime}
+    report["device"] = result.device
     report |= {
         "inputs": [spec.to_report() for spec in result.inputs],
         "outputs": [spec.to_report() for spec in result.outputs],
-        "file": {"sha256": file_sha256(staged), "bytes": staged.stat().st_size},
+        "file": _described(staged),
     }
+    format = formats.find_target(target.rpartition(".")[2])
+    if format is not None and (beside := format.staged_beside(staged)):
+        report["file"]["beside"] = {"name": str(format.beside_of(Path(target))), **_described(beside)}
     if result.metadata:
         report["metadata"] = result.metadata
     if result.verification is None:
@@ -86,7 +93,20 @@ def compose(
         report |= {"status": "unverified", "reason": hub.unproven}
     else:
         report["status"] = "verified"
+    if result.device is not None and not result.device["fits"] and report["status"] != "inaccurate":
+        reason = misfit_sentence(result.device)
+        report |= {
+            "status": "failed",
+            "reason": reason,
+            "error": "UnsupportedError",
+            "file": None,
+            "verification": None,
+        }
     return report
+
+
+def _described(path: Path) -> dict:
+    return {"sha256": file_sha256(path), "bytes": path.stat().st_size}
 
 
 def _place(divergence: dict | None) -> str:

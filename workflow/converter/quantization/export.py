@@ -16,24 +16,34 @@ from converter.quantization.labels import accuracies, read_labels
 from converter.quantization.layers import Layer
 from converter.quantization.model import FloatModel, Measured, float_job
 
-__all__ = ["Export", "export_quantized", "export_variant"]
+__all__ = ["Check", "Export", "export_quantized", "export_variant"]
 
 Export = Callable[[Hub, ExportJob, Path], ExportResult]
+# What is done with the file that was written, while the float file that it was quantized from (None: it is one) is there.
+Check = Callable[[ExportResult, FloatModel | None], ExportResult]
 
 
-def export_variant(hub: Hub, job: ExportJob, staged: Path, export_float: Export) -> ExportResult:
+def _nothing_more(result: ExportResult, model: FloatModel | None) -> ExportResult:
+    return result
+
+
+def export_variant(
+    hub: Hub, job: ExportJob, staged: Path, export_float: Export, check: Check = _nothing_more
+) -> ExportResult:
     """Write `staged` as `job.quantization` asks: the float file of `export_float`, or that file quantized."""
     kind = kind_of(job.quantization)
     if kind is not None:
-        return export_quantized(hub, job, staged, kind, export_float)
-    result = export_float(hub, job, staged)
+        return export_quantized(hub, job, staged, kind, export_float, check)
+    result = check(export_float(hub, job, staged), None)
     for key in ("load", "keep_float", "calibration"):
         if key in job.quantization:
             result.notes.append(f"quantization.{key} is not used for float32")
     return result
 
 
-def export_quantized(hub: Hub, job: ExportJob, staged: Path, kind: Kind, export_float: Export) -> ExportResult:
+def export_quantized(
+    hub: Hub, job: ExportJob, staged: Path, kind: Kind, export_float: Export, check: Check = _nothing_more
+) -> ExportResult:
     """Write `staged`: the file of `export_float`, quantized. Its verification measures it against that float file.
 
     A float file that is wrong already is returned as it is, with its own verdict.
@@ -43,8 +53,9 @@ def export_quantized(hub: Hub, job: ExportJob, staged: Path, kind: Kind, export_
         float_result = export_float(hub, float_job(job), float_path)
         if float_result.verification is not None and not float_result.verification.passed:
             shutil.copyfile(float_path, staged)
-            return float_result
-        return _quantized(FloatModel(hub, job, kind, float_path, float_result), job, staged)
+            return check(float_result, None)
+        model = FloatModel(hub, job, kind, float_path, float_result)
+        return check(_quantized(model, job, staged), model)
 
 
 def _quantized(model: FloatModel, job: ExportJob, staged: Path) -> ExportResult:

@@ -94,9 +94,12 @@ class FloatModel:
             raise ValueError(f"{self.kind.name} has no representative data")
         return map(self.file.to_file, self.data.evaluation(limit))
 
-    def measure(self, staged: Path, limit: int = 200) -> Measured:
-        """Run both files on the user's samples, else on representative data (at most `limit`), else on seeded inputs."""
-        quantized = self.file.runner(staged)
+    def measure(self, staged: Path, limit: int = 200, runner: Runner | None = None) -> Measured:
+        """Run both files on the user's samples, else on representative data (at most `limit`), else on seeded inputs.
+
+        runner: of the quantized file, where another runtime is to run it than its format's.
+        """
+        quantized = runner or self.file.runner(staged)
         samples, evaluated_on = self.samples(limit)
         runs = self._runs(self.file.runner(self.path), quantized, samples)
         verification = verify_quantized(

@@ -19,7 +19,7 @@ from converter.escape import printable
 from converter.library_patches.replacing import check
 from converter.library_patches.snakemake import PATHVARS
 from converter.planning.config import read_config
-from converter.planning.planner import Planner, toolchains
+from converter.planning.planner import Plan, Planner, toolchains
 from converter.planning.rules.rule_inputs import RuleInputs
 from converter.planning.storage_limits import FETCH
 from converter.publishing import report
@@ -94,6 +94,7 @@ class Session:
             plan = self.planner.plan(self.planner.report_name(target))
             subjects = [*(f"toolchain {name}" for name in toolchains(plan)), f"step {target}"]
             if plan.source:
+                subjects += [f"toolchain {name}" for name in _requirements(plan)]
                 subjects += [f"step intermediate/{plan.source.key}", f"{FETCH} {plan.source.source}"]
             logs = [Path("logs", "import", f"{plan.source.key}.log")] if plan.source else []
             reason = next(filter(None, (_reason(subject, known) for subject in subjects)), None) or (
@@ -132,6 +133,15 @@ class _NoPathvars(Pathvars):
 
     def apply(self, path: str) -> str:
         return path
+
+
+def _requirements(plan: Plan) -> set[str]:
+    """What rules/toolchains.smk installs for a target into this environment."""
+    if plan.source is None:
+        return set()
+    framework = formats.framework(formats.source(plan.source.format).framework)
+    needed = framework.requirements, formats.target(plan.extension).requirements
+    return {name for name in needed if name}
 
 
 def _existing(output: str) -> str:

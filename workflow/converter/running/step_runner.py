@@ -251,7 +251,9 @@ def run_export(
     end_with_run()
     args.staged.parent.mkdir(parents=True, exist_ok=True)
     args.report.parent.mkdir(parents=True, exist_ok=True)
-    args.staged.unlink(missing_ok=True)
+    written = _staged_files(args.target, args.staged)
+    for path in written:
+        path.unlink(missing_ok=True)
     hub = Hub.read(args.hub)
     result, error, parameters, code = None, hub.error, {}, Record()
     limits = limits_for(source_bytes(args.hub))
@@ -270,7 +272,7 @@ def run_export(
                 inaccurate = result.verification is not None and not result.verification.passed
                 if explain is not None and inaccurate and args.staged.is_file():
                     result.first_divergence = explain(hub, job, args.staged, result)
-            if not args.staged.is_file():
+            if not all(path.is_file() for path in written):
                 raise RuntimeError(f"{name} wrote no file")
     except Exception as caught:
         if _is_transient(caught):
@@ -278,7 +280,8 @@ def run_export(
         error = _describe(caught, name, hub.source.get("path") or args.target)
     if error is not None:
         # Snakemake wants every declared output; `publish` never moves a file whose report says failed.
-        args.staged.write_bytes(b"")
+        for path in written:
+            path.write_bytes(b"")
     if "load" in parameters.get("quantization", {}):
         write_record(record_of(args.staged), {"key": args.key, **code.to_json()})
     steps = [hub.step, measure(name)] if hub.step else [measure(name)]
@@ -288,6 +291,13 @@ def run_export(
         args.report, report.compose(args.target, hub, parameters, name, result, error, args.staged, steps, versions)
     )
     return 0
+
+
+def _staged_files(target: str, staged: Path) -> list[Path]:
+    """The staged file, and the one that belongs beside it, where its format has such."""
+    found = formats.find_target(target.rpartition(".")[2])
+    beside = found.staged_beside(staged) if found else None
+    return [staged, *([beside] if beside else [])]
 
 
 def _export_versions(name: str, target: str, hub: Hub, parameters: dict) -> dict[str, str]:

@@ -21,7 +21,7 @@ ONNX = TargetFormat(
         ),
         "onnx": Exporter("converter.onnx.export:export", packages=("onnx", "onnxruntime", "numpy")),
     },
-    parameters=frozenset({"onnx_opset", "backend", "quantization"}),
+    parameters=frozenset({"onnx_opset", "backend", "quantization", "device"}),
     runtime="converter.verification.runtimes:OnnxModel",
     quantized=Quantized(
         suffixes=("float16", "dynamic", "int8", "uint8", "int4"),

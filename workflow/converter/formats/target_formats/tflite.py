@@ -42,7 +42,7 @@ TFLITE = TargetFormat(
             process="torch+tensorflow",
         ),
     },
-    parameters=frozenset({"quantization", "input_layout"}),
+    parameters=frozenset({"quantization", "input_layout", "device"}),
     runtime="converter.verification.runtimes:TFLiteModel",
     quantized=Quantized(
         suffixes=("float16", "dynamic", "int8", "uint8"),

@@ -14,6 +14,7 @@ from converter import formats
 from converter.planning.library_versions import export_packages, versions_of
 from converter.planning.parameters import flags
 from converter.planning.planner import backend_toolchain
+from converter.planning.profiles import profile
 from converter.planning.recorded_code import read_record, record_of
 from converter.planning.rules.base import (
     Named,
@@ -43,10 +44,14 @@ class ExportInputs(Planned):
             return f"intermediate/refused/{_UNUSABLE.sub(lambda match: f'%{ord(match[0]):02X}', plan.name)}"
         return f"intermediate/{plan.source.key}"
 
-    def backend_environment(self, wildcards: Any) -> list[str]:
-        """The environment that a legacy `backend` runs in; nothing for the default one."""
+    def export_environment(self, wildcards: Any) -> list[str]:
+        """The environment that a legacy `backend` runs in, and what installs the libraries that only this format needs."""
         plan = self.plan(wildcards)
-        return environment_of(backend_toolchain(plan.source, plan.parameters)) if plan.source else []
+        if plan.source is None:
+            return []
+        requirements = formats.target(plan.extension).requirements
+        installed = [f"intermediate/toolchains/{requirements}"] if requirements else []
+        return [*environment_of(backend_toolchain(plan.source, plan.parameters)), *installed]
 
     def refusal(self, wildcards: Any) -> str:
         return shlex.quote(self.planner.plan(unquote(wildcards.target)).error or "")
@@ -65,7 +70,9 @@ class ExportInputs(Planned):
     @staticmethod
     def without_extension(*others: str) -> str:
         """A pattern for names that end in no target's extension, nor in one of `others`."""
-        return ".+" + "".join(rf"(?<!\.{re.escape(suffix)})" for suffix in (*formats.target_extensions(), *others))
+        besides = [target.beside for target in formats.targets().values() if target.beside]
+        suffixes = (*formats.target_extensions(), *besides, *others)
+        return ".+" + "".join(rf"(?<!\.{re.escape(suffix)})" for suffix in suffixes)
 
     def target(self, wildcards: Any) -> str:
         return shlex.quote(self.plan(wildcards).target)
@@ -126,7 +133,9 @@ class ExportInputs(Planned):
         if plan.source is None:
             return "{}"
         packages = export_packages(plan.extension, framework_of(plan), plan.parameters.get("quantization"))
-        return json.dumps(versions_of(packages))
+        device = plan.parameters.get("device")
+        profiled = {f"device {device}": repr(profile(device))} if device else {}
+        return json.dumps({**versions_of(packages), **profiled})
 
     def staged_elsewhere(self, wildcards: Any) -> str:
         return f"intermediate/staged/{self.planner.report_name(wildcards.path)}"
@@ -134,9 +143,22 @@ class ExportInputs(Planned):
     def report_elsewhere(self, wildcards: Any) -> str:
         return f"reports/{self.planner.report_name(wildcards.path)}.json"
 
-    def elsewhere_pattern(self) -> str:
-        """A pattern that only the jobs' own paths match; "" where all lie below converted/ or at addresses."""
-        return "|".join(re.escape(target) for target in self.planner.elsewhere.values() if not is_remote(target))
+    def staged_with_beside(self, wildcards: Any) -> list[str]:
+        """Of a job elsewhere whose format has two files: wildcards.path is its path without .cc, the only such extension."""
+        staged = Path("intermediate/staged", self.planner.report_name(f"{wildcards.path}.cc"))
+        return [str(staged), str(formats.target("cc").staged_beside(staged))]
+
+    def report_with_beside(self, wildcards: Any) -> str:
+        return f"reports/{self.planner.report_name(f'{wildcards.path}.cc')}.json"
+
+    def elsewhere_pattern(self, *extensions: str) -> str:
+        """A pattern that only the jobs' own paths match, of those that end so, without the extension, where some are given; ""
+        where there is none outside converted/ and addresses.
+        """
+        paths = [target for target in self.planner.elsewhere.values() if not is_remote(target)]
+        if extensions:
+            paths = [path.rpartition(".")[0] for path in paths if path.rpartition(".")[2] in extensions]
+        return "|".join(map(re.escape, paths))
 
     def inspect_hub(self, wildcards: Any) -> str:
         names = [f"{wildcards.model}.{extension}" for extension in formats.target_extensions()]

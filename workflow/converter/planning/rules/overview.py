@@ -10,7 +10,8 @@ from typing import Any
 
 from converter import formats
 from converter.planning.config import CONVERTED
-from converter.planning.rules.base import Planned
+from converter.planning.profiles import profiles_file
+from converter.planning.rules.base import Planned, hash_if_file
 from converter.planning.sources import model_name
 
 __all__ = ["OverviewInputs"]
@@ -47,6 +48,22 @@ class OverviewInputs(Planned):
         if not asked:  # Snakemake (9.27) puts wildcards into these too: a model named {x} would be taken for one
             return [f"reports/{{model}}.{extension}.json" for extension in ("onnx", "tflite")]
         return [f"reports/{self.planner.report_name(target)}.json" for target in asked]
+
+    # --- devices
+
+    def device_files(self, wildcards: Any) -> list[str]:
+        """A model's ONNX and TensorFlow Lite files that can be planned: the usual two, int8, and those that are asked for."""
+        usual = [f"{CONVERTED}{wildcards.name}.{suffix}" for suffix in ("onnx", "tflite", "int8.tflite")]
+        asked = [target for target in self._asked(wildcards) if self._model(target) == wildcards.name]
+        suffixes = (".onnx", ".tflite")
+        targets = [target for target in dict.fromkeys([*usual, *asked]) if target.endswith(suffixes)]
+        planned = [target for target in targets if self.planner.plan(self.planner.report_name(target)).error is None]
+        return planned or usual[:1]
+
+    @staticmethod
+    def device_profiles(wildcards: Any) -> str:
+        """A hash of the profiles."""
+        return hash_if_file(str(profiles_file()))
 
     def model_benchmarks(self, wildcards: Any) -> list[str]:
         """Benchmarks of the model's files where the profile is asked for too: the page shows them."""

@@ -17,7 +17,7 @@ from converter.quantization.kinds import Kind
 from converter.quantization.layers import Layer, chosen
 from converter.quantization.tflite.composition import Composition, check, composition
 from converter.quantization.tflite.layers import layers, still_quantized
-from converter.quantization.tflite.run import FloatRunner
+from converter.quantization.tflite.run import FloatRunner, OpenModel
 from converter.tflite.flatbuffer import read, schema, write
 from converter.tflite.prune import drop_unused
 from converter.verification.runtimes import TFLiteModel
@@ -124,8 +124,8 @@ class TFLiteFloatFile:
         """The format has none."""
         return None, None
 
-    def runner(self, path: Path) -> FloatRunner:
-        """This file, or a quantized one of it, as a function of float arrays."""
+    def runner(self, path: Path, open_model: OpenModel = open_tflite) -> FloatRunner:
+        """This file, or a quantized one of it, as a function of float arrays, in the runtime that `open_model` opens it in."""
         inputs, outputs = self._result.inputs, self._result.outputs
         return FloatRunner(
             path,
@@ -133,6 +133,7 @@ class TFLiteFloatFile:
             [spec.name for spec in outputs],
             {spec.name for spec in inputs if spec.dtype == "float32"},
             {spec.name for spec in outputs if spec.dtype == "float32"},
+            open_model,
         )
 
     def to_file(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:

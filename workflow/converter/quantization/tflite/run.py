@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from converter.hub.hub import TensorSpec
-from converter.verification.runtimes import open_tflite
+from converter.verification.runtimes import TFLiteModel, open_tflite
 
-__all__ = ["FloatRunner", "dequantize", "quantize"]
+if TYPE_CHECKING:
+    from converter.tf.runtime.flex_model import FlexModel
+
+__all__ = ["FloatRunner", "OpenModel", "dequantize", "quantize"]
+
+# Opens a file in a runtime.
+OpenModel = Callable[[Path], "TFLiteModel | FlexModel"]
 
 
 def quantize(array: np.ndarray, dtype: str, scale: float, zero_point: int) -> np.ndarray:
@@ -32,9 +39,15 @@ class FloatRunner:
     """
 
     def __init__(
-        self, path: Path, inputs: Sequence[str], outputs: Sequence[str], float_inputs: set[str], float_outputs: set[str]
+        self,
+        path: Path,
+        inputs: Sequence[str],
+        outputs: Sequence[str],
+        float_inputs: set[str],
+        float_outputs: set[str],
+        open_model: OpenModel = open_tflite,
     ) -> None:
-        self._model = open_tflite(path)
+        self._model = open_model(path)
         self.name = self._model.name
         by_input = {spec.name: i for i, spec in enumerate(self._model.inputs)}
         by_output = {spec.name: i for i, spec in enumerate(self._model.outputs)}

@@ -12,7 +12,14 @@ __all__ = ["programs_paths", "system_paths"]
 
 _CODE = Path(__file__).resolve().parents[3]
 # Beside the code: the schemas and requirements that steps look at.
-_PARTS = ("scripts", "configs", "constraints.txt", "requirements-torch.txt", "requirements-vision.txt")
+_PARTS = (
+    "scripts",
+    "configs",
+    "constraints.txt",
+    "requirements-torch.txt",
+    "requirements-vision.txt",
+    "requirements-micro.txt",
+)
 _LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/usr/local/lib64")
 _SYSTEM = (
     *(

@@ -13,7 +13,7 @@ from torch.utils import _pytree as pytree
 
 from converter.errors import ParameterError, nearest
 from converter.hub.hub import TensorSpec
-from converter.importing.batch import with_batch
+from converter.importing.batch import USUAL_BATCH, with_batch
 from converter.planning.input_shapes import shapes_by_name
 from converter.torch.program.flat import Call, Slot, key_text, numpy_name
 from converter.torch.sources.dtypes import with_dtypes
@@ -56,6 +56,9 @@ def asked_batch(source: Source, inputs: Inputs, spec: ImportSpec) -> Inputs:
     """The inputs with parameter `batch`. Raises ParameterError where there is no batch to fix or to free."""
     if spec.batch is None:
         return inputs
+    if spec.batch == USUAL_BATCH:
+        is_free = inputs.example is None or all(x.shape[:1] == (1,) for x in inputs.example)
+        return replace(inputs, specs=with_batch(inputs.specs, spec.batch)) if is_free else inputs
     own = inputs.specs[0].shape[0] if inputs.specs and inputs.specs[0].shape else None
     if source.kind == "program" and own is not None and own != spec.batch:
         raise ParameterError(

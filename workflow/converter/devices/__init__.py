@@ -1,0 +1,1 @@
+"""Profiles of devices: what they take, and whether a file fits."""

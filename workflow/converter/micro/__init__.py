@@ -1,0 +1,1 @@
+"""TensorFlow Lite Micro: models as C arrays for microcontrollers, run here before they leave."""
