@@ -33,7 +33,7 @@ def test_mistakes_cost_only_their_own_targets(project: Project):
         "with convert_from under models: two:",
         "tiny.onxx": ".onxx is no target format: did you mean .onnx?",
         "tiny": "a name without extension is no target format: write one of .onnx, .tflite, .pb, .h5, .hdf5, .keras, .cc",
-        "tiny.pb": "a protobuf source (models/tiny.pbtxt) does not become .pb; write one of .onnx, .tflite",
+        "tiny.pb": "a protobuf source (models/tiny.pbtxt) does not become .pb; write one of .onnx, .tflite, .cc",
         "tiny.int8.tflite": "quantization.type int8 needs representative data: write quantization.load, a script with "
         "get_dataset() or an .npz file",
         "objects.tflite": "models/objects.index belongs to a checkpoint without a graph (no models/objects.meta; "
