@@ -7,8 +7,6 @@ from pathlib import Path
 
 from converter import formats
 from converter.contracts import ExportJob, ExportResult
-from converter.devices.facts import facts_of
-from converter.devices.fit import check
 from converter.errors import UnsupportedError
 from converter.hub.hub import Hub
 from converter.planning.profiles import profile
@@ -33,6 +31,9 @@ def exporter_of(hub: Hub, job: ExportJob) -> Callable[[Hub, ExportJob, Path], Ex
         raise UnsupportedError(f"a {title} model does not become {target.title}: ask for .{', .'.join(others)}")
     return formats.load(target.exporters[hub.framework].function)
 
+# What looks at files of formats that take the parameter `device`; no other export is stale when they change.
+_DEVICES = ("converter.devices.facts:facts_of", "converter.devices.fit:check")
+
 
 def export_model(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
     """Write `staged`, a file of the format of `job.target`, from `hub`, and compare it with the source.
@@ -48,6 +49,7 @@ def export_model(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:
     if job.device is not None and staged.is_file():
         extension = job.target.rpartition(".")[2]
         arena = result.metadata.get("micro", {}).get("arena_bytes")
+        facts_of, check = map(formats.load, _DEVICES)
         result.device = check(facts_of(staged, extension, arena), profile(job.device))
     return result
 
@@ -62,4 +64,5 @@ def functions_of(target: formats.TargetFormat, framework: str) -> tuple[str, ...
     ]
     quantizing = [_QUANTIZING, target.quantized.files, *target.quantized.needs] if target.quantized else []
     always = [name for name in (target.writer, target.oldest_runtime) if name]
-    return (*exporter, *quantizing, *always, *backends)
+    devices = _DEVICES if "device" in target.parameters else ()
+    return (*exporter, *quantizing, *always, *devices, *backends)

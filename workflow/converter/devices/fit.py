@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from converter.devices.facts import Facts, Operator
 from converter.hub.runtime_needs import release_key
-from converter.planning.profiles import Profile
+
+if TYPE_CHECKING:
+    from converter.devices.facts import Facts, Operator
+    from converter.planning.profiles import Profile
 
 __all__ = ["check", "sentence"]
 

@@ -52,12 +52,16 @@ class OverviewInputs(Planned):
     # --- devices
 
     def device_files(self, wildcards: Any) -> list[str]:
-        """A model's ONNX and TensorFlow Lite files that can be planned: the usual two, int8, and those that are asked for."""
+        """A model's ONNX and TensorFlow Lite files that can be planned: the usual two, int8, and those that are asked for.
+
+        Not those for a device: one that does not fit is not made, and its report says of the device what the page would.
+        """
         usual = [f"{CONVERTED}{wildcards.name}.{suffix}" for suffix in ("onnx", "tflite", "int8.tflite")]
         asked = [target for target in self._asked(wildcards) if self._model(target) == wildcards.name]
         suffixes = (".onnx", ".tflite")
         targets = [target for target in dict.fromkeys([*usual, *asked]) if target.endswith(suffixes)]
-        planned = [target for target in targets if self.planner.plan(self.planner.report_name(target)).error is None]
+        plans = {target: self.planner.plan(self.planner.report_name(target)) for target in targets}
+        planned = [name for name, plan in plans.items() if plan.error is None and "device" not in plan.parameters]
         return planned or usual[:1]
 
     @staticmethod
