@@ -48,9 +48,10 @@ def _place_all(staged: Path, target: Path) -> None:
     """Also the file beside it, where its format has one."""
     found = formats.find_target(staged.name.rpartition(".")[2])
     beside = found.beside_of(target) if found else None
+    staged_beside = found.staged_beside(staged) if found else None
     try:
-        if found and beside:
-            _place(found.staged_beside(staged), beside)
+        if beside and staged_beside:
+            _place(staged_beside, beside)
         _place(staged, target)
     except OSError:
         if beside:

@@ -81,7 +81,7 @@ def _in_micro(
     stem = Path(job.target).stem
     write(
         staged,
-        MICRO.staged_beside(staged),
+        staged.with_name(f"{staged.name}.{MICRO.beside}"),
         CModel(stem, data, list(methods.values()), arena, resource_variables(data), about, _interface(interface)),
     )
     array = tflite.with_name("array.tflite")
@@ -91,7 +91,7 @@ def _in_micro(
         return MicroModel(path, arena)
 
     if model.kind.form == "float":
-        verification = _verify_float(hub, job, result, model, tflite, open_micro(array))
+        verification = _verify_float(hub, job, (result, result.verification), model, tflite, open_micro(array))
     else:
         verification = _both(result.verification, model.measure(array, runner=_file(model).runner(array, open_micro)).verification)
     described = {
@@ -135,9 +135,15 @@ def _both(first: Verification, second: Verification) -> Verification:
 
 
 def _verify_float(
-    hub: Hub, job: ExportJob, result: ExportResult, model: FloatModel, tflite: Path, micro: MicroModel
+    hub: Hub,
+    job: ExportJob,
+    by_litert: tuple[ExportResult, Verification],
+    model: FloatModel,
+    tflite: Path,
+    micro: MicroModel,
 ) -> Verification:
     """How far the array may be from the source at most: LiteRT's difference from it, and this runtime's from LiteRT's."""
+    result, first = by_litert
     names = [spec.name for spec in result.inputs], [spec.name for spec in result.outputs]
     inputs, outputs, run_litert = in_order(TFLiteModel(tflite), *names)
     _, _, run_micro = in_order(micro, *names)
@@ -146,8 +152,8 @@ def _verify_float(
         for run in runs_for(inputs, hub.reference())
         for fed in [model.file.to_file(run.inputs)]
     ]
-    found = _both(result.verification, verify(outputs, runs, run_micro, job.tolerance, micro.name))
-    before = {entry["name"]: entry for entry in result.verification.outputs}
+    found = _both(first, verify(outputs, runs, run_micro, job.tolerance, micro.name))
+    before = {entry["name"]: entry for entry in first.outputs}
     for entry in found.outputs:
         used = _used(before[entry["name"]]) + _used(entry)
         if not entry["tolerance"]:

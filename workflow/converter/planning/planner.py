@@ -234,7 +234,7 @@ class Planner:
         if "length" not in job:
             values = _with_length(values, formats.source(format).takes_lengths(Path(source)), to)
         if to.fixes_batch or ("device" in values and takes_fixed_shapes(values["device"], to.extensions)):
-            values = {"batch": "usual", **values}
+            values = _merge({"batch": "usual"}, values)
         parameters = {key: values[key] for key in sorted(IMPORT_PARAMETERS) if key in values and key in used}
         if "verify" in parameters:  # only what shapes the reference belongs to the hub
             reference = {key: value for key, value in parameters["verify"].items() if key in ("samples", "inputs")}

@@ -67,6 +67,9 @@ def _read(name: str, entry: dict[str, Any]) -> Profile:
     unknown = sorted(set(entry) - known)
     if unknown or not {"title", "formats", "source"} <= set(entry):
         raise ParameterError(f"configs/devices.yaml: {name} has {', '.join(unknown) or 'no title, formats or source'}")
-    operators = {key: None if version == "any" else int(version) for key, version in entry.get("operators", {}).items()}
-    opset = tuple(entry["opset"]) if "opset" in entry else None
-    return Profile(name, **{**entry, "formats": tuple(entry["formats"]), "operators": operators, "opset": opset})
+    values: dict[str, Any] = {**entry, "formats": tuple(entry["formats"])}
+    values["operators"] = {
+        key: None if version == "any" else int(version) for key, version in entry.get("operators", {}).items()
+    }
+    values["opset"] = tuple(entry["opset"]) if "opset" in entry else None
+    return Profile(name, **values)
