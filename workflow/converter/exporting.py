@@ -31,6 +31,7 @@ def exporter_of(hub: Hub, job: ExportJob) -> Callable[[Hub, ExportJob, Path], Ex
         raise UnsupportedError(f"a {title} model does not become {target.title}: ask for .{', .'.join(others)}")
     return formats.load(target.exporters[hub.framework].function)
 
+
 # What looks at files of formats that take the parameter `device`; no other export is stale when they change.
 _DEVICES = ("converter.devices.facts:facts_of", "converter.devices.fit:check")
 

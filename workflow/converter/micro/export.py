@@ -93,7 +93,9 @@ def _in_micro(
     if model.kind.form == "float":
         verification = _verify_float(hub, job, (result, result.verification), model, tflite, open_micro(array))
     else:
-        verification = _both(result.verification, model.measure(array, runner=_file(model).runner(array, open_micro)).verification)
+        verification = _both(
+            result.verification, model.measure(array, runner=_file(model).runner(array, open_micro)).verification
+        )
     described = {
         "runtime": interface.name,
         "arena_bytes": arena,

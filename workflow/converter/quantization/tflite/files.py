@@ -20,7 +20,7 @@ from converter.quantization.tflite.layers import layers, still_quantized
 from converter.quantization.tflite.run import FloatRunner, OpenModel
 from converter.tflite.flatbuffer import read, schema, write
 from converter.tflite.prune import drop_unused
-from converter.verification.runtimes import TFLiteModel
+from converter.verification.runtimes import TFLiteModel, open_tflite
 from converter.verification.tflite import runs_for
 
 __all__ = ["TFLiteFloatFile"]
