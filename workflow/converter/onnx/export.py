@@ -151,7 +151,7 @@ def _opened(hub: Hub, staged: Path) -> OnnxModel:
         return OnnxModel(staged)
     with tempfile.TemporaryDirectory(dir=staged.parent) as folder:
         path = Path(folder) / "tensors.onnx"
-        plain = tensors_only(onnx.load(staged), hub.extra["lengths"])
+        plain = tensors_only(onnx.load(staged), hub.extra.get("lengths", {}))
         onnx.save_model(plain, str(path), save_as_external_data=True, location="tensors.weights")
         return OnnxModel(path)
 
