@@ -98,6 +98,21 @@ def test_interface(tmp_path):
     assert operators(model)["Gather"] == 2
 
 
+def test_floats_that_number_rows():
+    """As of Keras's embeddings in frozen graphs; other floats are none, whatever they are called."""
+    model = onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 17]> g (float[2, 5] ids, float[2] mask, float[3] index)
+        => (float[2, 5, 4] y, float[2] m, float[3] z) {
+            rows = Cast <to = 6> (ids)
+            y = Gather (table, rows)
+            m = Relu (mask)
+            z = Relu (index)
+        }"""
+    )
+    model.graph.initializer.append(onnx.numpy_helper.from_array(random(9, 4), "table"))
+    assert vocabulary(model, inputs_of(model, "m.onnx")) == {"ids": 9}
+
+
 def test_a_loop_is_not_run_for_years():
     model = onnx.parser.parse_model(
         """<ir_version: 8, opset_import: ["" : 17]> g (int64[1] n, int64 other, float x) => (float y, int64 z) <bool go = {1}> {

@@ -65,12 +65,15 @@ def share_batch(model: onnx.ModelProto, inputs: list[TensorSpec]) -> bool:
 
 
 def vocabulary(model: onnx.ModelProto, inputs: list[TensorSpec]) -> dict[str, int]:
-    """By input of whole numbers: how many rows the tables have that they number; 2 for masks, known by their names; 16 for how
-    often a loop runs, which may be years for the largest number.
+    """By input of whole numbers, or of floats that are cast to such: how many rows the tables have that they number.
+
+    2 for masks, known by their names; 16 for how often a loop runs, which may be years for the largest number.
     """
     sizes = {tensor.name: tensor.dims[0] for tensor in model.graph.initializer if tensor.dims}
     bounds: dict[str, int] = {}
-    origin = {spec.name: spec.name for spec in inputs if spec.dtype.startswith(("int", "uint"))}
+    whole = {spec.name for spec in inputs if spec.dtype.startswith(("int", "uint"))}
+    # TensorFlow's embeddings take floats (their own casts come first): no float numbers rows but by a Cast.
+    origin = {spec.name: spec.name for spec in inputs if spec.name in whole or spec.dtype.startswith("float")}
     for node in model.graph.node:
         if node.op_type in ("Gather", "EmbedLayerNormalization"):
             tables = _looked_up(node)
@@ -83,7 +86,7 @@ def vocabulary(model: onnx.ModelProto, inputs: list[TensorSpec]) -> dict[str, in
         if node.op_type in _PASSING and node.input and node.input[0] in origin:
             origin.update(dict.fromkeys(node.output, origin[node.input[0]]))
     for spec in inputs:
-        if spec.name in origin and spec.name not in bounds and "mask" in spec.name.lower():
+        if spec.name in whole and spec.name not in bounds and "mask" in spec.name.lower():
             bounds[spec.name] = _MASKS
     return bounds
 
