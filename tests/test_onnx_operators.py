@@ -187,3 +187,11 @@ def test_tensorflow_lite_computes_it(tmp_path, kind):
         Hub.read(tmp_path / "hub"), ExportJob("converted/m.tflite", input_layout="nchw"), tmp_path / "m.tflite"
     )
     assert result.verification is not None and result.verification.passed
+
+
+def test_numbers_without_axes_are_given_to_onnxruntime(tmp_path):
+    from converter.verification.runtimes import OnnxModel
+
+    onnx.save(model_of("(int64 n, bool b) => (int64 y, bool z) { y = Add (n, n) z = Not (b) }"), tmp_path / "m.onnx")
+    y, z = OnnxModel(tmp_path / "m.onnx").run([np.int64(4), np.bool_(True)])
+    assert y == 8 and not z

@@ -78,7 +78,8 @@ class OnnxModel:
         """Outputs of inputs, both in the file's order; strings as objects."""
         # Byte strings would come out as "b'...'" (onnxruntime 1.32).
         feeds = {
-            spec.name: _decoded(array) if spec.dtype == "string" else array
+            # What has no axes may come as numpy's number, which onnxruntime does not take.
+            spec.name: _decoded(array) if spec.dtype == "string" else np.asarray(array)
             for spec, array in zip(self.inputs, arrays, strict=True)
         }
         return self._session.run([spec.name for spec in self.outputs], feeds)
