@@ -47,7 +47,8 @@ class Extra(TypedDict, total=False):
     narrow dtype, where it computes in one.
 
     ONNX. kind: "onnx" or "tflite", of the source's file; channels_last: whether its images are so already; containers: by
-    name of an input or output that is no tensor "sequence" or "optional"; lengths: how many tensors each of them holds in the reference.
+    name of an input or output that is no tensor "sequence" or "optional"; lengths: how many tensors each of them holds in
+    the reference.
     """
 
     variables: list[str]
