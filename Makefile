@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 FILES := $(filter converted/% reports/% benchmarks/%.json zoo/%,$(MAKECMDGOALS))
 
-.PHONY: help bench convert lint types test test-all test-legacy test-slurm format test-faults fuzz mutation corpus onnx-nodes lock locked audit licences $(FILES)
+.PHONY: help bench convert lint types test test-all test-wheel wheel test-legacy test-slurm format test-faults fuzz mutation corpus onnx-nodes lock locked audit licences $(FILES)
 .DEFAULT_GOAL := help
 
 help:
@@ -49,7 +49,7 @@ format: $(VENV)/.all
 	$(BIN)/snakefmt Snakefile rules
 
 # As Snakemake sets it for its rules: threads that wait for each other at full speed are slow where cores are few.
-test test-all test-legacy: export OMP_NUM_THREADS := 1
+test test-all test-wheel test-legacy: export OMP_NUM_THREADS := 1
 
 # What fits into minutes on two cores; test-all runs the long ones too.
 test: $(VENV)/.all
@@ -57,6 +57,14 @@ test: $(VENV)/.all
 
 test-all: $(VENV)/.all
 	$(BIN)/python -m pytest -m "not slurm"
+
+# What pip installs elsewhere, into dist/ (docs/package.md).
+wheel: $(VENV)/.core
+	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
+
+# That, in an empty environment of each Python that is here: the libraries are downloaded anew, a minute or two for each.
+test-wheel: $(VENV)/.all
+	$(BIN)/python -m pytest tests/test_wheel.py tests/test_module.py
 
 # Builds both legacy environments on first use (docs/legacy.md); what has no interpreter here is skipped.
 test-legacy: $(VENV)/.all

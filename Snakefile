@@ -17,16 +17,16 @@ import sys
 from snakemake.utils import min_version
 
 min_version("9.27")
-sys.path.insert(0, f"{workflow.basedir}/workflow")
+sys.path.insert(0, f"{workflow.current_basedir}/workflow")
 from converter.planning.storage import Storage
 from converter.running.session import open_session
 
 
 # The configuration lies beside this file, not where the models are.
-configfile: f"{workflow.basedir}/configs/config.yaml"
+configfile: f"{workflow.current_basedir}/configs/config.yaml"
 
 
-report: f"{workflow.basedir}/workflow/report/overview.rst"
+report: f"{workflow.current_basedir}/workflow/report/overview.rst"
 
 
 session = open_session(config, workflow)

@@ -13,6 +13,8 @@ rule benchmark:
     conda:
         "../environment.yml"
     threads: 512  # all of this machine's: other jobs beside it would be measured with it
+    resources:
+        program=session.program,
     params:
         options=planned.benchmark_options,
         code=planned.code("benchmark"),
@@ -20,7 +22,7 @@ rule benchmark:
     message:
         "measure {input}"
     shell:
-        "step benchmark {params.options} {input:q} {output:q} 2> {log:q}"
+        "{resources.program} benchmark {params.options} {input:q} {output:q} 2> {log:q}"
 
 
 rule profile:
@@ -34,10 +36,13 @@ rule profile:
     localrule: True
     conda:
         "../environment.yml"
+    resources:
+        program=session.program,
     params:
+        folder=f"{session.folder}benchmarks",
         known=planned.known_benchmarks,
         code=planned.code("profile_page"),
     message:
         "write {output}"
     shell:
-        "step profile_page benchmarks {output:q} 2> {log:q}"
+        "{resources.program} profile_page {params.folder:q} {output:q} 2> {log:q}"

@@ -14,14 +14,16 @@ rule coverage:
     localrule: True
     conda:
         "../environment.yml"
+    resources:
+        program=session.program,
     params:
-        recipes=f"{workflow.basedir}/configs/zoo.yaml",
+        recipes=f"{session.root}/configs/zoo.yaml",
         known=planned.known_reports,
         code=planned.code("coverage"),
     message:
         "write {output.html}"
     shell:
-        "step coverage --recipes={params.recipes:q} {output.markdown:q} {output.html:q} {output.csv:q} 2> {log:q}"
+        "{resources.program} coverage --recipes={params.recipes:q} {output.markdown:q} {output.html:q} {output.csv:q} 2> {log:q}"
 
 
 rule model_page:
@@ -36,13 +38,15 @@ rule model_page:
     localrule: True
     conda:
         "../environment.yml"
+    resources:
+        program=session.program,
     params:
         known=planned.known_benchmarks,
         code=planned.code("model_page"),
     message:
         "write {output}"
     shell:
-        "step model_page {wildcards.model:q} {output:q} {input.reports:q} 2> {log:q}"
+        "{resources.program} model_page {wildcards.model:q} {output:q} {input.reports:q} 2> {log:q}"
 
 
 rule overview:

@@ -12,10 +12,12 @@ rule devices_page:
     localrule: True
     conda:
         "../environment.yml"
+    resources:
+        program=session.program,
     params:
         profiles=planned.device_profiles,
         code=planned.code("devices_page"),
     message:
         "write {output}"
     shell:
-        "step devices_page {wildcards.name:q} {output:q} {input:q} 2> {log:q}"
+        "{resources.program} devices_page {wildcards.name:q} {output:q} {input:q} 2> {log:q}"

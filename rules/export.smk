@@ -16,6 +16,7 @@ rule export_added:
     conda:
         "../environment.yml"
     resources:
+        program=session.program,
         mem_mb=planned.export_memory,
         runtime=planned.export_runtime,
         notes=planned.notes,  # not a parameter: another note alone makes no file again
@@ -30,5 +31,5 @@ rule export_added:
     message:
         "write {wildcards.name}.{wildcards.extension}"
     shell:
-        "step {params.step} {params.options} --key={params.data:q} --target={params.target} --report={output.report:q} "
+        "{resources.program} {params.step} {params.options} --key={params.data:q} --target={params.target} --report={output.report:q} "
         "--notes={resources.notes:q} -- {input.hub:q} {output.staged:q} 2> {log:q}"

@@ -18,6 +18,7 @@ rule import_added:
     conda:
         "../environment.yml"
     resources:
+        program=session.program,
         mem_mb=planned.import_memory,
         runtime=planned.import_runtime,
     params:
@@ -30,4 +31,4 @@ rule import_added:
     message:
         "read {params.source}"
     shell:
-        "step {params.step} {params.options} --key={params.bytes} -- {params.source} {output:q} 2> {log:q}"
+        "{resources.program} {params.step} {params.options} --key={params.bytes} -- {params.source} {output:q} 2> {log:q}"

@@ -14,6 +14,7 @@ rule layers:
     conda:
         "../environment.yml"
     resources:
+        program=session.program,
         mem_mb=planned.export_memory,
         runtime=planned.export_runtime,
     params:
@@ -26,4 +27,4 @@ rule layers:
     message:
         "compare {wildcards.name}.{wildcards.extension} with its source, layer by layer"
     shell:
-        "step {params.step} {params.options} --target={params.target} -- {input.hub:q} {output:q} 2> {log:q}"
+        "{resources.program} {params.step} {params.options} --target={params.target} -- {input.hub:q} {output:q} 2> {log:q}"

@@ -13,12 +13,14 @@ rule publish:
     localrule: True
     conda:
         "../environment.yml"
+    resources:
+        program=session.program,
     params:
         code=planned.code("publish"),
     message:
         "publish {output}"
     shell:
-        "step publish {input[0]:q} {input.report:q} {output[0]:q} 2> {log:q}"
+        "{resources.program} publish {input[0]:q} {input.report:q} {output[0]:q} 2> {log:q}"
 
 
 if planned.elsewhere_pattern():
@@ -44,9 +46,11 @@ rule refuse:
     localrule: True
     conda:
         "../environment.yml"
+    resources:
+        program=session.program,
     params:
         error=planned.refusal,
     message:
         "refuse {wildcards.target}"
     shell:
-        "step refuse {params.error} {output:q} 2> {log:q}"
+        "{resources.program} refuse {params.error} {output:q} 2> {log:q}"

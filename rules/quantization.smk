@@ -14,6 +14,7 @@ rule quantization_layers:
     conda:
         "../environment.yml"
     resources:
+        program=session.program,
         mem_mb=planned.layers_memory,
     params:
         target=planned.layers_target,
@@ -24,7 +25,7 @@ rule quantization_layers:
     message:
         "rank the layers of {wildcards.name}"
     shell:
-        "step quantization_layers {params.options} --target={params.target} -- {input.hub:q} {output:q} 2> {log:q}"
+        "{resources.program} quantization_layers {params.options} --target={params.target} -- {input.hub:q} {output:q} 2> {log:q}"
 
 
 rule quantization_page:
@@ -40,6 +41,7 @@ rule quantization_page:
     conda:
         "../environment.yml"
     resources:
+        program=session.program,
         mem_mb=planned.page_memory,
     params:
         target=planned.page_target,
@@ -51,7 +53,7 @@ rule quantization_page:
     message:
         "compare the quantized files of {wildcards.name}"
     shell:
-        "step quantization_page {params.options} --blocks={params.blocks} --target={params.target} "
+        "{resources.program} quantization_page {params.options} --blocks={params.blocks} --target={params.target} "
         "-- {input.hub:q} {output:q} 2> {log:q}"
 
 

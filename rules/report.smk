@@ -12,12 +12,14 @@ rule inspect:
     localrule: True
     conda:
         "../environment.yml"
+    resources:
+        program=session.program,
     params:
         code=planned.code("inspect_model"),
     message:
         "inspect {wildcards.model}"
     shell:
-        "step inspect_model {input.hub:q} {output:q} 2> {log:q}"
+        "{resources.program} inspect_model {input.hub:q} {output:q} 2> {log:q}"
 
 
 rule report_refusal:
@@ -34,11 +36,13 @@ rule report_refusal:
     localrule: True
     conda:
         "../environment.yml"
+    resources:
+        program=session.program,
     params:
         target=planned.target,
         code=planned.code("report_refusal"),
     message:
         "report {wildcards.name}"
     shell:
-        "step report_refusal --target={params.target} --report={output.report:q} "
+        "{resources.program} report_refusal --target={params.target} --report={output.report:q} "
         "-- {input.hub:q} {output.staged:q} 2> {log:q}"

@@ -61,10 +61,12 @@ if session.planner.remote_targets:
         localrule: True
         conda:
             "../environment.yml"
+        resources:
+            program=session.program,
         params:
             target=planned.remote_target,
             code=planned.code("publish"),
         message:
             "publish {params.target}"
         shell:
-            "step publish {input.staged:q} {input.report:q} {output:q} {params.target} 2> {log:q}"
+            "{resources.program} publish {input.staged:q} {input.report:q} {output:q} {params.target} 2> {log:q}"

@@ -10,13 +10,15 @@ rule toolchain_torch:
     localrule: True
     conda:
         "../environment.yml"
+    resources:
+        program=session.program,
     params:
-        root=workflow.basedir,
+        root=session.root,
         versions=planned.versions("import_pytorch"),
     message:
         "install PyTorch (once)"
     shell:
-        "step install_toolchain {params.root:q} torch > {log:q} 2>&1"
+        "{resources.program} install_toolchain {params.root:q} torch > {log:q} 2>&1"
 
 
 rule toolchain_micro:
@@ -28,12 +30,14 @@ rule toolchain_micro:
     localrule: True
     conda:
         "../environment.yml"
+    resources:
+        program=session.program,
     params:
-        root=workflow.basedir,
+        root=session.root,
     message:
         "install TensorFlow Lite Micro (once)"
     shell:
-        "step install_toolchain {params.root:q} micro > {log:q} 2>&1"
+        "{resources.program} install_toolchain {params.root:q} micro > {log:q} 2>&1"
 
 
 rule toolchain_legacy:
@@ -47,7 +51,9 @@ rule toolchain_legacy:
     localrule: True
     conda:
         "../environment.yml"
+    resources:
+        program=session.program,
     message:
         "build the environment of toolchain {wildcards.toolchain} (once: 2.3 GB)"
     shell:
-        "step make_environment {wildcards.toolchain} {output:q} > {log:q} 2>&1"
+        "{resources.program} make_environment {wildcards.toolchain} {output:q} > {log:q} 2>&1"

@@ -17,6 +17,7 @@ rule zoo_keras:
     conda:
         "../environment.yml"
     resources:
+        program=session.program,
         mem_mb=4000,
     params:
         recipe=planned.recipe_options,
@@ -24,7 +25,7 @@ rule zoo_keras:
     message:
         "make {output}"
     shell:
-        "step zoo_keras {params.recipe} {output:q} 2> {log:q}"
+        "{resources.program} zoo_keras {params.recipe} {output:q} 2> {log:q}"
 
 
 # Where Keras (3.15) does not open its own .h5 again.
@@ -44,6 +45,7 @@ rule zoo_torchvision:
     conda:
         "../environment.yml"
     resources:
+        program=session.program,
         mem_mb=3000,
     params:
         recipe=planned.recipe_options,
@@ -51,7 +53,7 @@ rule zoo_torchvision:
     message:
         "make {output}"
     shell:
-        "step zoo_torchvision {params.recipe} {output:q} 2> {log:q}"
+        "{resources.program} zoo_torchvision {params.recipe} {output:q} 2> {log:q}"
 
 
 rule zoo_recurrent_torch:
@@ -65,6 +67,7 @@ rule zoo_recurrent_torch:
     conda:
         "../environment.yml"
     resources:
+        program=session.program,
         mem_mb=1500,
     params:
         recipe=planned.recipe_options,
@@ -72,7 +75,7 @@ rule zoo_recurrent_torch:
     message:
         "make {output}"
     shell:
-        "step zoo_recurrent_torch {params.recipe} {output:q} 2> {log:q}"
+        "{resources.program} zoo_recurrent_torch {params.recipe} {output:q} 2> {log:q}"
 
 
 rule zoo_graph:
@@ -84,6 +87,7 @@ rule zoo_graph:
     conda:
         "../environment.yml"
     resources:
+        program=session.program,
         mem_mb=3000,
     params:
         recipe=planned.recipe_options,
@@ -91,7 +95,7 @@ rule zoo_graph:
     message:
         "make {output}"
     shell:
-        "step zoo_tf1 {params.recipe} {output:q} 2> {log:q}"
+        "{resources.program} zoo_tf1 {params.recipe} {output:q} 2> {log:q}"
 
 
 rule zoo_checkpoint:
@@ -105,6 +109,7 @@ rule zoo_checkpoint:
     conda:
         "../environment.yml"
     resources:
+        program=session.program,
         mem_mb=3000,
     params:
         recipe=planned.recipe_options,
@@ -112,7 +117,7 @@ rule zoo_checkpoint:
     message:
         "make {output.meta}"
     shell:
-        "step zoo_tf1 {params.recipe} {output.meta:q} 2> {log:q}"
+        "{resources.program} zoo_tf1 {params.recipe} {output.meta:q} 2> {log:q}"
 
 
 rule zoo_savedmodel:
@@ -126,6 +131,7 @@ rule zoo_savedmodel:
     conda:
         "../environment.yml"
     resources:
+        program=session.program,
         mem_mb=3000,
     params:
         recipe=planned.recipe_options,
@@ -133,4 +139,4 @@ rule zoo_savedmodel:
     message:
         "make {output}"
     shell:
-        "step zoo_tf1 {params.recipe} {output:q} 2> {log:q}"
+        "{resources.program} zoo_tf1 {params.recipe} {output:q} 2> {log:q}"

@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow"))
 from converter.pages.coverage import collect, markdown, page, table
 from converter.pages.page import write
 from converter.planning.library_versions import all_packages, versions_of
+from converter.run_state.folder import state_path
 
 
 def _made(now: datetime) -> str:
@@ -25,7 +26,9 @@ def _made(now: datetime) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--recipes", type=Path, required=True, help="the zoo's recipes")
-    parser.add_argument("--reports", type=Path, default=Path("reports"), help="folder of reports (default reports)")
+    parser.add_argument(
+        "--reports", type=Path, default=state_path("reports"), help="folder of reports (default reports)"
+    )
     parser.add_argument("markdown", type=Path)
     parser.add_argument("html", type=Path)
     parser.add_argument("csv", type=Path)

@@ -1,6 +1,7 @@
 """Install what only some conversions need into this environment, unless all of it is there: install_toolchain.py ROOT NAME.
 
-NAME: torch (PyTorch and what hangs on it) or micro (TensorFlow Lite Micro).
+ROOT: a clone. Where a package manager installed the program, the environment is that one's: planning asks for what is missing
+(planning/extras.py), and nothing is left to do here. NAME: torch (PyTorch and what hangs on it) or micro (TensorFlow Lite Micro).
 """
 
 import importlib.metadata
@@ -33,6 +34,8 @@ def _installed(name: str, version: str) -> bool:
 
 
 def main(root: Path, name: str) -> int:
+    if not (root / "requirements-torch.txt").is_file():
+        return 0
     pip = [sys.executable, "-m", "pip", "install", "--constraint", str(root / "constraints.txt")]
     for requirements, options in LISTS[name]:
         lacking = missing(root / requirements)

@@ -11,10 +11,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow"))
 from converter.pages.model import model_page
 from converter.pages.page import write
 from converter.publishing import report
+from converter.run_state.folder import state_path
 
 
 def main(model: str, output: Path, paths: list[Path]) -> None:
-    entries = (json.loads(path.read_text(encoding="utf-8")) for path in Path("benchmarks").rglob("*.json"))
+    entries = (json.loads(path.read_text(encoding="utf-8")) for path in state_path("benchmarks").rglob("*.json"))
     write(
         output, model_page(model, [report.read(path) for path in paths], {entry["target"]: entry for entry in entries})
     )

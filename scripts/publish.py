@@ -16,11 +16,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow"))
 from converter import formats
 from converter.publishing import report
 from converter.run_state import failures
+from converter.run_state.folder import state_path
+from converter.running.progress import CLEAR
 
 
 def main(staged: Path, report_path: Path, target: Path, wanted: str | None = None) -> int:
     result = report.read(report_path)
-    name = report_path.relative_to("reports").with_suffix("")
+    name = report_path.relative_to(state_path("reports")).with_suffix("")
     wanted = wanted or str(target)
     if result["target"] != wanted:
         failures.remember(
@@ -31,7 +33,7 @@ def main(staged: Path, report_path: Path, target: Path, wanted: str | None = Non
     try:
         if not report.publishable(result):
             if result["status"] == "inaccurate":
-                _place_all(staged, Path("rejected") / name)
+                _place_all(staged, state_path("rejected") / name)
             failures.remember(str(name), report.line(result))
             return 1
         _place_all(staged, target)
@@ -40,6 +42,8 @@ def main(staged: Path, report_path: Path, target: Path, wanted: str | None = Non
             str(name), f"{wanted} cannot be written ({error.strerror}): make room or give rights, and run it again"
         )
         return 1
+    if sys.stdout.isatty():
+        print(CLEAR, end="")  # a bar may stand there
     print(report.line(result), *report.decision_lines(result), sep="\n", flush=True)
     return 0
 

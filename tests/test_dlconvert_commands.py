@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import runpy
 import sys
 from pathlib import Path
@@ -14,10 +15,10 @@ from conftest import ROOT
 from aup.dlconvert import __main__ as dlconvert
 from aup.dlconvert import one_conversion
 from aup.dlconvert.job_list import parse_jobs, read_jobs
-from aup.dlconvert.progress import Progress
 from converter.errors import ParameterError
 from converter.jobs import configure
 from converter.planning.planner import Planner
+from converter.running.progress import Progress
 
 COMMANDS = {
     "checkpoint_to_onnx": "--input_nodes --output_nodes --input_shape --opset",
@@ -258,12 +259,12 @@ def test_a_bar_with_the_current_steps(monkeypatch: pytest.MonkeyPatch):
     stream = Terminal()
     progress = Progress(stream)
     progress.see(None)
-    progress.see({"event": "run", "total": 5})
+    progress.see({"event": "run", "total": 4})
     for number in (1, 2):
         progress.see({"event": "start", "id": number, "message": f"read m{number}.h5", "output": ["x"]})
     progress.see({"event": "finish", "id": 1})
     *_, last = stream.getvalue().split("\r\x1b[K")
-    assert last.startswith("[#####...............] 1/4  0:0") and last.endswith("  read m2.h5")
+    assert re.fullmatch(r"\[#####\.{15}\] 1/4  0:0\d, about 0:0\d left  read m2\.h5", last)
     progress.see({"event": "start", "id": 3, "message": "write " + "n" * 100 + "\n.onnx", "output": ["x"]})
     assert all(len(line) < 70 and "\n" not in line for line in stream.getvalue().split("\r\x1b[K"))
     progress.close()

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+import tomllib
 
 import pytest
 import yaml
 from conftest import ROOT
+
+from converter.installation import DISTRIBUTION
 
 FILES = sorted(ROOT.glob("requirements*.txt"))
 # What is installed by itself, without dependencies: by `make corpus`, and when a first C array is asked for.
@@ -34,7 +37,17 @@ def test_environment_has_the_pins_of_the_requirements():
     )
     plain = [entry for entry in environment["dependencies"] if isinstance(entry, str)]
     assert "python=3.11" in plain
-    assert 'requires-python = ">=3.11,<3.12"' in (ROOT / "pyproject.toml").read_text()
+
+
+def test_the_wheel_asks_for_what_was_tested_and_its_bug_fixes():
+    """Each requirement once, from its pin on (~= is: the same but for the last number)."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    written = [*project["dependencies"], *extras["torch"], *extras["huggingface"], *extras["cluster"]]
+    written = [entry.replace("~=", "==") for entry in written if not entry.startswith(f"{DISTRIBUTION}[")]
+    files = ("requirements.txt", "requirements-torch.txt", "requirements-vision.txt", "requirements-cluster.txt")
+    assert pins(written) == pins([line for name in files for line in (ROOT / name).read_text().splitlines()])
+    assert project["name"] == DISTRIBUTION and set(extras) == {"torch", "huggingface", "cluster", "all"}
 
 
 def test_constraints_do_not_contradict_the_requirements():

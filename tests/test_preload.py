@@ -28,7 +28,7 @@ import sys
 from pathlib import Path
 from converter.running import fork_server
 fork_server.KINDS["tensorflow"] = ()
-fork_server._SCRIPTS = Path(sys.argv[2])
+fork_server.SCRIPTS = Path(sys.argv[2])
 fork_server.serve("tensorflow", int(sys.argv[1]))
 """
 

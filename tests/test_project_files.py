@@ -34,7 +34,7 @@ def test_the_version_goes_with_the_changelog():
 
 def test_the_version_stands_in_one_place():
     pyproject = (ROOT / "pyproject.toml").read_text()
-    assert not re.search(r"^version = \"", pyproject, re.M) and 'attr = "converter.version.__version__"' in pyproject
+    assert not re.search(r"^version = \"", pyproject, re.M) and 'path = "workflow/converter/version.py"' in pyproject
     assert "version:" not in (ROOT / "CITATION.cff").read_text().replace("cff-version:", "")
     run = subprocess.run(
         [sys.executable, "-m", "converter", "--version"],

@@ -218,3 +218,68 @@ def test_a_model_beside_a_script_is_no_module(work: Path) -> None:
     with recorded(Record()):
         script = load_script(Path("models/net.py"))
     assert script.module.missing == ["not_installed", "bare_folder"] and script.module.blocks.X == 1
+
+
+READERS = """
+import json
+from pathlib import Path
+import numpy as np
+import yaml
+
+ARRAY = np.load("data/array.npy")
+with np.load("data/arrays.npz") as stored:
+    WIDTH = stored["width"]
+SETTINGS = yaml.safe_load(Path("data/settings.yaml").open())
+
+def build():
+    with open("data/late.json") as file:
+        return json.load(file)
+
+try:
+    open("data/optional.txt")
+except FileNotFoundError:
+    pass
+"""
+
+
+def test_data_that_the_users_code_reads_counts_as_the_code_does(work):
+    write("data/settings.yaml", "a: 1\n")
+    write("data/late.json", "{}")
+    write("data/aside.txt", "nobody opens it")
+    np.save("data/array.npy", np.zeros(3))
+    np.savez("data/arrays.npz", width=3)
+    write("net.py", READERS)
+    record = Record()
+    with recorded(record):
+        script = load_file("net.py")
+        with open("data/aside.txt") as file:  # not by the user's code
+            file.read()
+        script.build()  # called after it was loaded
+    stored = record.to_json()
+    read = [f"data/{name}" for name in ("array.npy", "arrays.npz", "late.json", "optional.txt", "settings.yaml")]
+    assert files_of(stored) == [*read, "net.py"]
+
+    stored["key"] = f"base.{RecordedCode().key('base', 'net.py', {}).partition('.')[2]}"
+    assert RecordedCode().is_current(stored)
+    np.save("data/array.npy", np.ones(3))
+    assert not RecordedCode().is_current(stored)
+    assert RecordedCode().key("base", "net.py", stored) != stored["key"]
+    np.save("data/array.npy", np.zeros(3))
+    assert RecordedCode().is_current(stored) and RecordedCode().key("base", "net.py", stored) == stored["key"]
+    write("data/optional.txt", "it is there now")
+    assert not RecordedCode().is_current(stored)
+    Path("data/optional.txt").unlink()
+    Path("data/late.json").unlink()
+    assert not RecordedCode().is_current(stored)
+
+
+def test_what_libraries_and_steps_read_is_no_data_of_the_users(work, tmp_path, monkeypatch):
+    """Settings of a library that the script imports, the machine's own files, and what the script wrote itself."""
+    write("library/site-packages/quiet/__init__.py", "open('settings.ini').close()\n")
+    write("settings.ini", "")
+    write(
+        "net.py",
+        "import quiet, os\nopen('/proc/self/stat').close()\nopen('made.txt', 'w').close()\nopen('made.txt').close()\n",
+    )
+    monkeypatch.syspath_prepend(str(work / "library" / "site-packages"))
+    assert files_of(record_of("net.py")) == ["net.py"]

@@ -11,9 +11,12 @@ from legacy.errors import LegacyError
 __all__ = ["build", "load_script", "user_code"]
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-_SPEC = importlib.util.spec_from_file_location(
-    "user_code", os.path.join(_ROOT, "workflow", "converter", "importing", "user_code.py")
-)
+# In a clone below workflow/, in a wheel beside converter_workflow/ (converter/installation.py).
+_FILES = [
+    os.path.join(folder, "converter", "importing", "user_code.py")
+    for folder in (os.path.join(_ROOT, "workflow"), os.path.dirname(_ROOT))
+]
+_SPEC = importlib.util.spec_from_file_location("user_code", next(filter(os.path.isfile, _FILES)))
 user_code = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(user_code)
 

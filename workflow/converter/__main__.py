@@ -1,63 +1,86 @@
-"""Compare two model files of any formats on the same inputs: python -m converter check A B (docs/command-line.md)."""
+"""The command `converter`, also `python -m converter`: each of its commands is a front of the workflow's targets."""
 
 from __future__ import annotations
 
-import argparse
 import sys
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-from converter import formats
-from converter.errors import ConverterError
-from converter.escape import json_text, printable
-from converter.planning.parameters import IMPORT_PARAMETERS, PARAMETERS, normalize
-from converter.verification.verify import Tolerance
+from converter.commands.parser import SentenceParser
+from converter.errors import nearest
+from converter.escape import printable
+from converter.formats import load
+from converter.installation import SNAKEFILE
 from converter.version import __version__
 
-_FLAGS = [name for name in IMPORT_PARAMETERS if name != "verify"]
+_USAGE = """Turns a model file into the file a device or engine needs, and proves that it computes the same.
+
+  converter convert m.h5 m.onnx m.float16.tflite                           files, anywhere
+  converter convert m.h5 m.tflite --quantization.type int8 --load data.py
+"""
+_SHORT_USAGE = (
+    "  converter snakefile  the path of the Snakefile: snakemake -s $(converter snakefile) converted/m.onnx",
+    "  converter --version  the version",
+)
+
+
+@dataclass(frozen=True)
+class _Command:
+    """arguments, run: functions, as "module:name", so that one command does not import another's libraries."""
+
+    help: str
+    arguments: str
+    run: str
+
+
+_TARGETS = "converter.commands.targets"
+COMMANDS = {
+    "convert": _Command(
+        "make files from a model", "converter.commands.convert:add_arguments", "converter.commands.convert:run"
+    ),
+    "check": _Command(
+        "do two model files compute the same?", "converter.commands.check:add_arguments", "converter.commands.check:run"
+    ),
+    "inspect": _Command(
+        "what a model file holds, and can become", f"{_TARGETS}:add_inspect_arguments", f"{_TARGETS}:run_inspect"
+    ),
+    "profile": _Command(
+        "how fast converted files run here", f"{_TARGETS}:add_profile_arguments", f"{_TARGETS}:run_profile"
+    ),
+    "zoo": _Command("convert well-known models", f"{_TARGETS}:add_zoo_arguments", f"{_TARGETS}:run_zoo"),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status: 0 if both files compute the same."""
-    parser = argparse.ArgumentParser(prog="python -m converter", description=__doc__, allow_abbrev=False)
-    parser.add_argument("--version", action="version", version=f"converter {__version__}")
-    commands = parser.add_subparsers(required=True)
-    command = commands.add_parser(
-        "check",
-        allow_abbrev=False,
-        help="do two model files compute the same?",
-        description="Do two model files compute the same? The verdict goes to stdout as in a report, its sentence to "
-        "stderr; exit status 0 if they do.",
-    )
-    command.add_argument("first", metavar="A", help="model file or SavedModel directory, of any format")
-    command.add_argument("second", metavar="B", help="another one")
-    command.add_argument("--rtol", type=float, default=Tolerance.rtol, help="share of an output's largest value")
-    command.add_argument("--atol", type=float, default=Tolerance.atol, help="difference that is always allowed")
-    group = command.add_argument_group("how to read a source (whichever of the two needs it)")
-    for name in _FLAGS:
-        group.add_argument(f"--{name}", metavar="VALUE", help=PARAMETERS[name].help)
-    args = parser.parse_args(argv)
-    from converter.commands.compare import check, sentence
-    from converter.commands.open_model import install, is_source
-    from converter.planning.sources import source_format
-    from converter.running.reader import confined_check
-
-    try:
-        given = {name: getattr(args, name) for name in _FLAGS}
-        parameters = {name: normalize(name, value) for name, value in given.items() if value is not None}
-        paths = (args.first, args.second)
-        for path in filter(is_source, paths):
-            if formats.framework(formats.source(source_format(path)).framework).requirements:
-                install(path)
-        # Inside another program, with `argv`, nothing is given up.
-        with confined_check(paths, parameters) if argv is None else nullcontext():
-            result = check(*paths, parameters, tolerance=Tolerance(args.rtol, args.atol))
-    except ConverterError as error:
-        print(printable(str(error)), file=sys.stderr)
+    """Run the command line; returns the exit status."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or words[0] in ("-h", "--help"):
+        print(_USAGE)
+        print(*(f"  converter {name:9}  {command.help}" for name, command in COMMANDS.items()), *_SHORT_USAGE, sep="\n")
+        return 0 if words else 1
+    if words == ["--version"]:
+        print(f"converter {__version__}")
+        return 0
+    name, *rest = words
+    if name == "snakefile" and not rest:
+        print(SNAKEFILE)
+        return 0
+    if name not in COMMANDS:
+        close = nearest(name, [*COMMANDS, "snakefile"], 1)
+        hint = f"did you mean converter {close[0]}?" if close else f"known are {', '.join(COMMANDS)} and snakefile"
+        print(printable(f"converter has no command {name}: {hint}"), file=sys.stderr)
         return 1
-    print(json_text(result), flush=True)
-    print(printable(sentence(result)), file=sys.stderr)
-    return 0 if result["status"] == "verified" else 1
+    command = COMMANDS[name]
+    run: Callable = load(command.run)
+    parser = SentenceParser(prog=f"converter {name}", description=run.__doc__)
+    load(command.arguments)(parser)
+    args = parser.parse_args(rest)
+    try:
+        # Inside another program, with `argv`, `check` gives up no rights.
+        return run(args, **({"confined": argv is None} if name == "check" else {}))
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

@@ -9,21 +9,21 @@ import selectors
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
 from converter.errors import ParameterError, nearest
+from converter.installation import ROOT, SNAKEFILE
 from converter.planning.config import Config, normal_path, read_config
 from converter.planning.planner import Planner
 from converter.publishing import report
 from converter.running import events
 
-__all__ = ["JobList", "Outcome", "Row", "configure", "run"]
+__all__ = ["JobList", "Outcome", "Row", "configure", "make", "run"]
 
-ROOT = Path(__file__).resolve().parents[2]
 _FOLDER = Path(".snakemake")
 
 # Called with each event of the run (see running/events.py), and with None about once a second between them.
@@ -91,8 +91,7 @@ def run(
 
     `verbose`: Snakemake's own messages go to stderr; else they are kept for `Outcome.problem`.
     """
-    command = [sys.executable, "-P", "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")]
-    command += ["--workflow-profile", _profile(profile), "--keep-going"]
+    command = [*_snakemake(profile), "--keep-going"]
     command += ["--cores", str(cores)] if cores is not None else []
     command += ["--dry-run"] if dry_run else []
     # Told to be quiet about progress, as the default profile does, Snakemake sends no events of finished steps either.
@@ -111,6 +110,27 @@ def run(
     return Outcome(rows, None if explained or interrupted else _last_words(said, status), interrupted)
 
 
+def make(targets: Sequence[str], values: dict, *, listener: Listener = lambda event: None) -> Outcome:
+    """Make files of the workflow by name, such as reports/m.inspect.json, with this configuration. Its outcome has no rows."""
+    progress = _Progress()
+
+    def listen(event: dict | None) -> None:
+        progress.see(event)
+        listener(event)
+
+    with _configuration(values) as path:
+        command = [*_snakemake(), "--quiet", "host", "rules", "reason", "--configfile", path, "--", *targets]
+        status, said, interrupted = _call(command, listen, False)
+    problem = None if status == 0 or interrupted else "\n".join(progress.sentences) or _last_words(said, status)
+    return Outcome([], problem, interrupted)
+
+
+def _snakemake(profile: str | None = None) -> list[str]:
+    """Snakemake on this program's Snakefile. Raises ParameterError for a profile that is not there."""
+    command = [sys.executable, "-P", "-m", "snakemake", "--snakefile", str(SNAKEFILE)]
+    return [*command, "--workflow-profile", _profile(profile)]
+
+
 def _profile(name: str | None) -> str:
     """A folder of profiles/, else a path. As a path even the default one: a folder of that name here would win."""
     folder = ROOT / "profiles" / (name or "default")
@@ -127,7 +147,7 @@ def _profile(name: str | None) -> str:
 
 @contextlib.contextmanager
 def _configuration(values: dict) -> Iterator[str]:
-    """A file in the working directory's .snakemake/, where the machines of a cluster see it too."""
+    """The path of a file with the values, below .snakemake/, where the machines of a cluster see it too."""
     _FOLDER.mkdir(exist_ok=True)
     descriptor, path = tempfile.mkstemp(".json", "jobs-", _FOLDER)
     try:
@@ -189,6 +209,7 @@ class _Progress:
         self.begun: set[str] = set()
         self.finished: set[str] = set()
         self.unfinished: dict[str, str] | None = None
+        self.sentences: list[str] = []
         self._outputs: dict[int, list[str]] = {}
 
     def see(self, event: dict | None) -> None:
@@ -200,7 +221,7 @@ class _Progress:
         elif event["event"] == "finish":
             self.finished.update(self._outputs.get(event["id"], ()))
         elif event["event"] == "unfinished":
-            self.unfinished = event["targets"]
+            self.unfinished, self.sentences = event["targets"], event["sentences"]
 
 
 def _planned(jobs: JobList, progress: _Progress) -> list[Row]:

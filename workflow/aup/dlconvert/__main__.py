@@ -7,8 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from aup.dlconvert.command import add_options, convert
 from aup.dlconvert.job_list import parse_jobs, read_jobs
+from converter.commands.job_run import add_options, convert
 from converter.errors import ConverterError
 
 

@@ -7,8 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from aup.dlconvert.command import add_options, convert
 from converter import formats
+from converter.commands.job_run import add_options, convert
 from converter.planning.parameters import PARAMETERS
 from converter.planning.planner import parameters_of
 

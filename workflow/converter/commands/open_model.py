@@ -16,14 +16,14 @@ import numpy as np
 from converter import errors, formats
 from converter.errors import ConverterError, SourceError, UnsupportedError
 from converter.hub.hub import Hub, Run, TensorSpec
+from converter.installation import ROOT, SCRIPTS
 from converter.planning.applies import import_parameters_of
+from converter.planning.extras import check_extra
 from converter.planning.parameters import IMPORT_PARAMETERS
 from converter.planning.sources import source_format
 from converter.safety.onnx_external import refuse_external_data
 
 __all__ = ["ModelFile", "install", "is_source", "open_model"]
-
-_ROOT = Path(__file__).resolve().parents[3]
 
 
 @dataclass
@@ -86,7 +86,7 @@ def _source(path: str, parameters: Mapping[str, object], folder: Path) -> ModelF
     if framework.requirements:
         install(path)
     used = [key for key in IMPORT_PARAMETERS if key in parameters and key in import_parameters_of(name)]
-    command = [sys.executable, str(_ROOT / "scripts" / f"{declared.script}.py")]
+    command = [sys.executable, str(SCRIPTS / f"{declared.script}.py")]
     command += [declared.name] if declared.importer else []
     command += [f"--{key}={_text(parameters[key])}" for key in used]
     run = subprocess.run([*command, "--", path, str(folder)], capture_output=True, text=True)
@@ -117,8 +117,9 @@ class _Hub:
 
 
 def install(path: str) -> None:
-    """PyTorch is installed when a first source asks for it. Raises ConverterError where it cannot be."""
-    command = [sys.executable, str(_ROOT / "scripts" / "install_toolchain.py"), str(_ROOT), "torch"]
+    """PyTorch is installed when a first source asks for it. Raises ConverterError where it cannot be, or where its user does."""
+    check_extra("torch", path)
+    command = [sys.executable, str(SCRIPTS / "install_toolchain.py"), str(ROOT), "torch"]
     run = subprocess.run(command, capture_output=True, text=True)
     if run.returncode:
         raise ConverterError(

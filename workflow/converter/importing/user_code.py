@@ -1,4 +1,5 @@
-"""The user's own Python code: loaded from its files, and recorded file by file, because it shapes what is converted.
+"""The user's own Python code: loaded from its files, and recorded file by file, because it shapes what is converted. So are
+the data files that it opens, itself or through a library that opens them in Python, as NumPy, json and yaml do.
 
 What counts as the user's: every module that is neither of the standard library, nor installed, nor of this program. A
 package installed in editable form lies in the user's folders, and counts.
@@ -21,12 +22,13 @@ import re
 import sys
 import sysconfig
 import tempfile
+import threading
 import time
 import types
 from collections.abc import Iterator, Sequence
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 
-__all__ = ["Record", "active", "importable", "is_users", "load_file", "recorded"]
+__all__ = ["MISSING", "Record", "active", "importable", "is_users", "load_file", "recorded"]
 
 _HERE = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))  # the package converter
 _OURS = [os.path.dirname(_HERE), os.path.join(os.path.dirname(os.path.dirname(_HERE)), "scripts")]
@@ -36,6 +38,10 @@ _SAVED_MODEL = ("saved_model.pb", "saved_model.pbtxt")
 # A step's own temporary directory (safety/sandbox/directory.py): what is written there is a product of the step.
 _TEMPORARY = "converter-step-"
 _IMPORT_NAME = dis.opmap["IMPORT_NAME"]
+# In place of the SHA-256 of a file that is not there.
+MISSING = "missing"
+# What the machine tells, other than data.
+_MACHINE = ("/proc/", "/sys/", "/dev/", "/etc/")
 
 
 @functools.lru_cache(maxsize=None)  # noqa: UP033  (Python 3.7)
@@ -68,7 +74,8 @@ def importable(folder: str) -> set[str]:
 class Record:
     """What ran of the user's code: a finder that stands first on sys.meta_path while it runs.
 
-    files: by absolute path, (size, mtime in ns, SHA-256) of the very bytes that were run. tried: by folder of the user's,
+    files: by absolute path, (size, mtime in ns, SHA-256) of the very bytes that were run, or read; (0, 0, MISSING) of a data file
+    that was looked for in vain. tried: by folder of the user's,
     the names that imports looked for there, found or not. packages: files that would make packages of the names of modules,
     and then be found before them. scripts: the folders of scripts, where Python would look first.
     path: what was added to sys.path. beside: the same while a script still loads; no library finds modules there.
@@ -146,6 +153,36 @@ class Record:
             data = file.read()
         self.files[path] = (stat.st_size, stat.st_mtime_ns, hashlib.sha256(data).hexdigest())
         return data
+
+    def opened(self, path: str) -> None:
+        """Record a data file that is opened for reading, if the user's code does that, and not while a library is imported."""
+        path = os.path.abspath(path)
+        known = self.files.get(path, (0, 0, MISSING))
+        if known[2] != MISSING or path.startswith(_MACHINE) or not is_users(path) or not self._runs_users():
+            return
+        try:
+            stat = os.stat(path)
+            if not os.path.isfile(path) or stat.st_mtime_ns >= self._start:  # the step itself wrote it
+                self.files.pop(path, None)
+                return
+            digest = hashlib.sha256()
+            with open(path, "rb") as file:
+                for piece in iter(lambda: file.read(1 << 20), b""):
+                    digest.update(piece)
+            self.files[path] = (stat.st_size, stat.st_mtime_ns, digest.hexdigest())
+        except FileNotFoundError:
+            self.files[path] = known
+        except OSError:
+            pass  # what may not be read shapes nothing
+
+    def _runs_users(self) -> bool:
+        """Whether one of the recorded files is running, and what it called imports nothing."""
+        frame = sys._getframe(2)
+        while frame is not None and not frame.f_code.co_filename.startswith("<frozen importlib"):
+            if frame.f_code.co_filename in self.files:
+                return True
+            frame = frame.f_back
+        return False
 
     def merge(self, stored: dict) -> None:
         """Add what another process recorded (`to_json`)."""
@@ -239,6 +276,7 @@ class _Loader(SourceFileLoader):
     def __init__(self, name: str, path: str, record: Record) -> None:
         super().__init__(name, path)
         self._record = record
+        _listen()
 
     def get_code(self, fullname: str) -> types.CodeType:
         data = self._record.add(self.path)
@@ -279,6 +317,26 @@ def _imported(data: bytes) -> list:
 
 
 _active: list = []
+_listening = threading.local()
+
+
+@functools.lru_cache(maxsize=None)  # noqa: UP033  (Python 3.7)
+def _listen() -> None:
+    """Hear of every file that is opened in this process from now on: such a hook stays for good (Python 3.8)."""
+    if hasattr(sys, "addaudithook"):
+        sys.addaudithook(_hear)
+
+
+def _hear(event: str, args: tuple) -> None:
+    if event != "open" or not _active or getattr(_listening, "busy", False):
+        return
+    path, _, flags = args
+    if isinstance(path, (str, bytes, os.PathLike)) and not flags & (os.O_WRONLY | os.O_RDWR):
+        _listening.busy = True
+        try:
+            _active[-1].opened(os.fsdecode(path))
+        finally:
+            _listening.busy = False
 
 
 def active() -> Record | None:

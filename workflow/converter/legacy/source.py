@@ -26,6 +26,7 @@ from converter.errors import ConverterError, ParameterError, UnsupportedError
 from converter.hub.hub import Hub, Run
 from converter.hub.informative import write_evidence
 from converter.importing.user_code import active
+from converter.installation import SCRIPTS
 from converter.planning.toolchains import ensure
 
 if TYPE_CHECKING:
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 __all__ = ["call", "import_pytorch", "import_tensorflow", "read_arrays", "source_request", "write_arrays"]
 
 _NOT_INHERITED = ("PYTHON", "TF_", "TF2_", "KERAS_")
-_SCRIPT = Path(__file__).resolve().parents[3] / "scripts" / "legacy_import.py"
 
 
 def import_tensorflow(spec: ImportSpec, out: Path) -> Hub:
@@ -170,7 +170,7 @@ def call(toolchain: str, request: dict, folder: Path) -> dict:
         "CUDA_VISIBLE_DEVICES": "-1",
         "TF_CPP_MIN_LOG_LEVEL": "2",
     }
-    command = [str(interpreter), "-W", "ignore", str(_SCRIPT), str(folder / "request.json")]
+    command = [str(interpreter), "-W", "ignore", str(SCRIPTS / "legacy_import.py"), str(folder / "request.json")]
     # The working directory stays: a network_script may read files beside it by relative paths.
     run = subprocess.run(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
     output = run.stdout.decode("utf-8", "replace")

@@ -10,11 +10,10 @@ import sys
 from pathlib import Path
 
 from converter import formats
+from converter.installation import PACKAGES, ROOT, SCRIPTS
 
 __all__ = ["code_version", "step_files"]
 
-_PACKAGES = Path(__file__).resolve().parents[2]
-_SCRIPTS = _PACKAGES.parent / "scripts"
 # A regular expression, because Python's parser takes a second for all of them, at the start of every run.
 _IMPORT = re.compile(
     r"^[ \t]*(?:from[ \t]+([\w.]+)[ \t]+import[ \t]+(\([^)]*\)|[^\n]*)|import[ \t]+([^\n]+))", re.MULTILINE
@@ -25,8 +24,8 @@ _DATA = re.compile(r"\"([\w.]+\.(?:j2|json))\"")
 _TYPES_ONLY = re.compile(r"^if TYPE_CHECKING:\n(?:[ \t]+[^\n]*\n|\n)+", re.MULTILINE)
 # converter/__init__.py offers convert(), which plans and runs steps; a step that imports the package runs none of that.
 # A declaration of a format says what runs; that code and its libraries are in the keys of steps themselves.
-_FACADE = _PACKAGES / "converter" / "__init__.py"
-_DECLARATIONS = _PACKAGES / "converter" / "formats"
+_FACADE = PACKAGES / "converter" / "__init__.py"
+_DECLARATIONS = PACKAGES / "converter" / "formats"
 
 
 @functools.cache
@@ -37,7 +36,8 @@ def code_version(script: str, framework: str | None = None, functions: tuple[str
     """
     digest = hashlib.sha256()
     for path in step_files(script, framework, functions):
-        name = path.relative_to(_PACKAGES.parent) if path.is_relative_to(_PACKAGES.parent) else path
+        base = next((folder for folder in (ROOT, PACKAGES) if path.is_relative_to(folder)), None)
+        name = path.relative_to(base) if base else path
         digest.update(f"{name}\0{_read(path)[0]}\0".encode())
     return digest.hexdigest()[:16]
 
@@ -49,7 +49,7 @@ def step_files(script: str, framework: str | None = None, functions: tuple[str, 
     others = tuple(package for entry in formats.frameworks().values() for package in entry.code if package not in ours)
     own = tuple(_folder(package) for entry in formats.frameworks().values() for package in entry.code)
     seen: set[Path] = set()
-    pending = {_SCRIPTS / f"{script}.py", *(_file(name.partition(":")[0]) for name in functions)}
+    pending = {SCRIPTS / f"{script}.py", *(_file(name.partition(":")[0]) for name in functions)}
     while pending:
         path = pending.pop()
         seen.add(path)
@@ -65,7 +65,7 @@ def _counts(file: Path) -> bool:
 
 
 def _folder(package: str) -> Path:
-    return _PACKAGES.joinpath(*package.split("."))
+    return PACKAGES.joinpath(*package.split("."))
 
 
 def _file(module: str) -> Path:
@@ -82,13 +82,13 @@ def _read(path: Path) -> tuple[str, dict[str, set[Path]]]:
     found: dict[str, set[Path]] = {"": {file for file in beside if file.is_file()}}
     for module, names, plain in _IMPORT.findall(_TYPES_ONLY.sub("", text)):
         for name in [module] if module else re.findall(r"[\w.]+", plain):
-            base = _PACKAGES.joinpath(*name.split("."))
+            base = PACKAGES.joinpath(*name.split("."))
             if not name.startswith(("converter", "aup")):
                 continue
             submodules = [base / f"{word}.py" for word in re.findall(r"\w+", names)]
             files = {base.with_name(f"{base.name}.py"), base / "__init__.py", *submodules}
             files |= {base / word / "__init__.py" for word in re.findall(r"\w+", names)}
             # Python runs the packages around a module too.
-            files |= {folder / "__init__.py" for folder in base.parents if folder.is_relative_to(_PACKAGES)}
+            files |= {folder / "__init__.py" for folder in base.parents if folder.is_relative_to(PACKAGES)}
             found.setdefault(name, set()).update(files)
     return text, {name: {file for file in files if file.is_file() and _counts(file)} for name, files in found.items()}

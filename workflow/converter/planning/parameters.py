@@ -20,6 +20,7 @@ from converter.planning.value_types import Parameters, is_list, is_mapping
 from converter.wording import quoted, shortened
 
 __all__ = [
+    "BLOCKS",
     "DEFAULT_OPSET",
     "EXPORT_PARAMETERS",
     "IMPORT_PARAMETERS",
@@ -296,6 +297,12 @@ PARAMETERS: dict[str, Parameter] = {
         ),
         "rtol, atol, samples, inputs, on_failure, accuracy_drop",
     ),
+}
+# The fields of parameters that are mappings of known keys.
+BLOCKS = {
+    name: tuple(parameter.normalize.fields)
+    for name, parameter in PARAMETERS.items()
+    if isinstance(parameter.normalize, _Block)
 }
 IMPORT_PARAMETERS = tuple(name for name, parameter in PARAMETERS.items() if parameter.stage in ("import", "both"))
 EXPORT_PARAMETERS = tuple(name for name, parameter in PARAMETERS.items() if parameter.stage in ("export", "both"))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,6 +19,7 @@ from converter.errors import ConverterError, ParameterError, SourceError, Unsupp
 from converter.planning.applies import applies, import_parameters_of, where_applies
 from converter.planning.config import CONVERTED, Config, normal_path, report_name
 from converter.planning.devices import made_to_fit, takes_fixed_shapes
+from converter.planning.extras import check_extra
 from converter.planning.parameters import EXPORT_PARAMETERS, IMPORT_PARAMETERS, PARAMETERS
 from converter.planning.same_format import refuse_copies
 from converter.planning.sources import ModelFolder, model_name, source_format
@@ -75,6 +77,7 @@ class Planner:
         self.config = config
         self.models = models or ModelFolder()
         self.storage: Storage | None = None  # without one, addresses are taken to exist
+        self.awaits_sources = False  # whether rules of another workflow may make them
         self._plans: dict[str, Plan] = {}
         self._imports: dict[str, ImportPlan] = {}
 
@@ -158,6 +161,8 @@ class Planner:
             imported.source, imported.format, format.name, bool(format.quantized), imported.parameters, exported
         )
         plan = Plan(target, name, extension, imported, exported, notes=tuple(notes))
+        for extra in filter(None, (formats.framework(source.framework).requirements, format.requirements)):
+            check_extra(extra, imported.source)
         for toolchain in toolchains(plan):
             check_available(toolchain)
         return plan
@@ -229,7 +234,7 @@ class Planner:
             source = mirror(source)
         values = _merge(self.config.defaults, entry, job)
         made = made or is_mirror(source)
-        format = source_format(source, made)
+        format = source_format(source, made or (self.awaits_sources and not os.path.exists(source)))
         used = import_parameters_of(format)
         if "length" not in job:
             values = _with_length(values, formats.source(format).takes_lengths(Path(source)), to)

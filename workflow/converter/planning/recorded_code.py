@@ -2,7 +2,7 @@
 
 Before its first run nobody knows what a script will import; afterwards the record (importing/user_code.py) does. For the key not
 to change by that, the record keeps the key that the step was run under, and planning returns it as long as every file of the
-record is what it was. Data files that a script reads could be recorded and compared in the same way.
+record is what it was.
 """
 
 from __future__ import annotations
@@ -15,15 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from converter.errors import SourceError
-from converter.importing.user_code import importable, is_users
+from converter.importing.user_code import MISSING, importable, is_users
 from converter.planning.source_files import file_sha256
 
 if TYPE_CHECKING:
     from converter.hub.hub import Hub
 
 __all__ = ["RecordedCode", "read_record", "record_of", "refuse_changed", "write_record"]
-
-_MISSING = "missing"
 
 
 def record_of(staged: Path) -> Path:
@@ -76,6 +74,8 @@ class RecordedCode:
             try:
                 stat = os.stat(path)
             except OSError:
+                if sha256 == MISSING:
+                    continue
                 return False
             if (stat.st_size, stat.st_mtime_ns) != (size, mtime) and self._sha256(path) != sha256:
                 return False
@@ -112,7 +112,7 @@ def _sha256(path: str) -> str:
     try:
         return file_sha256(Path(path))
     except OSError:
-        return _MISSING
+        return MISSING
 
 
 def refuse_changed(hub: Hub) -> None:
@@ -122,7 +122,7 @@ def refuse_changed(hub: Hub) -> None:
     cluster's node say, says nothing.
     """
     for path, _, _, sha256 in hub.user_code.get("files", []):
-        if _sha256(path) not in (sha256, _MISSING):
+        if _sha256(path) not in (sha256, MISSING):
             raise SourceError(
                 f"{path} is another file by now than when {hub.source.get('path')} was read: run it again"
             )

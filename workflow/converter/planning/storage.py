@@ -12,6 +12,7 @@ from typing import Any
 
 from converter import formats
 from converter.errors import SourceError
+from converter.installation import how_to_install
 from converter.planning.storage_limits import refuse_size, with_limits
 
 __all__ = ["MIRROR", "Found", "Storage", "is_mirror", "is_remote", "mirror", "url_of"]
@@ -77,7 +78,7 @@ class Storage:
             flagged = self._registry(url)
         except WorkflowError as error:
             plugin = _PLUGINS["s3" if url.startswith("s3:") else "http"]
-            raise SourceError(f"{url}: {plugin} is needed: pip install -r requirements-cluster.txt") from error
+            raise SourceError(f"{url}: {plugin} is needed: {how_to_install('cluster')}") from error
         found: object = flagged.flags["storage_object"]
         with_limits(type(found), mirror)
         return flagged

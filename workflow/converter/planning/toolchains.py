@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from converter.errors import ConverterError, UnsupportedError
+from converter.installation import SCRIPTS, WORKFLOW
 
 __all__ = [
     "PYTHONS",
@@ -35,14 +36,12 @@ __all__ = [
 ]
 
 PYTHONS = {"tf2.3": "3.8", "tf1.15": "3.7"}
-_LISTS = Path(__file__).resolve().parents[2] / "envs"
-_SCRIPTS = _LISTS.parents[1] / "scripts"
 _MACHINES = ("x86_64", "AMD64")
 
 
 def requirements(toolchain: str) -> Path:
     """The file with the pinned packages of a legacy environment."""
-    return _LISTS / f"{toolchain}.txt"
+    return WORKFLOW / "envs" / f"{toolchain}.txt"
 
 
 def environment(toolchain: str) -> Path:
@@ -78,7 +77,7 @@ def check_available(toolchain: str) -> None:
             f"toolchain {toolchain} needs an x86-64 machine (its frameworks were never built for {platform.machine()}): "
             "convert there, or leave toolchain out"
         )
-    if find_python(version) is None and shutil.which("uv") is None:
+    if find_python(version) is None and _find_uv() is None:
         raise UnsupportedError(
             f"toolchain {toolchain} needs Python {version}, which is not on PATH, nor in pyenv, nor in a conda environment: "
             f"install uv, which fetches it (pip install uv), or run `pyenv install {version}` "
@@ -97,7 +96,7 @@ def is_available(toolchain: str) -> bool:
 
 def toolchain_version(toolchain: str) -> str:
     """A hash of the environment's list and of the programs that run in it: a change of either makes its imports stale."""
-    scripts = [_SCRIPTS / "legacy_import.py", *sorted((_SCRIPTS / "legacy").glob("*.py"))]
+    scripts = [SCRIPTS / "legacy_import.py", *sorted((SCRIPTS / "legacy").glob("*.py"))]
     scripts.append(Path(__file__).parents[1] / "importing" / "user_code.py")
     files = b"".join(path.read_bytes() for path in [requirements(toolchain), *scripts])
     return hashlib.sha256(files).hexdigest()[:16]
@@ -107,6 +106,11 @@ def toolchain_for_keras(version: str | None) -> str:
     """The environment whose Python most likely wrote a Keras file, by its `keras_version`: 2.4 came with TensorFlow 2.3."""
     numbers = [int(part) for part in (version or "2").split("-")[0].split(".")[:2]]
     return "tf2.3" if [*numbers, 0][:2] >= [2, 4] else "tf1.15"
+
+
+def _find_uv() -> str | None:
+    """On PATH, or where pip put it: beside the Python that runs this."""
+    return shutil.which("uv") or shutil.which("uv", path=str(Path(sys.executable).parent))
 
 
 @functools.cache
@@ -163,7 +167,7 @@ def _build(toolchain: str, folder: Path) -> None:
     """Make the environment with uv if there is one, else with venv and pip. The marker comes last."""
     shutil.rmtree(folder, ignore_errors=True)
     version = PYTHONS[toolchain]
-    found, uv = find_python(version), shutil.which("uv")
+    found, uv = find_python(version), _find_uv()
     listed = ["--no-deps", "--requirement", str(requirements(toolchain))]
     if uv is not None:
         # --seed: setuptools, as venv installs it; keras2onnx and TensorFlow 1.15 import its pkg_resources.

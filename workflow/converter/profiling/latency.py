@@ -24,6 +24,7 @@ import numpy as np
 from converter import formats
 from converter.errors import UnsupportedError
 from converter.hub.hub import TensorSpec
+from converter.installation import PACKAGES
 from converter.running.reader import confined_reader
 
 __all__ = ["Latency", "Timings", "latencies", "latency", "random_inputs", "time_file"]
@@ -118,7 +119,7 @@ def _largest(values: Sequence[float | None]) -> float | None:
 def _in_fresh_process(path: Path, runs: int, warmup: int, threads: int) -> Timings:
     command = [sys.executable, "-P", "-m", "converter.profiling.latency", str(path)]
     command += [f"--runs={runs}", f"--warmup={warmup}", f"--threads={threads}"]
-    packages = os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")]))
+    packages = os.pathsep.join(filter(None, [str(PACKAGES), os.environ.get("PYTHONPATH")]))
     # A thread of numpy's, begun with its import, would keep the rights that the process then gives up.
     environ = {**os.environ, "PYTHONPATH": packages, "OPENBLAS_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environ)

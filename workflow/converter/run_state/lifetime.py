@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import os
 import select
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -60,6 +61,8 @@ _ANSWER_SECONDS = 30.0
 def end_with_run() -> None:
     """End this step when its run is gone, before the next run can start the same step. Alone at a shell it goes on."""
     if run := os.environ.get(_RUN):
+        # Ctrl-C at the run reaches its steps too: they end at once, wherever they are, and not at their next line of Python.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
         _watches.append(_Watch(int(run)))
 
 

@@ -26,6 +26,7 @@ import sys
 import traceback
 from pathlib import Path
 
+from converter.installation import SCRIPTS
 from converter.running.fast_import import load
 
 __all__ = ["KINDS", "serve"]
@@ -38,7 +39,6 @@ KINDS = {
     "torch": ("torch", *_EXPORTED_PROGRAMS, "torch.onnx", "onnx", "onnxruntime"),
     "torch+tensorflow": ("tensorflow", "keras", "torch", *_EXPORTED_PROGRAMS),
 }
-_SCRIPTS = Path(__file__).resolve().parents[3] / "scripts"
 _PR_SET_PDEATHSIG = 1
 # Sent before the exit status: from here on the client must not run the step by itself.
 _BEGUN = b"+"
@@ -142,11 +142,11 @@ def _run(request: dict, streams: list[int]) -> None:
         os.environ.clear()
         os.environ.update(request["environment"])
         script, *arguments = request["arguments"]
-        path = _SCRIPTS / f"{script}.py"
+        path = SCRIPTS / f"{script}.py"
         sys.argv = [str(path), *arguments]
         # As in a process of its own, whose modules may lie where the user says.
         named = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
-        sys.path[:0] = [str(_SCRIPTS), *map(os.path.abspath, named)]
+        sys.path[:0] = [str(SCRIPTS), *map(os.path.abspath, named)]
         try:
             runpy.run_path(str(path), run_name="__main__")
             code = 0

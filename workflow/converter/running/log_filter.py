@@ -12,6 +12,8 @@ import logging
 import re
 import sys
 
+from converter.running.progress import Progress
+
 __all__ = ["quieten"]
 
 _CHATTER = re.compile(
@@ -20,7 +22,7 @@ _CHATTER = re.compile(
     r"Building DAG of jobs|Will exit after finishing currently running jobs|Provided cores|Rules claiming|"
     r"WorkflowError:\nAt least one job did not complete|Removing temporary output|Removing output files of failed job|"
     r"RuleException:\nCalledProcessError|Trying to restart job|Touching output file|Deactivating conda|"
-    r"Workflow defines that rule"
+    r"Workflow defines that rule|Terminating processes on user request"
 )
 
 
@@ -30,8 +32,24 @@ _ERRNOS = "|".join(str(getattr(errno, name)) for name in ("EPERM", "EIO", "EACCE
 _SYSTEM_ERROR = re.compile(rf"\w*Error: \[Errno (?:{_ERRNOS})\] (?P<reason>[^:\n]+)(?:: '(?P<path>.+)')?$")
 
 
+# What the line of each step (progress.py) says already.
+_SHOWN = ("progress", "job_finished", "run_info", "resources_info")
+
+
 class _Filter(logging.Filter):
+    def __init__(self, progress: Progress | None = None) -> None:
+        super().__init__()
+        self._progress = progress
+
     def filter(self, record: logging.LogRecord) -> bool:
+        if self._progress is not None and str(getattr(record, "event", "")) in _SHOWN:
+            return False
+        shown = self._is_shown(record)
+        if shown and self._progress is not None:
+            self._progress.clear()
+        return shown
+
+    def _is_shown(self, record: logging.LogRecord) -> bool:
         message = record.getMessage().strip()
         if error := _SYSTEM_ERROR.search(message):
             path = error["path"] or "this folder"
@@ -46,11 +64,14 @@ class _Filter(logging.Filter):
         return not _CHATTER.match(message)
 
 
-def quieten() -> None:
-    """Put the filter on Snakemake's terminal handler, if its profile or the user asked for quiet at all."""
+def quieten(progress: Progress | None = None) -> None:
+    """Put the filter on Snakemake's terminal handler, if its profile or the user asked for quiet at all.
+
+    progress: what is shown in place of Snakemake's own words on its progress.
+    """
     from snakemake.logging import logger
 
     for handler in logger.handlers:
         quiet = any(getattr(existing, "quiet", None) for existing in handler.filters)
         if handler.name == "DefaultStreamHandler" and quiet:
-            handler.addFilter(_Filter())
+            handler.addFilter(_Filter(progress))

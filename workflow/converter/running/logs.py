@@ -16,12 +16,13 @@ from converter.escape import printable
 
 __all__ = ["clean_logs", "output_to_log"]
 
-_FOLDER = Path("logs")
 
+def clean_logs(since: float, prefix: str = "") -> None:
+    """Show what is not printable as `\\x1b` in all logs written since that time (seconds since the epoch).
 
-def clean_logs(since: float) -> None:
-    """Show what is not printable as `\\x1b` in all logs written since that time (seconds since the epoch)."""
-    for path in sorted(_FOLDER.rglob("*.log")):
+    prefix: of the module that the workflow is.
+    """
+    for path in sorted(Path(prefix, "logs").rglob("*.log")):
         with contextlib.suppress(OSError):  # a disk that is full, or cannot be written: a log is no reason to fail
             if path.is_symlink() or path.stat().st_mtime < since:
                 continue

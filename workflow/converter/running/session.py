@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import re
+import signal
 import sys
+import threading
 import time
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
+import yaml
+from snakemake.io import local
+from snakemake.logging import logger
 from snakemake.pathvars import Pathvars
-from snakemake.shell import shell
 
 from converter import formats
-from converter.errors import ConverterError
+from converter.errors import ConverterError, ParameterError
 from converter.escape import printable
+from converter.installation import ROOT
 from converter.library_patches.replacing import check
 from converter.library_patches.snakemake import PATHVARS
 from converter.planning.config import read_config
@@ -28,24 +35,33 @@ from converter.run_state.lifetime import mark_run
 from converter.running import events, fork_client
 from converter.running.log_filter import quieten
 from converter.running.logs import clean_logs
+from converter.running.progress import Progress
+from converter.running.step_command import step_command
 
 __all__ = ["Session", "open_session"]
 
-# Steps inherit these from Snakemake.
-_ENVIRONMENT = {
-    "TF_CPP_MIN_LOG_LEVEL": "2",  # TensorFlow's start-up messages would bury what matters in a log
-    "PYTHONHASHSEED": "0",  # libraries that iterate over sets write other bytes from run to run
-    "CUDA_VISIBLE_DEVICES": "-1",  # verification is defined on the CPU
-}
+# What a module's prefix must be put before, all alike.
+_FOLDERS = ("converted", "intermediate", "reports", "logs", "benchmarks", "zoo", "sources")
 
 
 class Session:
-    """`rule_inputs`: what the rules ask; `start` and `finish` belong to the Snakefile's handlers."""
+    """`rule_inputs`: what the rules ask; `start` and `finish` belong to the Snakefile's handlers.
 
-    def __init__(self, planner: Planner) -> None:
+    root: the folder of the Snakefile. folder: the prefix before all of the workflow's own files, "" but for a module.
+    program: the words before the name of a step in a rule's shell. It is among the resources: a shell knows no names of a
+    module (Snakemake 9.27), and another place of the program makes no file again, as another parameter would.
+    """
+
+    def __init__(self, planner: Planner, root: Path = ROOT, folder: str = "", program: str = "") -> None:
         self.planner = planner
+        self.root, self.folder, self.program = root, folder, program
         self.rule_inputs = RuleInputs(planner)
+        if folder:
+            # Sources are the user's, and lie where the configuration says.
+            self.rule_inputs.prefix, self.rule_inputs.outside = folder, local
         self._started = time.time()
+        self.progress: Progress | None = None
+        self._interrupted = False
 
     def limit_memory(self, workflow: Any) -> None:
         """Jobs on this machine together never ask for more than it has, unless the user set --resources mem_mb."""
@@ -62,27 +78,69 @@ class Session:
         """
         self._started = time.time()
         if workflow.is_main_process:
-            atexit.register(clean_logs, self._started - 1)
+            self._hear_interrupts()
+            atexit.register(clean_logs, self._started - 1, self.folder)
         if workflow.local_exec and workflow.is_main_process:
-            jobs = list(workflow.dag.needrun_jobs())
+            jobs = [job for job in workflow.dag.needrun_jobs() if self._is_own(job)]
             for folder in sorted({_existing(output) for job in jobs for output in job.output if not output.is_storage}):
                 if not os.access(folder, os.W_OK | os.X_OK):
                     print(f"{folder} cannot be written: give rights to this folder, and run it again", file=sys.stderr)
                     sys.exit(1)
-            self._preloaded = fork_client.start(
-                (job.rule.name, " ".join(map(str, [*job.input, *job.output]))) for job in jobs
-            )
+            self._preloaded = fork_client.start(str(getattr(job.params, "step", "")) for job in jobs)
+
+    def _hear_interrupts(self) -> None:
+        """Remember that the user pressed Ctrl-C, which Snakemake (9.27) does not tell its handlers."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+            return
+
+        def hear(number: int, frame: FrameType | None) -> None:
+            self._interrupted = True
+            signal.default_int_handler(number, frame)
+
+        signal.signal(signal.SIGINT, hear)
+
+    def follow(self, workflow: Any) -> None:
+        """As a module of another workflow, whose handlers are its own (Snakemake 9.27): begin with its jobs, end with it."""
+        if not workflow.is_main_process or workflow.dryrun:
+            return
+
+        class _Start(logging.Handler):
+            def emit(_, record: logging.LogRecord) -> None:
+                if str(getattr(record, "event", "")) == "run_info":
+                    logger.removeHandler(_)
+                    self.start(workflow)
+
+        logger.addHandler(_Start(logging.INFO))
+        atexit.register(self._say_failures)
+
+    def _say_failures(self) -> None:
+        sentences = failures.take(self._started - 1, self.folder)
+        print(*sentences, sep="\n", end="\n" if sentences else "", file=sys.stderr, flush=True)
+
+    def _is_own(self, job: Any) -> bool:
+        """Whether a rule of this workflow's, and not of one that has it as a module, makes the files of the job."""
+        return Path(str(job.rule.snakefile)).is_relative_to(self.root)
 
     def finish(self, workflow: Any) -> None:
         """After a failed run: a report for every target that has none, and one sentence each, printed last of all."""
-        sentences = failures.take(self._started - 1)
+        if self.progress is not None:
+            self.progress.close()
+        sentences = failures.take(self._started - 1, self.folder)
         targets = _targets(workflow.dag)
+        if self._interrupted:
+            left = [target for target in targets if not _reason(target, sentences)]
+            sentences.append(f"interrupted: {printable(', '.join(left)) or 'the run'} not made; run it again to go on")
+            atexit.register(lambda: print(*sentences, sep="\n", file=sys.stderr, flush=True))
+            return
         sentences += self._unreported(targets, sentences)
         # A legacy environment that could not be built, a source not fetched, and a step that ended have been said of each target.
         sentences = [
             sentence for sentence in sentences if not sentence.startswith(("toolchain ", "step ", f"{FETCH} "))
         ]
-        events.send({"event": "unfinished", "targets": {target: _reason(target, sentences) for target in targets}})
+        reasons = {target: _reason(target, sentences) for target in targets}
+        events.send({"event": "unfinished", "targets": reasons, "sentences": sentences})
         atexit.register(lambda: print(*sentences, sep="\n", file=sys.stderr, flush=True))
 
     def _unreported(self, targets: list[str], known: list[str]) -> list[str]:
@@ -170,24 +228,60 @@ def open_session(values: dict, workflow: Any) -> Session:
 
     What is wrong ends the run at once, with one sentence and exit status 1.
     """
-    quieten()
-    root = Path(workflow.basedir)
-    # The main process is the user's own Snakemake, not one that an executor started for a single job.
-    mark_run(workflow.is_main_process, workflow.snakemake_tmp_dir)
-    events.attach()
-    for name, value in _ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
-    # Rules call `step`, which calls `python`: the interpreter that runs Snakemake, also when its environment was not activated.
-    folders = [str(root / "workflow" / "bin"), str(Path(sys.executable).parent), os.environ.get("PATH", "")]
-    os.environ["PATH"] = os.pathsep.join(folders)
+    alone = workflow.modifier.is_main_snakefile()
+    if events.is_watched():
+        events.attach()
+        progress = None
+    else:
+        progress = _shown_progress(workflow) if alone else None
+    if alone:
+        quieten(progress)
+    # The main process is the user's own Snakemake, not one that an executor started for a single job. Beside another
+    # workflow's rules, notes of locks are not ours to remove.
+    mark_run(workflow.is_main_process and alone, workflow.snakemake_tmp_dir)
+    root = Path(str(workflow.current_basedir))
     workflow.modifier.pathvars = _NoPathvars.from_other(workflow.pathvars)
-    # So that a step can tell whether its rule's shell is still there. Snakemake's own prefix is the first part.
-    shell.prefix("set -euo pipefail; export CONVERTER_SHELL=$$; ")
     try:
         check(PATHVARS)
         formats.added()
+        folder = _prefix(workflow.modifier)
+        if not alone:  # Snakemake gives a module its own configuration alone, without that of this Snakefile
+            values = _merged(yaml.safe_load((root / "configs" / "config.yaml").read_text(encoding="utf-8")), values)
         config = read_config(values, root / "configs" / "zoo.yaml")
     except ConverterError as error:
         print(printable(str(error)), file=sys.stderr)
         sys.exit(1)
-    return Session(Planner(config))
+    planner = Planner(config)
+    planner.awaits_sources = not alone
+    session = Session(planner, root, folder, step_command(workflow, folder))
+    session.progress = progress
+    if not alone:
+        session.follow(workflow)
+    return session
+
+
+def _shown_progress(workflow: Any) -> Progress | None:
+    """A line for each step, in place of what Snakemake says; none where the user wants to see that, or nothing."""
+    quiet = {entry.name for entry in workflow.output_settings.quiet or ()}
+    if not workflow.is_main_process or workflow.dryrun or "RULES" not in quiet or "ALL" in quiet:
+        return None
+    progress = Progress(sys.stderr, ticks=True)
+    events.attach(progress.see)
+    atexit.register(progress.close)
+    return progress
+
+
+def _prefix(modifier: Any) -> str:
+    """What a module's prefix: puts before the names of files. Raises ParameterError where that is not the same for all."""
+    prefixes = {str(modifier.modify_path(f"{name}/x"))[: -len(f"{name}/x")] for name in _FOLDERS}
+    whole = all(str(modifier.modify_path(f"{name}/x")).endswith(f"{name}/x") for name in _FOLDERS)
+    if len(prefixes) > 1 or not whole:
+        raise ParameterError("module: replace_prefix moves a part of its files only: write prefix instead")
+    return prefixes.pop()
+
+
+def _merged(under: dict, over: object) -> object:
+    """Mappings by key, as Snakemake merges configurations."""
+    if not isinstance(over, dict):
+        return over
+    return {**under, **{key: _merged(under.get(key) or {}, value) for key, value in over.items()}}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from converter.planning.library_versions import step_packages, versions_of
 from converter.planning.planner import Plan, Planner
 from converter.planning.recorded_code import RecordedCode
 from converter.planning.source_files import file_sha256, source_bytes
-from converter.planning.storage import Storage, is_mirror, url_of
+from converter.planning.storage import Storage, is_mirror, is_remote, url_of
 
 __all__ = [
     "Named",
@@ -49,6 +50,8 @@ class Planned:
         self.on_nodes: Callable[[], bool] = lambda: False  # whether Snakemake starts each step on another machine
         self.requested: Callable[[], Collection[str]] = tuple  # targets named by the user
         self._code = RecordedCode()
+        self.prefix = ""  # of the module that the workflow is, with its slash
+        self.outside: Callable[[str], str] = str  # marks a file that the prefix is not for
 
     @property
     def base_mb(self) -> int:
@@ -64,6 +67,11 @@ class Planned:
     def plan(self, wildcards: Any) -> Plan:
         extension = getattr(wildcards, "extension", None)
         return self.planner.plan(f"{wildcards.name}.{extension}" if extension else wildcards.name)
+
+    def prefixed(self, path: str) -> str:
+        """A file of the workflow's own, as Snakemake names it."""
+        kept = os.path.isabs(path) or path.startswith("..") or is_remote(path)
+        return path if kept else self.prefix + path
 
     def source_mb(self, source: str) -> int:
         try:

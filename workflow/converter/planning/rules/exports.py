@@ -75,7 +75,7 @@ class ExportInputs(Planned):
         return ".+" + "".join(rf"(?<!\.{re.escape(suffix)})" for suffix in suffixes)
 
     def target(self, wildcards: Any) -> str:
-        return shlex.quote(self.plan(wildcards).target)
+        return shlex.quote(self.prefixed(self.plan(wildcards).target))
 
     def export_options(self, wildcards: Any) -> str:
         return flags(self.plan(wildcards).parameters)
@@ -90,7 +90,7 @@ class ExportInputs(Planned):
         load = plan.parameters.get("quantization", {}).get("load")
         if not load or load.endswith(".npz"):
             return hash_if_file(load)
-        record = read_record(record_of(Path("intermediate/staged", plan.name)))
+        record = read_record(record_of(Path(self.prefix, "intermediate/staged", plan.name)))
         return self._code.key(hash_if_file(load), load, record)
 
     def export_memory(self, wildcards: Any, attempt: int = 1) -> int:

@@ -16,6 +16,7 @@ from converter.importing.installed import distribution_of, is_dotted
 from converter.planning.code_version import code_version
 from converter.planning.library_versions import versions_of
 from converter.planning.parameters import RESERVED, flags
+from converter.planning.planner import ImportPlan
 from converter.planning.recorded_code import read_record
 from converter.planning.rules.base import added_names, environment_of, hash_if_file, minutes
 from converter.planning.rules.storage import StorageInputs
@@ -25,6 +26,9 @@ from converter.planning.storage import is_mirror
 from converter.planning.toolchains import toolchain_version
 
 __all__ = ["ImportInputs"]
+
+# In place of the bytes of a source that a rule of another workflow is yet to make.
+_AWAITED = "awaited"
 
 
 class ImportInputs(ZooInputs, StorageInputs):
@@ -37,7 +41,7 @@ class ImportInputs(ZooInputs, StorageInputs):
         """
         plan = self.planner.import_plan(wildcards.key)
         environment = environment_of(plan.toolchain)
-        if plan.made:
+        if plan.made or self.planner.awaits_sources:
             return environment
         try:
             # Names that it reserves or cannot write, of a SavedModel's files say, end Snakemake (9.27); so do files that it
@@ -56,10 +60,17 @@ class ImportInputs(ZooInputs, StorageInputs):
         parameters of jobs behind one that runs.
         """
         plan = self.planner.import_plan(wildcards.key)
-        return [plan.source] if plan.made else []
+        if plan.made:
+            return [plan.source]
+        if not self.planner.awaits_sources:
+            return []
+        # Of another workflow's rules: a file is one that they may make, a directory is made as a whole.
+        whole = os.path.isdir(plan.source) or not os.path.exists(plan.source)
+        return [self.outside(str(path)) for path in ([plan.source] if whole else source_files(Path(plan.source)))]
 
     def source_path(self, wildcards: Any) -> str:
-        return shlex.quote(self.planner.import_plan(wildcards.key).source)
+        plan = self.planner.import_plan(wildcards.key)
+        return shlex.quote(self.prefixed(plan.source) if plan.made else plan.source)
 
     def source_version(self, wildcards: Any) -> str:
         """A hash of the source's bytes, of the files its parameters name, and of the user's code that ran in the import.
@@ -67,14 +78,25 @@ class ImportInputs(ZooInputs, StorageInputs):
         The hub remembers size and time of what it read, so that an unchanged file is not hashed again.
         """
         plan = self.planner.import_plan(wildcards.key)
-        hub = read_record(Path("intermediate", wildcards.key, "hub.json"))
-        digest = hashlib.sha256()
+        hub = read_record(Path(self.prefix, "intermediate", wildcards.key, "hub.json"))
         if is_mirror(plan.source):  # likewise: what the storage says of it stands for its bytes
-            digest.update(self.version_at(plan.source).encode())
+            source = self.version_at(plan.source)
         elif plan.made:  # may not exist yet: the recipe stands for its bytes
-            digest.update(self.recipe_version(plan.source).encode())
+            source = self.recipe_version(plan.source)
         else:
-            digest.update(self._source_sha256(hub, Path(plan.source)).encode())
+            source = self._source_sha256(hub, Path(plan.source))
+        base = self._import_version(plan, source)
+        record = hub.get("user_code", {})
+        if self.planner.awaits_sources and source == hub.get("source", {}).get("sha256"):
+            # What was read is what is there, though it was not when its import was planned.
+            awaited = self._import_version(plan, _AWAITED)
+            base = awaited if str(record.get("key", "")).partition(".")[0] == awaited else base
+        return self._code.key(base, plan.parameters.get("network_script"), record)
+
+    @staticmethod
+    def _import_version(plan: ImportPlan, source: str) -> str:
+        """source: what stands for the source's bytes."""
+        digest = hashlib.sha256(source.encode())
         if plan.toolchain != "default":
             digest.update(toolchain_version(plan.toolchain).encode())
         script = plan.parameters.get("network_script")
@@ -89,10 +111,11 @@ class ImportInputs(ZooInputs, StorageInputs):
         name = plan.parameters.get("network_name", "")
         if script is None and is_dotted(name) and (builder := distribution_of(name)) is not None:
             digest.update(f"{builder.name} {builder.version}".encode())
-        return self._code.key(digest.hexdigest()[:32], script, hub.get("user_code", {}))
+        return digest.hexdigest()[:32]
 
-    @staticmethod
-    def _source_sha256(hub: dict[str, Any], source: Path) -> str:
+    def _source_sha256(self, hub: dict[str, Any], source: Path) -> str:
+        if self.planner.awaits_sources and not os.path.exists(source):
+            return _AWAITED
         try:
             recorded = hub.get("source", {})
             if recorded.get("sha256") and recorded.get("stat") == source_stat(source):

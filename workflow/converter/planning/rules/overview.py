@@ -82,7 +82,7 @@ class OverviewInputs(Planned):
 
     def known_reports(self, wildcards: Any) -> str:
         """A hash of the reports of earlier runs: the table shows them too."""
-        return _state_of("reports")
+        return _state_of(self.prefix + "reports")
 
     # --- benchmarks
 
@@ -100,7 +100,7 @@ class OverviewInputs(Planned):
 
     def known_benchmarks(self, wildcards: Any) -> str:
         """A hash of the benchmarks of earlier runs: the page shows them too."""
-        return _state_of("benchmarks")
+        return _state_of(self.prefix + "benchmarks")
 
 
 def _is_timed(target: str) -> bool:

@@ -8,9 +8,10 @@ import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
+from converter.installation import PACKAGES, ROOT
+
 __all__ = ["programs_paths", "system_paths"]
 
-_CODE = Path(__file__).resolve().parents[3]
 # Beside the code: the schemas and requirements that steps look at.
 _PARTS = (
     "scripts",
@@ -50,8 +51,8 @@ def system_paths() -> Iterator[Path]:
     for text in (*_LIBRARIES, *_SYSTEM, sys.prefix, sys.base_prefix, *sysconfig.get_paths().values()):
         yield Path(text)
     yield from Path("/sys/devices").glob("pci*")
-    yield _CODE
-    yield from (_CODE.parent / part for part in _PARTS)
+    yield PACKAGES
+    yield from (ROOT / part for part in _PARTS)
     yield from map(Path, filter(None, os.environ.get("CONVERTER_FORMATS", "").split(os.pathsep)))  # the user's own code
     yield from _search_paths()
     # A user's settings of Keras, which it reads wherever they exist.

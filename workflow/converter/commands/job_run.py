@@ -1,14 +1,14 @@
-"""What all commands share: their options, the run with its progress, the table, and the exit status."""
+"""What commands that convert share: their options, the run with its progress, the table, and the exit status."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 
-from aup.dlconvert.progress import Progress
-from aup.dlconvert.table import table
+from converter.commands.table import table
 from converter.errors import ConverterError
 from converter.jobs import configure, run
+from converter.running.progress import Progress
 
 __all__ = ["add_options", "convert"]
 
@@ -16,6 +16,7 @@ _LEVELS = ("debug", "info", "warn", "error")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
+    """--log, --cores, --dry-run and --profile."""
     group = parser.add_argument_group("how to run")
     group.add_argument(
         "--log",
@@ -57,4 +58,6 @@ def convert(jobs: list, args: argparse.Namespace) -> int:
         print(table(rows), flush=True)
     if outcome.problem:
         print(outcome.problem, file=sys.stderr)
+    if outcome.interrupted:
+        print("interrupted: run it again to go on", file=sys.stderr)
     return 130 if outcome.interrupted else 0 if outcome.succeeded else 1
