@@ -36,6 +36,22 @@ def test_a_step_that_could_not_speak(text: str, sentence: str, tmp_path: Path, m
     assert "a step was ended before it finished" in session._end_of_step([log])
 
 
+@pytest.mark.parametrize(
+    ("target", "advice"),
+    [
+        ("digits.onnx", "ask for converted/digits.onnx, or write a job with convert_to: digits.onnx"),
+        ("models/digits.onnx", "ask for converted/digits.onnx, or write a job with convert_to: models/digits.onnx"),
+        ("reports/digits", "targets are converted/NAME.onnx and such"),
+    ],
+)
+def test_a_target_that_no_rule_makes(target: str, advice: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(atexit, "register", lambda function, sentence, **_: said.append(sentence))
+    text = f"MissingRuleException:\nNo rule to produce {target} (if you use input functions make sure that they don't ...)."
+    assert not _Filter().filter(logging.LogRecord("snakemake", logging.ERROR, "", 0, text, None, None))
+    assert said[0].startswith(f"{target}: no rule makes it: {advice}")
+
+
 def test_snakemakes_own_trouble_with_a_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     monkeypatch.setattr(atexit, "register", lambda function, sentence, **_: said.append(sentence))

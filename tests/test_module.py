@@ -131,8 +131,8 @@ def test_two_modules_stand_side_by_side(folder: Path):
     (folder / "Snakefile").write_text(text + other.replace('"out"', '"other"'))
     made = run(folder, "--dry-run", "other/converted/net.npz", "out/converted/net.npz")
     assert made.returncode == 0, made.stderr
-    assert "output: other/converted/net.npz" in made.stdout + made.stderr
-    assert "output: out/converted/net.npz" in made.stdout + made.stderr
+    assert "publish other/converted/net.npz" in made.stdout + made.stderr
+    assert "publish out/converted/net.npz" in made.stdout + made.stderr
 
 
 def test_steps_are_called_by_their_path(tmp_path: Path):

@@ -119,6 +119,11 @@ def test_suffixes_are_variants_unless_they_belong_to_a_models_name(models):
     assert named.plan("m.dynamic.tflite").parameters["quantization"]["optimization"] == "none"
 
 
+def test_a_name_that_goes_on_otherwise_has_no_source(models):
+    with pytest.raises(SourceError, match=r"no source for keras\.v2: "):
+        planner().require("keras.v2.tflite")
+
+
 def test_a_jobs_suffix_must_agree_with_its_type(models):
     quantization = {"type": "uint8", "load": "d.npz"}
     plan = planner(jobs=[job(target="out/x.int8.tflite", quantization=quantization)]).plan("out/x.int8.tflite")

@@ -126,3 +126,16 @@ def test_a_checkpoint_without_its_graph_is_explained_by_name(folder):
 def test_a_source_that_a_recipe_makes_need_not_exist(folder):
     assert source_format("zoo/VGG16.h5", made=True) == "keras"
     assert source_format("zoo/saved", made=True) == "savedmodel"
+
+
+def test_a_source_in_another_folder_is_named_with_the_way_to_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models" / "deep" / "er" / "saved").mkdir(parents=True)
+    (tmp_path / "models" / "deep" / "net.h5").touch()
+    (tmp_path / "models" / "deep" / "er" / "saved" / "saved_model.pb").touch()
+    (tmp_path / "beside.pt").touch()
+    places = {"net": "models/deep/net.h5", "saved": "models/deep/er/saved", "beside": "beside.pt"}
+    for model, place in places.items():
+        sentence = str(ModelFolder().missing(model, []))
+        assert f"put {place} there, or name it with convert_from under models: {model}:" in sentence
+    assert "convert_from" not in str(ModelFolder().missing("none", []))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +14,8 @@ __all__ = ["MODELS", "ModelFolder", "is_source_directory", "known_sources", "mod
 
 # The user's own models; recipes write below zoo/ instead.
 MODELS = "models"
+# Below it, where a source is looked for that is not in it.
+_MOST_FOLDERS = 1000
 
 
 def known_sources() -> str:
@@ -99,6 +102,19 @@ class ModelFolder:
                 found.setdefault(entry.name, []).append(f"{self.folder}/{entry.name}")
         return {name: sorted(paths) for name, paths in found.items()}
 
+    def _elsewhere(self, model: str) -> str | None:
+        """A source of that name in a folder below this one, or beside it; nobody asks for those by name."""
+        below = (folder for folder, _, _ in itertools.islice(os.walk(self.folder), _MOST_FOLDERS))
+        for folder in (os.curdir, *below):
+            for suffix in formats.extensions_of_sources():
+                path = os.path.normpath(os.path.join(folder, f"{model}{suffix}"))
+                if os.path.isfile(path):
+                    return path
+            path = os.path.normpath(os.path.join(folder, model))
+            if os.path.isdir(path) and is_source_directory(path):
+                return path
+        return None
+
     def find(self, model: str) -> str | None:
         """The one source of that name, or None. Raises SourceError when there are several."""
         candidates = self.sources.get(model, [])
@@ -115,6 +131,11 @@ class ModelFolder:
         index = Path(self.folder, f"{model}.index")
         if index.exists():
             return SourceError(_object_checkpoint(index))
+        if (elsewhere := self._elsewhere(model)) is not None:
+            return SourceError(
+                f"no source for {model} in {self.folder}/ itself: put {elsewhere} there, "
+                f"or name it with convert_from under models: {model}:"
+            )
         close = nearest(model, [*self.sources, *others])
         hint = (
             f"did you mean {' or '.join(close)}?" if close else f"put the model into {self.folder}/ ({known_sources()})"

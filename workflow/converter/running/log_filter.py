@@ -11,7 +11,11 @@ import errno
 import logging
 import re
 import sys
+from collections.abc import Callable
 
+from converter import formats
+from converter.escape import printable
+from converter.planning.config import CONVERTED
 from converter.running.progress import Progress
 
 __all__ = ["quieten"]
@@ -29,6 +33,10 @@ _CHATTER = re.compile(
 # What Snakemake's own file operations end it with on a disk that is full, read-only, or somebody else's: the last line of
 # a traceback, or of an error of its own.
 _ERRNOS = "|".join(str(getattr(errno, name)) for name in ("EPERM", "EIO", "EACCES", "ENOSPC", "EROFS", "EDQUOT"))
+# A target that no rule of this workflow makes: what Snakemake (9.27) says of it is about rules.
+_NO_RULE = re.compile(
+    r"MissingRuleException:\s+No rule to produce (?P<target>.+) \(if you use input functions", re.DOTALL
+)
 _SYSTEM_ERROR = re.compile(rf"\w*Error: \[Errno (?:{_ERRNOS})\] (?P<reason>[^:\n]+)(?:: '(?P<path>.+)')?$")
 
 
@@ -37,12 +45,12 @@ _SHOWN = ("progress", "job_finished", "run_info", "resources_info")
 
 
 class _Filter(logging.Filter):
-    def __init__(self, progress: Progress | None = None) -> None:
+    def __init__(self, progress: Progress | None = None, shows: Callable[[], bool] = lambda: True) -> None:
         super().__init__()
-        self._progress = progress
+        self._progress, self._shows = progress, shows
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if self._progress is not None and str(getattr(record, "event", "")) in _SHOWN:
+        if self._progress is not None and self._shows() and str(getattr(record, "event", "")) in _SHOWN:
             return False
         shown = self._is_shown(record)
         if shown and self._progress is not None:
@@ -51,6 +59,10 @@ class _Filter(logging.Filter):
 
     def _is_shown(self, record: logging.LogRecord) -> bool:
         message = record.getMessage().strip()
+        if error := _NO_RULE.match(message):
+            sentence = _no_target(error["target"])
+            atexit.register(print, sentence, file=sys.stderr, flush=True)
+            return False
         if error := _SYSTEM_ERROR.search(message):
             path = error["path"] or "this folder"
             atexit.register(
@@ -64,14 +76,24 @@ class _Filter(logging.Filter):
         return not _CHATTER.match(message)
 
 
-def quieten(progress: Progress | None = None) -> None:
+def _no_target(target: str) -> str:
+    """What to ask for instead of a file that this workflow does not make."""
+    name = target.rstrip("/").rpartition("/")[2]
+    if name.rpartition(".")[2] in formats.target_extensions() and not target.startswith("reports/"):
+        what = f"ask for {CONVERTED}{name}, or write a job with convert_to: {target}"
+    else:
+        what = f"targets are {CONVERTED}NAME.onnx and such, reports/NAME.inspect.json, zoo; snakemake --list names all kinds"
+    return printable(f"{target}: no rule makes it: {what}")
+
+
+def quieten(progress: Progress | None = None, shows: Callable[[], bool] = lambda: True) -> None:
     """Put the filter on Snakemake's terminal handler, if its profile or the user asked for quiet at all.
 
-    progress: what is shown in place of Snakemake's own words on its progress.
+    progress: what is shown in place of Snakemake's own words on its progress, as long as `shows()`.
     """
     from snakemake.logging import logger
 
     for handler in logger.handlers:
         quiet = any(getattr(existing, "quiet", None) for existing in handler.filters)
         if handler.name == "DefaultStreamHandler" and quiet:
-            handler.addFilter(_Filter(progress))
+            handler.addFilter(_Filter(progress, shows))

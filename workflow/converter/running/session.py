@@ -103,14 +103,15 @@ class Session:
 
     def follow(self, workflow: Any) -> None:
         """As a module of another workflow, whose handlers are its own (Snakemake 9.27): begin with its jobs, end with it."""
-        if not workflow.is_main_process or workflow.dryrun:
+        if not workflow.is_main_process:
             return
 
         class _Start(logging.Handler):
             def emit(_, record: logging.LogRecord) -> None:
                 if str(getattr(record, "event", "")) == "run_info":
                     logger.removeHandler(_)
-                    self.start(workflow)
+                    if not workflow.dryrun:
+                        self.start(workflow)
 
         logger.addHandler(_Start(logging.INFO))
         atexit.register(self._say_failures)
@@ -235,7 +236,7 @@ def open_session(values: dict, workflow: Any) -> Session:
     else:
         progress = _shown_progress(workflow) if alone else None
     if alone:
-        quieten(progress)
+        quieten(progress, lambda: not workflow.dryrun)
     # The main process is the user's own Snakemake, not one that an executor started for a single job. Beside another
     # workflow's rules, notes of locks are not ours to remove.
     mark_run(workflow.is_main_process and alone, workflow.snakemake_tmp_dir)
@@ -263,10 +264,11 @@ def open_session(values: dict, workflow: Any) -> Session:
 def _shown_progress(workflow: Any) -> Progress | None:
     """A line for each step, in place of what Snakemake says; none where the user wants to see that, or nothing."""
     quiet = {entry.name for entry in workflow.output_settings.quiet or ()}
-    if not workflow.is_main_process or workflow.dryrun or "RULES" not in quiet or "ALL" in quiet:
+    if not workflow.is_main_process or "RULES" not in quiet or "ALL" in quiet:
         return None
     progress = Progress(sys.stderr, ticks=True)
-    events.attach(progress.see)
+    # Whether it is a dry run is known when jobs are: then Snakemake says what it would do.
+    events.attach(lambda event: None if workflow.dryrun else progress.see(event))
     atexit.register(progress.close)
     return progress
 
