@@ -24,7 +24,7 @@ class SentenceParser(argparse.ArgumentParser):
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> argparse.Namespace:
         """The parsed command line; ends the program with a sentence where it is wrong."""
-        found, rest = self.parse_known_args(args, namespace)
+        found, rest = self.parse_known_args(args, namespace or argparse.Namespace())
         if rest:
             self.error(self._unknown(rest[0].partition("=")[0]))
         return found

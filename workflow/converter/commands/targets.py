@@ -20,8 +20,12 @@ from converter.publishing import report
 from converter.running.progress import Progress
 
 __all__ = [
-    *("add_inspect_arguments", "add_profile_arguments", "add_zoo_arguments"),
-    *("run_inspect", "run_profile", "run_zoo"),
+    "add_inspect_arguments",
+    "add_profile_arguments",
+    "add_zoo_arguments",
+    "run_inspect",
+    "run_profile",
+    "run_zoo",
 ]
 
 _PROFILE = "reports/profile.html"

@@ -16,6 +16,7 @@ import json
 import logging
 import os
 from collections.abc import Callable
+from typing import Any
 
 __all__ = ["VARIABLE", "attach", "is_watched", "send"]
 
@@ -30,7 +31,7 @@ class _Handler(logging.Handler):
         super().__init__(logging.INFO)
         self.receive = receive
 
-    def emit(self, record: logging.LogRecord) -> None:
+    def emit(self, record: Any) -> None:
         event = str(getattr(record, "event", ""))
         if event == "run_info":
             total = record.stats.get("total", 0) - sum(record.stats.get(rule, 0) for rule in _ONLY_ASK)
@@ -58,10 +59,11 @@ def attach(receive: Callable[[dict], None] | None = None) -> None:
         descriptor = int(os.environ.pop(VARIABLE))
         os.set_inheritable(descriptor, False)
 
-        def receive(entry: dict) -> None:
+        def write(entry: dict) -> None:
             with contextlib.suppress(BrokenPipeError):  # a reader that is gone does not stop the conversions
                 os.write(descriptor, (json.dumps(entry) + "\n").encode())
 
+        receive = write
     logger.addHandler(_Handler(receive))
 
 

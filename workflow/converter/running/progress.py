@@ -42,11 +42,13 @@ class Progress:
 
     def see(self, event: dict | None) -> None:
         """One event; None only lets time pass."""
-        kind = event["event"] if event else None
         with self._lock:
             if self._closed.is_set():
                 return
-            if kind == "run":
+            kind = event["event"] if event else None
+            if event is None:
+                pass
+            elif kind == "run":
                 self._total = event["total"]
             elif kind == "start" and event["output"]:
                 self._begun += 1

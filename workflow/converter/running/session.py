@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -105,15 +106,7 @@ class Session:
         """As a module of another workflow, whose handlers are its own (Snakemake 9.27): begin with its jobs, end with it."""
         if not workflow.is_main_process:
             return
-
-        class _Start(logging.Handler):
-            def emit(_, record: logging.LogRecord) -> None:
-                if str(getattr(record, "event", "")) == "run_info":
-                    logger.removeHandler(_)
-                    if not workflow.dryrun:
-                        self.start(workflow)
-
-        logger.addHandler(_Start(logging.INFO))
+        logger.addHandler(_AtStart(lambda: None if workflow.dryrun else self.start(workflow)))
         atexit.register(self._say_failures)
 
     def _say_failures(self) -> None:
@@ -185,6 +178,19 @@ class Session:
             "a step was ended before it finished (killed, crashed, or out of memory or disk): run it again; "
             "logs/ has more"
         )
+
+
+class _AtStart(logging.Handler):
+    """Calls `begin` once, before the first job of a run."""
+
+    def __init__(self, begin: Callable[[], None]) -> None:
+        super().__init__(logging.INFO)
+        self._begin = begin
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if str(getattr(record, "event", "")) == "run_info":
+            logger.removeHandler(self)
+            self._begin()
 
 
 class _NoPathvars(Pathvars):
@@ -282,8 +288,10 @@ def _prefix(modifier: Any) -> str:
     return prefixes.pop()
 
 
-def _merged(under: dict, over: object) -> object:
+def _merged(under: dict, over: dict) -> dict:
     """Mappings by key, as Snakemake merges configurations."""
-    if not isinstance(over, dict):
-        return over
-    return {**under, **{key: _merged(under.get(key) or {}, value) for key, value in over.items()}}
+    merged = {**under, **over}
+    for key in under.keys() & over.keys():
+        if isinstance(under[key], dict) and isinstance(over[key], dict):
+            merged[key] = _merged(under[key], over[key])
+    return merged

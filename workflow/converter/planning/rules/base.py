@@ -51,7 +51,7 @@ class Planned:
         self.requested: Callable[[], Collection[str]] = tuple  # targets named by the user
         self._code = RecordedCode()
         self.prefix = ""  # of the module that the workflow is, with its slash
-        self.outside: Callable[[str], str] = str  # marks a file that the prefix is not for
+        self.outside: Callable[[str], Any] = str  # marks a file that the prefix is not for
 
     @property
     def base_mb(self) -> int:
