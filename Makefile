@@ -26,9 +26,10 @@ $(VENV)/.core: requirements.txt constraints.txt
 	echo "$(CURDIR)/workflow" > "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/converter.pth"
 	touch $@
 
-$(VENV)/.all: $(VENV)/.core requirements-torch.txt requirements-vision.txt requirements-micro.txt requirements-dev.txt requirements-cluster.txt
+$(VENV)/.all: $(VENV)/.core requirements-torch.txt requirements-vision.txt requirements-micro.txt requirements-openvino.txt requirements-dev.txt requirements-cluster.txt
 	$(PIP) --requirement requirements-torch.txt --requirement requirements-dev.txt --requirement requirements-cluster.txt
 	$(PIP) --no-deps --requirement requirements-vision.txt
+	$(PIP) --no-deps --requirement requirements-openvino.txt
 	-$(PIP) --no-deps --requirement requirements-micro.txt # has wheels for Linux on x86-64 only
 	touch $@
 

@@ -1,6 +1,7 @@
 # Converter: name the file you want, and its source is found, converted, and proven to compute the same.
 #
 #   converted/{model}[.{variant}].{ext}     what you ask for: onnx, tflite (float16, dynamic, int8, uint8), pb, h5, keras
+#   converted/{model}.xml                    with .bin beside it: OpenVINO's intermediate representation
 #   converted/{model}[.{variant}].cc         with .h beside it: the TensorFlow Lite file as a C array, for microcontrollers
 #   reports/{model}[.{variant}].{ext}.json  how it was made and verified, whether it succeeded or not
 #   reports/{model}.inspect.json            what the source holds, and what it can become
@@ -64,6 +65,7 @@ for topic in (
         "onnx",
         "tflite",
         "micro",
+        "openvino",
     ),
     *("quantization", "layers", "devices", "report", "coverage", "benchmark", "zoo", "toolchains"),
 ):

@@ -14,11 +14,12 @@ use rule export_added as export_micro with:
 # Both files or neither.
 use rule publish as publish_micro with:
     input:
-        staged=["intermediate/staged/{name}.cc", "intermediate/staged/{name}.cc.h"],
+        staged="intermediate/staged/{name}.cc",
+        beside="intermediate/staged/{name}.cc.h",
         report="reports/{name}.cc.json",
     output:
-        "converted/{name}.cc",
-        "converted/{name}.h",
+        target="converted/{name}.cc",
+        beside="converted/{name}.h",
 
 
 ruleorder: publish_micro > publish
@@ -28,11 +29,12 @@ if planned.elsewhere_pattern("cc"):
 
     use rule publish as publish_micro_elsewhere with:
         input:
-            staged=planned.staged_with_beside,
-            report=planned.report_with_beside,
+            staged=planned.staged_as("cc"),
+            beside=planned.beside_as("cc"),
+            report=planned.report_as("cc"),
         output:
-            "{path}.cc",
-            "{path}.h",
+            target="{path}.cc",
+            beside="{path}.h",
         log:
             "logs/elsewhere_{path}.publish.log",
         wildcard_constraints:

@@ -7,7 +7,7 @@ rule publish:
         staged="intermediate/staged/{name}",
         report="reports/{name}.json",
     output:
-        "converted/{name}",
+        target="converted/{name}",
     log:
         "logs/{name}.publish.log",
     localrule: True
@@ -20,7 +20,7 @@ rule publish:
     message:
         "publish {output}"
     shell:
-        "{resources.program} publish {input[0]:q} {input.report:q} {output[0]:q} 2> {log:q}"
+        "{resources.program} publish {input.staged:q} {input.report:q} {output.target:q} 2> {log:q}"
 
 
 if planned.elsewhere_pattern():
@@ -30,7 +30,7 @@ if planned.elsewhere_pattern():
             staged=planned.staged_elsewhere,
             report=planned.report_elsewhere,
         output:
-            "{path}",
+            target="{path}",
         log:
             "logs/elsewhere_{path}.publish.log",
         wildcard_constraints:

@@ -40,6 +40,25 @@ rule toolchain_micro:
         "{resources.program} install_toolchain {params.root:q} micro > {log:q} 2>&1"
 
 
+rule toolchain_openvino:
+    """Install OpenVINO, which writes and runs its .xml files, unless it is there already."""
+    output:
+        touch("intermediate/toolchains/openvino"),
+    log:
+        "logs/toolchains/openvino.log",
+    localrule: True
+    conda:
+        "../environment.yml"
+    resources:
+        program=session.program,
+    params:
+        root=session.root,
+    message:
+        "install OpenVINO (once)"
+    shell:
+        "{resources.program} install_toolchain {params.root:q} openvino > {log:q} 2>&1"
+
+
 rule toolchain_legacy:
     """Build the isolated environment of an old framework (workflow/envs/), unless the user's cache has it already."""
     output:

@@ -1,7 +1,8 @@
 """Install what only some conversions need into this environment, unless all of it is there: install_toolchain.py ROOT NAME.
 
 ROOT: a clone. Where a package manager installed the program, the environment is that one's: planning asks for what is missing
-(planning/extras.py), and nothing is left to do here. NAME: torch (PyTorch and what hangs on it) or micro (TensorFlow Lite Micro).
+(planning/extras.py), and nothing is left to do here. NAME: torch (PyTorch and what hangs on it), micro
+(TensorFlow Lite Micro) or openvino.
 """
 
 import importlib.metadata
@@ -17,6 +18,7 @@ from converter.run_state.failures import remember
 LISTS = {
     "torch": (("requirements-torch.txt", []), ("requirements-vision.txt", ["--no-deps"])),
     "micro": (("requirements-micro.txt", ["--no-deps"]),),
+    "openvino": (("requirements-openvino.txt", ["--no-deps"]),),
 }
 
 

@@ -12,8 +12,8 @@ from conftest import ROOT
 from converter.installation import DISTRIBUTION
 
 FILES = sorted(ROOT.glob("requirements*.txt"))
-# What is installed by itself, without dependencies: by `make corpus`, and when a first C array is asked for.
-BY_ITSELF = ("requirements-corpus.txt", "requirements-micro.txt")
+# What is installed by itself, without dependencies: by `make corpus`, and when a first C array or OpenVINO file is asked for.
+BY_ITSELF = ("requirements-corpus.txt", "requirements-micro.txt", "requirements-openvino.txt")
 
 
 def pins(lines: list[str]) -> dict[str, str]:
@@ -44,10 +44,19 @@ def test_the_wheel_asks_for_what_was_tested_and_its_bug_fixes():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     written = [*project["dependencies"], *extras["torch"], *extras["huggingface"], *extras["cluster"]]
+    written += [entry.partition(";")[0] for name in ("micro", "openvino") for entry in extras[name]]
     written = [entry.replace("~=", "==") for entry in written if not entry.startswith(f"{DISTRIBUTION}[")]
     files = ("requirements.txt", "requirements-torch.txt", "requirements-vision.txt", "requirements-cluster.txt")
+    files += ("requirements-micro.txt", "requirements-openvino.txt")
     assert pins(written) == pins([line for name in files for line in (ROOT / name).read_text().splitlines()])
-    assert project["name"] == DISTRIBUTION and set(extras) == {"torch", "huggingface", "cluster", "all"}
+    assert project["name"] == DISTRIBUTION and set(extras) == {
+        "torch",
+        "huggingface",
+        "cluster",
+        "micro",
+        "openvino",
+        "all",
+    }
 
 
 def test_constraints_do_not_contradict_the_requirements():

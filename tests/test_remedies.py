@@ -70,6 +70,7 @@ WHOSE = {
     "workflow/converter/quantization/*": (ALL, ("onnx", "tflite")),
     "workflow/converter/tflite/*": (ALL, ("tflite",)),
     "workflow/converter/micro/*": (ALL, ("cc",)),
+    "workflow/converter/openvino/*": (ALL, ("xml",)),
     "workflow/converter/devices/*": (ALL, ("onnx", "tflite", "cc")),
     "workflow/converter/verification/tflite.py:*": (ALL, ("tflite",)),
     "workflow/converter/hub/*": (ALL, ()),

@@ -44,6 +44,7 @@ _TARGETS = {
     "protobuf": "converter.formats.target_formats.protobuf:PROTOBUF",
     "keras": "converter.formats.target_formats.keras:KERAS",
     "micro": "converter.formats.target_formats.micro:MICRO",
+    "openvino": "converter.formats.target_formats.openvino:OPENVINO",
 }
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.metadata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -25,7 +25,14 @@ def _name(package: str) -> str:
     return f"{package} {importlib.metadata.version(package)}"
 
 
-def check_interface(model: OnnxModel | TFLiteModel | FlexModel, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+class _Placed(Protocol):
+    """Positions of a file's inputs and outputs by their names."""
+
+    input_places: dict[str, int]
+    output_places: dict[str, int]
+
+
+def check_interface(model: _Placed, inputs: Sequence[str], outputs: Sequence[str]) -> None:
     """Raises ValueError where the file's inputs or outputs have other names, or another order, than these.
 
     Positions and names must say the same: some programs feed by the one, some by the other. An input that nothing uses may

@@ -143,13 +143,20 @@ class ExportInputs(Planned):
     def report_elsewhere(self, wildcards: Any) -> str:
         return f"reports/{self.planner.report_name(wildcards.path)}.json"
 
-    def staged_with_beside(self, wildcards: Any) -> list[str]:
-        """Of a job elsewhere whose format has two files: wildcards.path is its path without .cc, the only such extension."""
-        staged = Path("intermediate/staged", self.planner.report_name(f"{wildcards.path}.cc"))
-        return [str(staged), str(formats.target("cc").staged_beside(staged))]
+    def staged_as(self, extension: str) -> Callable[[Any], str]:
+        """Of a job elsewhere whose format has two files: wildcards.path is its path without this extension."""
+        return lambda wildcards: str(self._staged(wildcards, extension))
 
-    def report_with_beside(self, wildcards: Any) -> str:
-        return f"reports/{self.planner.report_name(f'{wildcards.path}.cc')}.json"
+    def beside_as(self, extension: str) -> Callable[[Any], str]:
+        """The second file of the same job."""
+        return lambda wildcards: str(formats.target(extension).staged_beside(self._staged(wildcards, extension)))
+
+    def report_as(self, extension: str) -> Callable[[Any], str]:
+        """The report of the same job."""
+        return lambda wildcards: f"reports/{self.planner.report_name(f'{wildcards.path}.{extension}')}.json"
+
+    def _staged(self, wildcards: Any, extension: str) -> Path:
+        return Path("intermediate/staged", self.planner.report_name(f"{wildcards.path}.{extension}"))
 
     def elsewhere_pattern(self, *extensions: str) -> str:
         """A pattern that only the jobs' own paths match, of those that end so, without the extension, where some are given; ""

@@ -20,6 +20,7 @@ _PARTS = (
     "requirements-torch.txt",
     "requirements-vision.txt",
     "requirements-micro.txt",
+    "requirements-openvino.txt",
 )
 _LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/usr/local/lib64")
 _SYSTEM = (

@@ -1,0 +1,1 @@
+"""Intermediate representation (IR) of OpenVINO."""
