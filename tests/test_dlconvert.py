@@ -213,7 +213,7 @@ def test_one_conversion_by_its_own_command_with_a_bar_on_a_terminal(
     before, *drawn = run.stderr.split("\r\x1b[K")
     assert before == "" and drawn.pop() == ""  # nothing but the bar, which is taken away in the end
     assert all(len(line) < 100 and "\n" not in line for line in drawn)
-    bar = r"\[#*\.*\] (\d)/\d  \d:\d\d  (.*)"
+    bar = r"\[#*\.*\] (\d)/\d  \d:\d\d(?:, about \d:\d\d left)?  (.*)"
     seen = [re.fullmatch(bar, line).groups() for line in drawn]
     steps = dict.fromkeys(step for _, step in seen if step)
     assert list(steps) == ["planning", f"read '{source}'", f"write {target}", f"publish {target}"]

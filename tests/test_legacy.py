@@ -103,8 +103,8 @@ def test_interpreters_are_found_on_path_in_pyenv_and_in_conda_and_shims_are_not_
 
 
 def test_without_an_interpreter_the_error_says_how_to_get_one(monkeypatch):
-    monkeypatch.setattr(toolchains, "find_python", lambda version: None)
-    monkeypatch.setattr(toolchains.shutil, "which", lambda name: None)
+    monkeypatch.setattr(toolchains, "find_python", lambda version, path=None: None)
+    monkeypatch.setattr(toolchains.shutil, "which", lambda name, path=None: None)
     with pytest.raises(UnsupportedError, match=r"needs Python 3\.7.*pip install uv.*pyenv install 3\.7.*conda create"):
         toolchains.check_available("tf1.15")
     assert not toolchains.is_available("tf1.15")
@@ -120,7 +120,7 @@ def test_uv_is_used_where_it_is_and_fetches_the_interpreter(tmp_path, monkeypatc
         f'echo "$@" >> {calls}; [ "$1" = venv ] && mkdir -p "$5/bin" && touch "$5/bin/python"; exit 0',
     )
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}/usr/bin{os.pathsep}/bin")
-    monkeypatch.setattr(toolchains, "find_python", lambda version: None)
+    monkeypatch.setattr(toolchains, "find_python", lambda version, path=None: None)
     made = toolchains.ensure("tf2.3")
     first, second = calls.read_text().splitlines()
     assert first == f"venv --seed --python 3.8 {made.parents[1]}"
@@ -181,8 +181,8 @@ def test_a_toolchain_for_a_job_a_model_or_everything(models):
 
 
 def test_a_missing_interpreter_fails_its_own_targets_only(models, monkeypatch):
-    monkeypatch.setattr(toolchains, "find_python", lambda version: None)
-    monkeypatch.setattr(toolchains.shutil, "which", lambda name: None)
+    monkeypatch.setattr(toolchains, "find_python", lambda version, path=None: None)
+    monkeypatch.setattr(toolchains.shutil, "which", lambda name, path=None: None)
     made = planner(models={"old": {"toolchain": "tf1.15"}})
     assert "toolchain tf1.15 needs Python 3.7" in made.plan("old.onnx").error
     assert made.plan("new.onnx").error is None

@@ -153,7 +153,7 @@ def test_steps_compute_in_one_thread_as_in_a_rules_own_shell(monkeypatch: pytest
     monkeypatch.delenv("CONVERTER_PRELOADED", raising=False)
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     hubs = [f"models/x-keras-y.pt intermediate/{name}-pytorch-0123456789ab" for name in ("x-keras-y", "c")]
-    (process,) = fork_client.start([("import_pytorch", hub) for hub in hubs])
+    (process,) = fork_client.start([f"@torch import_pytorch {hub}" for hub in hubs])
     try:
         environment = Path(f"/proc/{process.pid}/environ")  # empty until the new program is there
         assert b"OMP_NUM_THREADS=1" in wait_for(environment.read_bytes).split(b"\0")

@@ -15,7 +15,7 @@ import pytest
 from commands import SNAKEMAKE
 from conftest import ROOT, Project
 
-from converter import convert
+from converter import convert, formats
 from converter.running.progress import Progress
 
 SOURCE = '{"weights": [[1, 2], [3, 4.5]]}'
@@ -77,10 +77,18 @@ def test_ctrl_c_is_an_interruption_and_leaves_no_failure(toy: Project, monkeypat
 
 
 def test_convert_tells_its_progress(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    request: pytest.FixtureRequest,
 ):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CONVERTER_FORMATS", str(ROOT / "tests" / "toy" / "toy_formats.py"))
+    names = ("added", "frameworks", "sources", "targets", "target_extensions", "extensions_of_sources")
+    for known in (getattr(formats, name) for name in names):
+        known.cache_clear()
+        request.addfinalizer(known.cache_clear)
+    request.addfinalizer(lambda: sys.modules.pop("toy_formats", None))
     Path("net.matrix").write_text(SOURCE)
     seen = []
     convert("net.matrix", "net.npz", progress=seen.append)

@@ -18,7 +18,7 @@ from converter.planning.parameters import flags
 # What a rule's function has quoted; hashes, and the names of toolchains.
 _QUOTED = {
     *("params.options", "params.source", "params.target", "params.error", "params.recipe", "params.blocks"),
-    *("params.bytes", "params.step", "wildcards.toolchain"),
+    *("params.bytes", "params.step", "wildcards.toolchain", "resources.program"),
 }
 
 
@@ -38,7 +38,7 @@ def test_every_value_in_a_shell_is_quoted() -> None:
     for place, command in commands.items():
         for value in re.findall(r"(?<!\{)\{([^{}]+)\}(?!\})", command):
             assert value.endswith(":q") or value in _QUOTED, f"{place}: {value} is not quoted"
-            assert f'"{{{value}' not in command.replace('"step', "") or value.endswith(":q"), place
+            assert f'"{{{value}' not in command.replace('"{resources.program} ', "") or value.endswith(":q"), place
 
 
 def test_parameters_of_a_command_line() -> None:

@@ -198,7 +198,7 @@ def test_inspection(tmp_path):
     hub = Hub(tmp_path, "tensorflow", [X], [Y], operators={"MatMul": 1}, parameters_count=4, source=SOURCE)
     hub.candidates = {"inputs": [X], "outputs": [Y, TensorSpec("hidden", None, "float32")]}
     shown = valid(inspect_hub(hub), "inspection")
-    assert shown["targets"] == {"onnx": "ok", "tflite": "ok", "pb": "ok", "cc": "ok"}
+    assert shown["targets"] == {"onnx": "ok", "tflite": "ok", "pb": "ok", "cc": "ok", "xml": "ok"}
     assert shown["candidates"]["outputs"][1] == {"name": "hidden", "shape": None, "dtype": "float32"}
     hub.inputs = [TensorSpec("text", (None,), "string")]
     assert "input text is text" in valid(inspect_hub(hub), "inspection")["targets"]["tflite"]

@@ -148,7 +148,7 @@ def test_another_version_of_a_library_is_a_cause_for_the_targets_that_use_it(bot
 )
 def test_changed_code_is_a_cause_for_the_targets_that_run_it(both, monkeypatch, module, targets):
     before, read = keys(both, RuleInputs.export_code), code_version._read
-    path = code_version._PACKAGES / "converter" / module
+    path = code_version.PACKAGES / "converter" / module
     assert path.is_file()
 
     def edited(file):

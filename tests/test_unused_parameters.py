@@ -32,6 +32,7 @@ VALUES = {
     "quantization": {"type": "float16"},
     "input_layout": "nchw",
     "backend": "default",
+    "device": "litert-2.23",
     "verify": {"rtol": 0.1},
 }
 
@@ -57,7 +58,7 @@ def test_every_parameter_is_used_or_refused_by_name():
         for extension in ("onnx", "tflite", "pb", "h5", "hdf5", "keras"):
             if planned(source, extension).error:
                 continue
-            for name, value in VALUES.items():
+            for name, value in {**VALUES, **({"device": "onnxruntime-1.32"} if extension == "onnx" else {})}.items():
                 plan = planned(source, extension, job={name: value})
                 if plan.error:
                     assert plan.error.startswith(f"{name} applies to "), plan.error
@@ -71,8 +72,13 @@ def test_every_parameter_is_used_or_refused_by_name():
 @pytest.mark.parametrize(
     ("source", "extension", "parameters", "where"),
     [
-        ("keras", "pb", {"quantization": {"type": "float16"}}, "quantization applies to .onnx and .tflite, not to "),
-        ("keras", "tflite", {"onnx_opset": 10}, "onnx_opset applies to .onnx, not to "),
+        (
+            "keras",
+            "pb",
+            {"quantization": {"type": "float16"}},
+            "quantization applies to .onnx, .tflite and .cc, not to ",
+        ),
+        ("keras", "tflite", {"onnx_opset": 10}, "onnx_opset applies to .onnx and .xml, not to "),
         (
             "pytorch",
             "onnx",
@@ -83,7 +89,7 @@ def test_every_parameter_is_used_or_refused_by_name():
             "keras",
             "tflite",
             {"input_layout": "nhwc"},
-            ".tflite, .h5, .hdf5 and .keras from pytorch, huggingface and onnx sources, not to ",
+            ".tflite, .h5, .hdf5, .keras and .cc from pytorch, huggingface and onnx sources, not to ",
         ),
         ("keras", "tflite", {"backend": "keras2onnx"}, "backend applies to .onnx, .h5, .hdf5 and .keras, not to "),
         ("protobuf", "onnx", {"savedmodel_tag": "serve"}, "savedmodel_tag applies to savedmodel sources, not to "),
@@ -99,11 +105,11 @@ def test_below_models_and_defaults_it_may_stand_for_other_targets():
     config = {"models": {"m": shared}, "defaults": {"state_dict_key": "k", "onnx_opset": 13}}
     assert planned("keras", "tflite", **config).notes == (
         "state_dict_key (defaults) was not used: state_dict_key applies to pytorch sources",
-        "onnx_opset (defaults) was not used: onnx_opset applies to .onnx",
+        "onnx_opset (defaults) was not used: onnx_opset applies to .onnx and .xml",
         "backend (models: m) was not used: backend applies to .onnx, .h5, .hdf5 and .keras",
     )
     assert planned("keras", "pb", **config).notes[-2:] == (
-        "quantization (models: m) was not used: quantization applies to .onnx and .tflite",
+        "quantization (models: m) was not used: quantization applies to .onnx, .tflite and .cc",
         "backend (models: m) was not used: backend applies to .onnx, .h5, .hdf5 and .keras",
     )
     plan = planned("pytorch", "onnx", **config)

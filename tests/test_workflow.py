@@ -32,8 +32,8 @@ def test_mistakes_cost_only_their_own_targets(project: Project):
         "two.onnx": "two is ambiguous, models/two.h5 and models/two.keras both fit: remove one, or name the one you mean "
         "with convert_from under models: two:",
         "tiny.onxx": ".onxx is no target format: did you mean .onnx?",
-        "tiny": "a name without extension is no target format: write one of .onnx, .tflite, .pb, .h5, .hdf5, .keras, .cc",
-        "tiny.pb": "a protobuf source (models/tiny.pbtxt) does not become .pb; write one of .onnx, .tflite, .cc",
+        "tiny": "a name without extension is no target format: write one of .onnx, .tflite, .pb, .h5, .hdf5, .keras, .cc, .xml",
+        "tiny.pb": "a protobuf source (models/tiny.pbtxt) does not become .pb; write one of .onnx, .tflite, .cc, .xml",
         "tiny.int8.tflite": "quantization.type int8 needs representative data: write quantization.load, a script with "
         "get_dataset() or an .npz file",
         "objects.tflite": "models/objects.index belongs to a checkpoint without a graph (no models/objects.meta; "
@@ -69,7 +69,7 @@ def test_mistakes_cost_only_their_own_targets(project: Project):
     inspection = project.report("tiny.inspect")
     jsonschema.Draft202012Validator(schema("inspection")).validate(inspection)
     assert inspection["inputs"] == [{"name": "x", "shape": [None, 2], "dtype": "float32"}]
-    assert inspection["operators"]["MatMul"] == 1 and inspection["targets"] == {"onnx": "ok", "tflite": "ok"}
+    assert inspection["operators"]["MatMul"] == 1 and inspection["targets"] == {"onnx": "ok", "tflite": "ok", "cc": "ok", "xml": "ok"}
 
 
 def test_jobs_anywhere_under_any_name(project: Project):

@@ -89,6 +89,7 @@ class Record:
         self.path: list = []
         self.beside: set = set()
         self._start: int = 0
+        self._written: set = set()
         self._temporary: str | None = None
 
     def begin(self) -> None:
@@ -156,8 +157,10 @@ class Record:
 
     def opened(self, path: str) -> None:
         """Record a data file that is opened for reading, if the user's code does that, and not while a library is imported."""
-        path = os.path.abspath(path)
         known = self.files.get(path, (0, 0, MISSING))
+        if path in self._written:
+            self.files.pop(path, None)
+            return
         if known[2] != MISSING or path.startswith(_MACHINE) or not is_users(path) or not self._runs_users():
             return
         try:
@@ -174,6 +177,10 @@ class Record:
             self.files[path] = known
         except OSError:
             pass  # what may not be read shapes nothing
+
+    def written(self, path: str) -> None:
+        """A file that the step makes: clocks do not tell, since files are stamped by one that lags by some milliseconds."""
+        self._written.add(path)
 
     def _runs_users(self) -> bool:
         """Whether one of the recorded files is running, and what it called imports nothing."""
@@ -331,10 +338,14 @@ def _hear(event: str, args: tuple) -> None:
     if event != "open" or not _active or getattr(_listening, "busy", False):
         return
     path, _, flags = args
-    if isinstance(path, (str, bytes, os.PathLike)) and not flags & (os.O_WRONLY | os.O_RDWR):
+    if isinstance(path, (str, bytes, os.PathLike)):
         _listening.busy = True
         try:
-            _active[-1].opened(os.fsdecode(path))
+            path = os.path.abspath(os.fsdecode(path))
+            if not flags & (os.O_WRONLY | os.O_RDWR):
+                _active[-1].opened(path)
+            elif flags & os.O_TRUNC or not os.path.exists(path):
+                _active[-1].written(path)
         finally:
             _listening.busy = False
 
