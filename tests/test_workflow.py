@@ -69,7 +69,12 @@ def test_mistakes_cost_only_their_own_targets(project: Project):
     inspection = project.report("tiny.inspect")
     jsonschema.Draft202012Validator(schema("inspection")).validate(inspection)
     assert inspection["inputs"] == [{"name": "x", "shape": [None, 2], "dtype": "float32"}]
-    assert inspection["operators"]["MatMul"] == 1 and inspection["targets"] == {"onnx": "ok", "tflite": "ok", "cc": "ok", "xml": "ok"}
+    assert inspection["operators"]["MatMul"] == 1 and inspection["targets"] == {
+        "onnx": "ok",
+        "tflite": "ok",
+        "cc": "ok",
+        "xml": "ok",
+    }
 
 
 def test_jobs_anywhere_under_any_name(project: Project):
