@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from converter.hub.hub import TensorSpec
+from converter.hub.hub import Hub, TensorSpec
 from converter.importing.batch import USUAL_BATCH
 from converter.planning.input_shapes import InputShape, parse_input_shape
 from converter.planning.network_args import read_arguments
 from converter.verification.verify import Tolerance, Verification
 
-__all__ = ["ExportJob", "ExportResult", "ImportSpec", "export_job", "import_spec"]
+__all__ = ["Export", "ExportJob", "ExportResult", "ImportSpec", "export_job", "import_spec"]
 
 _BATCHES = {"free": 0, "usual": USUAL_BATCH}
 
@@ -88,6 +89,10 @@ class ExportResult:
     oldest_runtime: dict | None = None
     device: dict | None = None
     metadata: dict = field(default_factory=dict)
+
+
+Export = Callable[[Hub, ExportJob, Path], ExportResult]
+"""What writes a file from a hub, as declarations of target formats name it."""
 
 
 def import_spec(source: Path, format: str, parameters: dict) -> ImportSpec:

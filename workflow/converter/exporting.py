@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 from converter import formats
-from converter.contracts import ExportJob, ExportResult
+from converter.contracts import Export, ExportJob, ExportResult
 from converter.errors import UnsupportedError
 from converter.hub.hub import Hub
 from converter.planning.profiles import profile
@@ -17,7 +16,7 @@ __all__ = ["export_model", "exporter_of", "functions_of"]
 _QUANTIZING = "converter.quantization.export:export_variant"
 
 
-def exporter_of(hub: Hub, job: ExportJob) -> Callable[[Hub, ExportJob, Path], ExportResult]:
+def exporter_of(hub: Hub, job: ExportJob) -> Export:
     """What writes the float file of `job` from `hub`.
 
     Raises UnsupportedError where sources of the hub's framework do not become this format.

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-__all__ = ["TRUST", "channels_last_note", "first_line", "quoted", "shape_text", "shortened"]
+__all__ = ["TRUST", "channels_last_note", "counted", "first_line", "listed", "quoted", "shape_text", "shortened"]
 
 TRUST = "write `trusted: true` if you know where the file comes from"
 _LONGEST = 300
@@ -25,6 +25,16 @@ def first_line(error: object) -> str:
     if len(lines) > 1 and lines[0].endswith(":"):
         lines[0] = f"{lines[0]} {lines[1]}"
     return lines[0][:_LONGEST] if lines else type(error).__name__
+
+
+def counted(counts: Mapping[str, int]) -> str:
+    """ "Conv (2), Relu": names in their order, with numbers from 2 on."""
+    return ", ".join(f"{name} ({count})" if count > 1 else name for name, count in sorted(counts.items()))
+
+
+def listed(names: Sequence[str], most: int = 5) -> str:
+    """The first names, and how many more there are."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def quoted(value: object) -> str:

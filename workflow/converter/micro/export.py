@@ -11,13 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from converter.contracts import ExportJob, ExportResult
+from converter.contracts import Export, ExportJob, ExportResult
 from converter.errors import UnsupportedError
 from converter.formats.target_formats.micro import MICRO
 from converter.hub.hub import Hub, Run
 from converter.micro.operators import methods_of
 from converter.micro.runtime import MicroModel, measure_arena, resource_variables
-from converter.quantization.export import Export
 from converter.quantization.export import export_variant as export_tflite
 from converter.quantization.kinds import Kind
 from converter.quantization.model import FloatModel

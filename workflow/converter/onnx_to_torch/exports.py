@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from converter.contracts import ExportJob, ExportResult
+from converter.contracts import Export, ExportJob, ExportResult
 from converter.errors import UnsupportedError
 from converter.hub.hub import Hub
 from converter.onnx.containers import refuse_containers
 from converter.onnx.quantized_form import QuantizedForm
 
 __all__ = ["export_keras", "export_protobuf", "export_tflite"]
-
-Export = Callable[[Hub, ExportJob, Path], ExportResult]
 
 
 def export_tflite(hub: Hub, job: ExportJob, staged: Path) -> ExportResult:

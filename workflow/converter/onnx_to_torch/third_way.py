@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from converter.contracts import ExportJob, ExportResult
+from converter.contracts import Export, ExportJob, ExportResult
 from converter.errors import UnsupportedError
 from converter.hub.hub import Hub
 
 __all__ = ["export_keras", "export_tflite"]
 
-Export = Callable[[Hub, ExportJob, Path], ExportResult]
 
 # Where control flow is written as If and Loop with all that onnxruntime has.
 _OPSET = 18

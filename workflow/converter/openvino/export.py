@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from converter.contracts import ExportJob, ExportResult
+from converter.contracts import Export, ExportJob, ExportResult
 from converter.errors import UnsupportedError
 from converter.formats.target_formats.openvino import OPENVINO
 from converter.hub.hub import Hub
@@ -17,9 +16,6 @@ from converter.verification.verify import verify
 from converter.wording import first_line
 
 __all__ = ["export"]
-
-
-Export = Callable[[Hub, ExportJob, Path], ExportResult]
 
 
 def export(hub: Hub, job: ExportJob, staged: Path, export_onnx: Export) -> ExportResult:

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from converter.contracts import ExportJob, ExportResult
+from converter.contracts import Export, ExportJob, ExportResult
 from converter.errors import ConverterError
 from converter.hub.hub import Hub
 from converter.profiling.latency import Latency, latencies
-from converter.quantization.export import Export, export_quantized
+from converter.quantization.export import export_quantized
 from converter.quantization.kinds import kind_of
 
 __all__ = ["Variant", "compare"]

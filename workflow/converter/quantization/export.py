@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from converter.contracts import ExportJob, ExportResult
+from converter.contracts import Export, ExportJob, ExportResult
 from converter.errors import ParameterError
 from converter.hub.hub import Hub
 from converter.quantization.kinds import Kind, kind_of
@@ -16,9 +16,8 @@ from converter.quantization.labels import accuracies, read_labels
 from converter.quantization.layers import Layer
 from converter.quantization.model import FloatModel, Measured, float_job
 
-__all__ = ["Check", "Export", "export_quantized", "export_variant"]
+__all__ = ["Check", "export_quantized", "export_variant"]
 
-Export = Callable[[Hub, ExportJob, Path], ExportResult]
 # What is done with the file that was written, while the float file that it was quantized from (None: it is one) is there.
 Check = Callable[[ExportResult, FloatModel | None], ExportResult]
 

@@ -11,10 +11,9 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from converter.contracts import ExportJob
+from converter.contracts import Export, ExportJob
 from converter.errors import ParameterError, UnsupportedError
 from converter.hub.hub import Hub
-from converter.quantization.export import Export
 from converter.quantization.files import LayerError
 from converter.quantization.kinds import kind_of
 from converter.quantization.model import FloatModel, float_job

@@ -11,6 +11,7 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
 from converter.errors import UnsupportedError
 from converter.onnx.core.graphs import STANDARD, Scope, inner_graphs
 from converter.quantization.onnx.graph import SMALL, add_types, is_float, scopes
+from converter.wording import counted, listed
 
 __all__ = ["Composition", "check", "composition", "integer_nodes"]
 
@@ -162,12 +163,12 @@ def _check_float16(found: Composition) -> list[str]:
             "no weight of the model can be kept in float16 (values beyond 65504, or operators that need float32): ask for "
             "a .onnx file without a suffix"
         )
-    names = _listed(found.large_float_constants)
+    names = listed(found.large_float_constants)
     return [f"weights that stay float32, as float16 or its operators cannot hold them: {names}"] if names else []
 
 
 def _check_dynamic(found: Composition) -> list[str]:
-    names = _listed(found.large_float_constants)
+    names = listed(found.large_float_constants)
     if not found.constants["int8"]:
         raise UnsupportedError(
             "no weight of the model belongs to an operator that int8 weights are made for"
@@ -178,11 +179,11 @@ def _check_dynamic(found: Composition) -> list[str]:
 
 
 def _check_blocks(found: Composition) -> list[str]:
-    names = _listed(found.large_float_constants)
+    names = listed(found.large_float_constants)
     if not found.constants["int4"]:
         raise UnsupportedError(
             "the model has no product with a matrix of constants (MatMul, Gemm), whose weights 4 bits are made for"
-            f"{f' ({names})' if names else ''}: ask for a .dynamic.onnx or .int8.onnx file"
+            f"{f' ({names})' if names else ''}: ask for a .float16.onnx file"
         )
     in_blocks, in_float = 2 * found.constants["int4"], found.constants["float32"] // 4
     if in_blocks < _LEAST_IN_BLOCKS * (in_blocks + in_float):
@@ -194,18 +195,10 @@ def _check_blocks(found: Composition) -> list[str]:
 
 
 def _check_integer(found: Composition, float_model: Composition) -> list[str]:
-    counted = _counted(found.float_operators)
+    left = counted(found.float_operators)
     if not found.integer_operators or (float_model.large_float_constants and not found.constants["int8"]):
         raise UnsupportedError(
-            f"no operator of the model can be computed in integers ({counted}): ask for a .float16.onnx or "
+            f"no operator of the model can be computed in integers ({left}): ask for a .float16.onnx or "
             ".dynamic.onnx file"
         )
-    return [f"operators left in float: {counted}"] if found.float_operators else []
-
-
-def _counted(counts: Counter[str]) -> str:
-    return ", ".join(f"{name} ({count})" if count > 1 else name for name, count in sorted(counts.items()))
-
-
-def _listed(names: list[str], most: int = 5) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+    return [f"operators left in float: {left}"] if found.float_operators else []

@@ -10,6 +10,7 @@ import numpy as np
 
 from converter.errors import UnsupportedError
 from converter.tflite.flatbuffer import TENSOR_DTYPES, is_constant, operators, schema
+from converter.wording import counted, listed
 
 __all__ = ["Composition", "check", "composition"]
 
@@ -89,14 +90,14 @@ def _check_float16(found: Composition, float_model: Composition) -> list[str]:
             "no weight of the model fits float16 (values beyond 65504): ask for a .tflite file without a suffix"
         )
     if found.large_float_constants:
-        return [f"weights with values beyond float16's range stay float32: {_listed(found.large_float_constants)}"]
+        return [f"weights with values beyond float16's range stay float32: {_names(found)}"]
     return []
 
 
 def _check_dynamic(found: Composition, float_model: Composition) -> list[str]:
     if not float_model.constants["float32"]:
         return ["the model has no float weights: the file is as without quantization"]
-    names = _listed(found.large_float_constants)
+    names = _names(found)
     if not found.constants["int8"]:
         raise UnsupportedError(
             "no weight of the model belongs to an operator with a kernel for int8 weights"
@@ -107,23 +108,19 @@ def _check_dynamic(found: Composition, float_model: Composition) -> list[str]:
 
 
 def _check_integer(found: Composition, opsset: str, float_model: Composition) -> list[str]:
-    counted = _counted(found.float_operators)
+    left = counted(found.float_operators)
     if opsset == "int8" and found.float_operators:
         raise UnsupportedError(
-            f"{counted} cannot be computed in integers only: write quantization.opsset tflite to leave them in float"
+            f"{left} cannot be computed in integers only: write quantization.opsset tflite to leave them in float"
         )
     if not found.integer_operators or (float_model.large_float_constants and not found.constants["int8"]):
         raise UnsupportedError(
-            f"no operator of the model can be computed in integers ({counted}): ask for a .float16.tflite or "
+            f"no operator of the model can be computed in integers ({left}): ask for a .float16.tflite or "
             ".dynamic.tflite file"
         )
-    return [f"operators left in float: {counted}"] if found.float_operators else []
+    return [f"operators left in float: {left}"] if found.float_operators else []
 
 
-def _counted(counts: Counter[str]) -> str:
-    return ", ".join(f"{name} ({count})" if count > 1 else name for name, count in sorted(counts.items()))
-
-
-def _listed(names: list[str], most: int = 5) -> str:
-    shown = [name.partition(";")[0] for name in names[:most]]
-    return ", ".join(shown) + (f" and {len(names) - most} more" if len(names) > most else "")
+def _names(found: Composition) -> str:
+    """Of the weights that stay float32; TensorFlow writes where they come from behind a semicolon."""
+    return listed([name.partition(";")[0] for name in found.large_float_constants])
