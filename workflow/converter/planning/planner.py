@@ -189,16 +189,17 @@ class Planner:
     def _split_variant(self, stem: str, extension: str, target: str) -> tuple[str, str | None]:
         base, dot, suffix = stem.rpartition(".")
         quantized = formats.target(extension).quantized
-        if quantized is None or not dot:
+        suffixes = quantized.suffixes if quantized else ()
+        if not dot:
             return stem, None
-        if suffix in quantized.suffixes:
+        if suffix in suffixes:
             if target not in self.config.jobs and self._is_known(stem) and not self._is_known(base):
                 return stem, None  # the model's own name ends like a variant
             return base, suffix
         named = suffix in VARIANTS or suffix in OTHER_SPELLINGS
         if named and target not in self.config.jobs and self._is_known(base) and not self._is_known(stem):
             meant = OTHER_SPELLINGS.get(suffix, "")
-            hint = f".{meant}" if meant in quantized.suffixes else f"one of .{', .'.join(quantized.suffixes)}"
+            hint = f".{meant}" if meant in suffixes else f"one of .{', .'.join(suffixes)}" if suffixes else base
             raise UnsupportedError(f".{suffix}.{extension} is no kind of file that is made: write {hint}.{extension}")
         return stem, None
 
