@@ -1,12 +1,14 @@
 # Libraries and environments that only some sources need: installed when the first such source asks for them.
 
 
-rule toolchain_torch:
-    """Install PyTorch and what hangs on it, unless it is there already."""
+rule toolchain_libraries:
+    """Install PyTorch, TensorFlow Lite Micro or OpenVINO, with what hangs on it, unless it is there already."""
     output:
-        touch("intermediate/toolchains/torch"),
+        touch("intermediate/toolchains/{libraries}"),
     log:
-        "logs/toolchains/torch.log",
+        "logs/toolchains/{libraries}.log",
+    wildcard_constraints:
+        libraries=planned.libraries(),
     localrule: True
     conda:
         "../environment.yml"
@@ -14,49 +16,11 @@ rule toolchain_torch:
         program=session.program,
     params:
         root=session.root,
-        versions=planned.versions("import_pytorch"),
+        state=planned.library_state,
     message:
-        "install PyTorch (once)"
+        "install what is needed for {wildcards.libraries} (once)"
     shell:
-        "{resources.program} install_toolchain {params.root:q} torch > {log:q} 2>&1"
-
-
-rule toolchain_micro:
-    """Install TensorFlow Lite Micro, in which C arrays are run, unless it is there already."""
-    output:
-        touch("intermediate/toolchains/micro"),
-    log:
-        "logs/toolchains/micro.log",
-    localrule: True
-    conda:
-        "../environment.yml"
-    resources:
-        program=session.program,
-    params:
-        root=session.root,
-    message:
-        "install TensorFlow Lite Micro (once)"
-    shell:
-        "{resources.program} install_toolchain {params.root:q} micro > {log:q} 2>&1"
-
-
-rule toolchain_openvino:
-    """Install OpenVINO, which writes and runs its .xml files, unless it is there already."""
-    output:
-        touch("intermediate/toolchains/openvino"),
-    log:
-        "logs/toolchains/openvino.log",
-    localrule: True
-    conda:
-        "../environment.yml"
-    resources:
-        program=session.program,
-    params:
-        root=session.root,
-    message:
-        "install OpenVINO (once)"
-    shell:
-        "{resources.program} install_toolchain {params.root:q} openvino > {log:q} 2>&1"
+        "{resources.program} install_toolchain {params.root:q} {wildcards.libraries} > {log:q} 2>&1"
 
 
 rule toolchain_legacy:

@@ -18,7 +18,7 @@ from converter.planning.parameters import flags
 # What a rule's function has quoted; hashes, and the names of toolchains.
 _QUOTED = {
     *("params.options", "params.source", "params.target", "params.error", "params.recipe", "params.blocks"),
-    *("params.bytes", "params.step", "wildcards.toolchain", "resources.program"),
+    *("params.bytes", "params.step", "wildcards.toolchain", "wildcards.libraries", "resources.program"),
 }
 
 

@@ -12,6 +12,7 @@ from converter import formats
 from converter.errors import ConverterError
 from converter.exporting import functions_of
 from converter.planning.code_version import code_version
+from converter.planning.libraries import LISTS, state
 from converter.planning.library_versions import step_packages, versions_of
 from converter.planning.planner import Plan, Planner
 from converter.planning.recorded_code import RecordedCode
@@ -96,6 +97,15 @@ class Planned:
     @staticmethod
     def versions(step: str) -> str:
         return json.dumps(versions_of(step_packages(step)))
+
+    @staticmethod
+    def libraries() -> str:
+        """A pattern of what rules/toolchains.smk installs into this environment."""
+        return "|".join(LISTS)
+
+    def library_state(self, wildcards: Any) -> str:
+        """So that another pin, and an environment that was made anew, are noticed."""
+        return state(wildcards.libraries, Path(self.prefix, "intermediate/toolchains", wildcards.libraries))
 
     @staticmethod
     def code(step: str) -> str:
