@@ -70,6 +70,17 @@ def operator_names(path):
     return [codes[operator.opcodeIndex] for graph in model.subgraphs for operator in graph.operators]
 
 
+def test_sides_that_are_exchanged_are_found(tmp_path, monkeypatch):
+    from converter.torch_to_keras import control_flow
+
+    choice = control_flow.choice
+    monkeypatch.setattr(control_flow, "choice", lambda taken, sides, *rest: choice(taken, sides[::-1], *rest))
+    hub = program_hub(tmp_path / "hub", Nested(), SIDES, shared_batch=True)
+    result = export_to(hub, "tflite", tmp_path)
+    assert result.route[-1] == "litert-torch"  # the wrong file was not taken
+    assert any(note.startswith("not made by Keras") and "differs" in note for note in result.notes), result.notes
+
+
 def test_a_choice_that_is_exchanged_is_found(tmp_path, monkeypatch):
     from converter.torch.program import branches
 

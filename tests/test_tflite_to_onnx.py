@@ -12,9 +12,10 @@ import onnx
 import onnxruntime
 import pytest
 import tensorflow as tf
+from tflite_files import saved, single
 
 from converter.errors import SourceError, UnsupportedError
-from converter.tflite.flatbuffer import operators, read, schema, write
+from converter.tflite.flatbuffer import operators, read, schema
 from converter.tflite_to_onnx import read_model
 from converter.tflite_to_onnx.core.registry import supported
 from converter.verification.runtimes import TFLiteModel
@@ -228,54 +229,6 @@ def test_a_loop_that_counts_needs_no_condition(files):
     assert node.input[0] and not node.input[1]
 
 
-def single(
-    name: str, shapes: dict[str, tuple], constants: list[np.ndarray | None], options: object = None, **changed: object
-) -> schema.ModelT:
-    """A file of one operator: inputs x, then constants (None: left out), and one output."""
-    model, subgraph, operator, code = schema.ModelT(), schema.SubGraphT(), schema.OperatorT(), schema.OperatorCodeT()
-    model.version, model.buffers, subgraph.tensors = 3, [schema.BufferT()], []
-
-    def tensor(label: str, shape: tuple, kind: int = schema.TensorType.FLOAT32, data: np.ndarray | None = None) -> int:
-        entry = schema.TensorT()
-        entry.name, entry.shape, entry.type, entry.buffer = label, np.array(shape, np.int32), kind, 0
-        entry.isVariable = label == "state"
-        if data is not None:
-            entry.buffer = len(model.buffers)
-            model.buffers.append(schema.BufferT())
-            model.buffers[-1].data = data.reshape(-1).view(np.uint8)
-        subgraph.tensors.append(entry)
-        return len(subgraph.tensors) - 1
-
-    kinds = {np.dtype("float32"): 0, np.dtype("int32"): 2, np.dtype("int8"): 9}
-    first = tensor("x", shapes["x"])
-    places = [first]
-    for place, array in enumerate(constants):
-        if array is None:
-            places.append(-1)
-        elif array.ndim == 2 and not array.any():
-            places.append(tensor("state", array.shape))
-        else:
-            places.append(tensor(f"constant {place}", array.shape, kinds[array.dtype], array))
-    last = tensor("y", shapes["y"])
-    code.builtinCode = getattr(schema.BuiltinOperator, name)
-    code.deprecatedBuiltinCode = min(code.builtinCode, 127)
-    code.version = 1
-    operator.inputs, operator.outputs = np.array(places, np.int32), np.array([last], np.int32)
-    if options is not None:
-        operator.builtinOptionsType = getattr(schema.BuiltinOptions, type(options).__name__.removesuffix("T"))
-        operator.builtinOptions = options
-    for key, value in changed.items():
-        setattr(options, key, value)
-    subgraph.inputs, subgraph.outputs, subgraph.operators = [first], [last], [operator]
-    model.operatorCodes, model.subgraphs = [code], [subgraph]
-    return model
-
-
-def saved(path: Path, model: schema.ModelT) -> Path:
-    write(path / "x.tflite", model)
-    return path / "x.tflite"
-
-
 def lstm(variant: str, clip: float) -> schema.ModelT:
     rng, units, features = np.random.default_rng(0), 4, 3
 
@@ -340,101 +293,6 @@ def test_l2_pooling(tmp_path):
     check(saved(tmp_path, single("L2_POOL_2D", {"x": (1, 5, 6, 2), "y": (1, 3, 3, 2)}, [], options)))
 
 
-def relu() -> schema.ModelT:
-    return single("RELU", {"x": (2, 3), "y": (2, 3)}, [])
-
-
-def _own_input(model: schema.ModelT) -> None:
-    model.subgraphs[0].operators[0].inputs = np.array([1], np.int32)
-
-
-def _wrong_order(model: schema.ModelT) -> None:
-    graph, second = model.subgraphs[0], schema.OperatorT()
-    graph.tensors.append(schema.TensorT())
-    graph.tensors[2].shape, graph.tensors[2].name = np.array([2, 3], np.int32), "z"
-    second.inputs, second.outputs = np.array([0], np.int32), np.array([2], np.int32)
-    graph.operators[0].inputs = np.array([2], np.int32)
-    graph.operators.append(second)
-
-
-def _twice(model: schema.ModelT) -> None:
-    model.subgraphs[0].operators *= 2
-
-
-def _calls_itself(model: schema.ModelT) -> None:
-    operator = model.subgraphs[0].operators[0]
-    model.operatorCodes[0].builtinCode = model.operatorCodes[0].deprecatedBuiltinCode = schema.BuiltinOperator.CALL
-    operator.builtinOptionsType, operator.builtinOptions = schema.BuiltinOptions.CallOptions, schema.CallOptionsT()
-
-
-def _change(path: str, value: object) -> Callable[[schema.ModelT], None]:
-    def change(model: schema.ModelT) -> None:
-        *outer, last = path.split(".")
-        target: object = model.subgraphs[0]
-        for name in outer:
-            target = target[int(name)] if name.isdigit() else getattr(target, name)  # type: ignore[index]
-        setattr(target, last, value)
-
-    return change
-
-
-DAMAGED = {
-    "a tensor": (_change("operators.0.inputs", np.array([7], np.int32)), "names tensor 7 of 2"),
-    "an output": (_change("outputs", np.array([-1], np.int32)), "names tensor -1 of 2"),
-    "a buffer": (_change("tensors.0.buffer", 9), "names buffer 9 of 1"),
-    "a code": (_change("operators.0.opcodeIndex", 3), "names operator code 3 of 1"),
-    "a shape": (_change("tensors.1.shape", np.array([-2, 3], np.int32)), r"the shape \[-2, 3\]"),
-    "a type": (_change("tensors.1.type", 99), "unknown type 99"),
-    "another type": (_change("tensors.1.type", schema.TensorType.INT32), "not of the type"),
-    "a cycle": (_own_input, "used before it is computed"),
-    "the order": (_wrong_order, "used before it is computed"),
-    "two writers": (_twice, "has a value already"),
-    "a recursion": (_calls_itself, "calls itself"),
-}
-
-
-@pytest.mark.parametrize("what", DAMAGED)
-def test_a_damaged_file_ends_in_a_sentence(tmp_path, what):
-    change, message = DAMAGED[what]
-    model = relu()
-    change(model)
-    with pytest.raises(SourceError, match=message):
-        read_model(saved(tmp_path, model))
-
-
-def test_a_constant_shorter_than_its_shape(tmp_path):
-    model = single("ADD", {"x": (2, 3), "y": (2, 3)}, [np.ones(2, np.float32)], schema.AddOptionsT())
-    model.subgraphs[0].tensors[1].shape = np.array([3], np.int32)
-    with pytest.raises(SourceError, match="has 8 bytes, and should have 12"):
-        read_model(saved(tmp_path, model))
-
-
-def test_operators_that_onnx_lacks_are_named(tmp_path):
-    model = relu()
-    custom = schema.OperatorCodeT()
-    custom.builtinCode = custom.deprecatedBuiltinCode = schema.BuiltinOperator.CUSTOM
-    custom.customCode = "RELU"  # no operator of TensorFlow Lite, whatever it calls itself
-    random_numbers = schema.OperatorCodeT()
-    random_numbers.builtinCode = schema.BuiltinOperator.RANDOM_UNIFORM
-    model.operatorCodes = [custom, random_numbers]
-    second = schema.OperatorT()
-    second.opcodeIndex, second.inputs, second.outputs = 1, np.array([0], np.int32), np.array([1], np.int32)
-    model.subgraphs[0].operators.append(second)
-    with pytest.raises(UnsupportedError, match='"RELU", RANDOM_UNIFORM'):
-        read_model(saved(tmp_path, model))
-
-
-def test_a_file_that_names_one_object_again_and_again(tmp_path):
-    path = saved(tmp_path, relu())
-    data = bytearray(path.read_bytes())
-    subgraph = schema.Model.GetRootAs(data).Subgraphs(0)._tab
-    place = subgraph.Vector(subgraph.Offset(4)) - 4  # the number of tensors
-    data[place : place + 4] = (2**28).to_bytes(4, "little")
-    path.write_bytes(data)
-    with pytest.raises(SourceError, match="no whole TensorFlow Lite file"):
-        read_model(path)
-
-
 @pytest.mark.parametrize("name", ["conv same int8", "branch", "growing loop", "slices"])
 def test_flipped_bytes_end_in_a_sentence_or_a_model(files, tmp_path, name):
     whole, generator = files[name].read_bytes(), random.Random(0)
@@ -449,16 +307,6 @@ def test_flipped_bytes_end_in_a_sentence_or_a_model(files, tmp_path, name):
         except (SourceError, UnsupportedError) as error:
             assert str(error)
     assert read_again
-
-
-def test_what_is_no_file_of_tensorflow_lite(tmp_path):
-    path = tmp_path / "x.tflite"
-    with pytest.raises(SourceError, match="cannot be read"):
-        read_model(path)
-    for data in (b"", b"TFL3", bytes(4) + b"TFL3", bytes(100)):
-        path.write_bytes(data)
-        with pytest.raises(SourceError, match="no whole TensorFlow Lite file"):
-            read_model(path)
 
 
 def test_every_operator_of_the_made_files_is_known(files):

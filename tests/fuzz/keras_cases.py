@@ -14,6 +14,7 @@ import h5py
 import numpy as np
 
 from fuzz.bytes_cases import Case
+from fuzz.drawing import drawn
 
 __all__ = ["keras_cases"]
 
@@ -38,9 +39,7 @@ _VALUES = (
 
 def keras_cases(seed: Path, random_: random.Random) -> Iterator[Case]:
     """Without end."""
-    while True:
-        change = random_.choice(_CHANGES)
-        yield change.__name__.strip("_").replace("_", " "), _build(seed, change, random_.getrandbits(32))
+    return drawn(seed, random_, _CHANGES, _build)
 
 
 def _build(seed: Path, change: Callable, state: int) -> Callable[[Path], Path]:

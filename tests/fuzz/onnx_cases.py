@@ -11,6 +11,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from fuzz.bytes_cases import Case
+from fuzz.drawing import drawn
 
 __all__ = ["onnx_cases"]
 
@@ -36,9 +37,7 @@ _OPERATORS = (
 
 def onnx_cases(seed: Path, random_: random.Random) -> Iterator[Case]:
     """Without end."""
-    while True:
-        change = random_.choice(_CHANGES)
-        yield change.__name__.strip("_").replace("_", " "), _build(seed, change, random_.getrandbits(32))
+    return drawn(seed, random_, _CHANGES, _build)
 
 
 def _build(seed: Path, change: Callable, state: int) -> Callable[[Path], Path]:

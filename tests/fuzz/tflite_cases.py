@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from fuzz.bytes_cases import Case
+from fuzz.drawing import drawn
 
 __all__ = ["tflite_cases"]
 
@@ -21,9 +22,7 @@ _NAMES = (b"", b"x", b"a" * 5000, b"__import__('os').system('touch pwned')", b"\
 
 def tflite_cases(seed: Path, random_: random.Random) -> Iterator[Case]:
     """Without end."""
-    while True:
-        change = random_.choice(_CHANGES)
-        yield change.__name__.strip("_").replace("_", " "), _build(seed, change, random_.getrandbits(32))
+    return drawn(seed, random_, _CHANGES, _build)
 
 
 def _build(seed: Path, change: Callable, state: int) -> Callable[[Path], Path]:
