@@ -18,7 +18,7 @@ _HEAD = """# The corpus: models that nobody here wrote
 Small models of transformers' types, the smallest registered one of every file of timm, and those of torchvision,
 segmentation_models_pytorch (smp) and torchaudio, all with seeded random weights (running statistics of what goes through them),
 each converted as people hold it: directories, and state dicts with the network's name. Without parameters but `input_shape`
-and the name's arguments for those that are state dicts. The official routes had the same models in the same run, forked from a
+and the name's arguments for those that are state dicts. The official routes had the same models on this machine, forked from a
 process with the libraries imported as Converter's steps are, and are judged by the same rule on the example that they were
 exported with and one more of its size. Random weights make some networks that amplify rounding beyond the tolerance, whoever
 converts them: they count as not verified, for both sides. Made, and made again, by

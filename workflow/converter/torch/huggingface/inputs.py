@@ -140,8 +140,8 @@ def _try(
     """What stands in the way, with ordinary numbers and with ones that are nowhere a text's padding: positions count the rest."""
     padding = getattr(getattr(model, "config", None), "pad_token_id", None)
     weights = dict(model.named_parameters())
-    for padded in (True, False):
-        tensors = _drawn(arguments, size, batch, None if padded else padding)
+    for avoided in dict.fromkeys((None, padding)):
+        tensors = _drawn(arguments, size, batch, avoided)
         try:
             with torch.no_grad(), quiet():
                 call(model, tensors)
