@@ -72,3 +72,28 @@ def test_lengths_along_the_last_axis_that_fall():
     )
     assert {len(found.inputs[0]) for found in runs} >= {1, 3}
     assert all(found.inputs[1][0] == 40 for found in runs)
+
+
+@pytest.mark.parametrize("takes_none", [True, False])
+def test_lengths_that_hide_all_are_tried(takes_none):
+    """As masks that hide all are; a source that takes no such length says so."""
+
+    def run(arrays):
+        sound, lengths = arrays
+        if lengths.min() < (0 if takes_none else 1) or lengths.max() > sound.shape[1]:
+            raise ValueError("no lengths of these")
+        seen = np.arange(sound.shape[1]) < lengths[:, None]
+        return [np.where(seen, sound, 0).sum(1)]
+
+    inputs = [TensorSpec("sound", (None, 12), "float32"), TensorSpec("lengths", (None,), "int64")]
+    runs = make_reference(inputs, True, run)
+    assert any((found.inputs[1] == 0).all() for found in runs) is takes_none
+
+
+def test_what_numbers_rows_is_no_length_whatever_it_is_called():
+    table = np.random.default_rng(0).standard_normal((50, 4)).astype(np.float32)
+    inputs = [TensorSpec("x", (None, 6), "float32"), TensorSpec("len", (None,), "int64")]
+    runs = make_reference(
+        inputs, True, lambda arrays: [table[arrays[1]] * arrays[0][:, :4]], vocabulary={"len": len(table)}
+    )
+    assert max(found.inputs[1].max() for found in runs) == 49

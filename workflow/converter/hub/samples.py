@@ -65,7 +65,8 @@ def make_inputs(
     timed, draw = draw, "signed" if draw in LENGTH_DRAWS else draw
     for position, (spec, dims) in enumerate(zip(inputs, shapes, strict=True)):
         rng = np.random.default_rng([seed, position, zlib.crc32(spec.name.encode())])
-        if timed in LENGTH_DRAWS and (sequences := sequences_of(inputs, position)) is not None:
+        numbers_rows = spec.name in (vocabulary or {})
+        if timed in LENGTH_DRAWS and not numbers_rows and (sequences := sequences_of(inputs, position)) is not None:
             most = shapes[sequences][int(timed.split()[1])]
             arrays.append(draw_lengths(rng, dims[0], most, spec.dtype, timed, kind))
             continue
@@ -88,7 +89,7 @@ def draws_for(inputs: Sequence[TensorSpec], vocabulary: Mapping[str, int]) -> li
         draws.append("binary")
     if any(_is_float(spec.dtype) and spec.name not in vocabulary for spec in inputs):
         draws.append("unit")
-    return [*length_draws(inputs), *draws]
+    return [*length_draws(inputs, vocabulary), *draws]
 
 
 def special_kinds(inputs: Sequence[TensorSpec], vocabulary: Mapping[str, int], draw: str) -> list[str]:

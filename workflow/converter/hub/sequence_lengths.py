@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 import numpy as np
 
@@ -31,16 +31,25 @@ def sequences_of(inputs: Sequence[TensorSpec], position: int) -> int | None:
     return None
 
 
-def length_draws(inputs: Sequence[TensorSpec]) -> list[str]:
-    """The draws to try for these inputs: none where no input holds lengths; an axis of one step is not that of time."""
-    held = [found for position in range(len(inputs)) if (found := sequences_of(inputs, position)) is not None]
+def length_draws(inputs: Sequence[TensorSpec], numbered: Container[str] = ()) -> list[str]:
+    """The draws to try for these inputs: none where no input holds lengths; an axis of one step is not that of time.
+
+    numbered: names of inputs that number rows of a table, whatever they are called.
+    """
+    places = [position for position, spec in enumerate(inputs) if spec.name not in numbered]
+    held = [found for position in places if (found := sequences_of(inputs, position)) is not None]
     shapes = [shape for place in held if (shape := inputs[place].shape) is not None]
     return [draw for draw in LENGTH_DRAWS if shapes and all(shape[int(draw.split()[1])] != 1 for shape in shapes)]
 
 
 def draw_lengths(rng: np.random.Generator, rows: int, most: int, dtype: str, draw: str, kind: str) -> np.ndarray:
-    """Lengths (rows,) from 1 to `most`; of the kind "ends of the range" one of the two. draw: of LENGTH_DRAWS."""
-    if kind == "ends of the range":
+    """Lengths (rows,) from 1 to `most`; of the kind "ends of the range" one of the two. draw: of LENGTH_DRAWS.
+
+    Where any will do, "all false" hides all, as of a mask: 0. A source that takes no such length raises.
+    """
+    if draw.endswith("any") and kind == "all false":
+        lengths = np.zeros(rows, np.int64)
+    elif kind == "ends of the range":
         lengths = rng.choice([1, most], rows)
     else:
         lengths = rng.integers(1, most + 1, rows)
