@@ -195,3 +195,20 @@ def test_numbers_without_axes_are_given_to_onnxruntime(tmp_path):
     onnx.save(model_of("(int64 n, bool b) => (int64 y, bool z) { y = Add (n, n) z = Not (b) }"), tmp_path / "m.onnx")
     y, z = OnnxModel(tmp_path / "m.onnx").run([np.int64(4), np.bool_(True)])
     assert y == 8 and not z
+
+
+@pytest.mark.parametrize("transformation", ["half_pixel", "output_half_pixel"])
+@pytest.mark.parametrize("mode, samples", [("avg", 0), ("avg", 1), ("avg", 3), ("max", 1), ("max", 3)])
+def test_regions_in_and_beyond_the_image(transformation, mode, samples):
+    attributes = (
+        f'coordinate_transformation_mode = "{transformation}", mode = "{mode}", sampling_ratio = {samples}, '
+        "output_height = 3, output_width = 2, spatial_scale = 0.5"
+    )
+    model = model_of(
+        f"(float[2, 3, 9, 7] x, float[k, 4] r, int64[k] i) => (float[k, 3, 3, 2] y) {{ y = RoiAlign <{attributes}> (x, r, i) }}"
+    )
+    rng = np.random.default_rng(0)
+    image = rng.standard_normal((2, 3, 9, 7)).astype(np.float32)
+    regions = np.sort(rng.uniform(-4, 22, (5, 2, 2)).astype(np.float32), 1).reshape(5, 4)
+    (wanted,), (found,) = both(model, image, regions, np.array([0, 1, 1, 0, 1]))
+    np.testing.assert_allclose(found, wanted, atol=3e-6)

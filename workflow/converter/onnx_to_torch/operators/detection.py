@@ -64,15 +64,12 @@ def _roi_align(call: Call) -> torch.Tensor:
     size = call.attribute("output_height", 1), call.attribute("output_width", 1)
     scale, samples = call.attribute("spatial_scale", 1.0), call.attribute("sampling_ratio", 0)
     half = call.opset >= 16 and call.attribute("coordinate_transformation_mode", "half_pixel") == "half_pixel"
-    largest = call.attribute("mode", "avg") == "max"
-    if samples <= 0:
-        if largest:
-            raise call.refusal(
-                "needs a sampling_ratio for the mode max: else each region has its own number of samples"
-            )
+    if call.attribute("mode", "avg") != "max":
         vision_operators()
         regions = torch.cat([images.to(rois.dtype)[:, None], rois], 1)
         return torch.ops.torchvision.roi_align(x, regions, scale, *size, samples, half)
+    if samples <= 0:
+        raise call.refusal("needs a sampling_ratio for the mode max: else each region has its own number of samples")
     starts, ends = rois[:, :2] * scale - 0.5 * half, rois[:, 2:] * scale - 0.5 * half
     lengths = ends - starts if half else (ends - starts).clamp(min=1)
     columns, rows = (
@@ -86,14 +83,9 @@ def _roi_align(call: Call) -> torch.Tensor:
             places = (first + row[:, :, None]) * x.shape[3] + column[:, None, :]
             weights = row_weight[:, :, None] * column_weight[:, None, :]
             parts.append(flat[places] * weights[..., None])
-    # (regions, rows, columns, C), of all samples.
-    if largest:
-        # onnxruntime takes the largest of the four weighted neighbours of each sample.
-        values = torch.stack(parts).amax(0)
-    else:
-        values = parts[0] + parts[1] + parts[2] + parts[3]
-    values = values.reshape(values.shape[0], size[0], samples, size[1], samples, x.shape[1])
-    pooled = values.amax((2, 4)) if largest else values.mean((2, 4))
+    # (regions, rows, columns, C): of each sample the largest of its four weighted neighbours, as onnxruntime takes it.
+    values = torch.stack(parts).amax(0).reshape(rois.shape[0], size[0], samples, size[1], samples, x.shape[1])
+    pooled = values.amax((2, 4))
     return pooled.permute(0, 3, 1, 2)
 
 
