@@ -23,7 +23,8 @@ _HEAD = """# Operators of ONNX sources
 Every node test of the `onnx` package, converted as a model of its own and verified against onnxruntime, on seeded samples or,
 where it takes no others, on the test's own inputs. Numbers that say sizes (shapes, axes, repetitions), and weights, are inputs
 of many tests: where a file cannot have them as inputs, first these numbers and then all but the first input were given as
-`constants`, as models have them. Made, and made again, by
+`constants`, as models have them. A case that was right in an earlier run is not run again with the others, unless asked for:
+figures of a page may be of several states of the program. Made, and made again, by
 
     make onnx-nodes           # half an hour; docs/onnx-nodes.json, which is not kept, has all outcomes
     make onnx-nodes ONNX_NODES="--only test_resize --targets tflite"

@@ -13,15 +13,7 @@ from converter.installation import PACKAGES, ROOT
 __all__ = ["programs_paths", "system_paths"]
 
 # Beside the code: the schemas and requirements that steps look at.
-_PARTS = (
-    "scripts",
-    "configs",
-    "constraints.txt",
-    "requirements-torch.txt",
-    "requirements-vision.txt",
-    "requirements-micro.txt",
-    "requirements-openvino.txt",
-)
+_PARTS = ("scripts", "configs", "constraints.txt", "requirements*.txt")
 _LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/usr/local/lib64")
 _SYSTEM = (
     *(
@@ -53,7 +45,8 @@ def system_paths() -> Iterator[Path]:
         yield Path(text)
     yield from Path("/sys/devices").glob("pci*")
     yield PACKAGES
-    yield from (ROOT / part for part in _PARTS)
+    for part in _PARTS:
+        yield from ROOT.glob(part)
     yield from map(Path, filter(None, os.environ.get("CONVERTER_FORMATS", "").split(os.pathsep)))  # the user's own code
     yield from _search_paths()
     # A user's settings of Keras, which it reads wherever they exist.
